@@ -1,0 +1,56 @@
+"""The complete schema: every field, its type by its default, and what it means.
+
+Every other config calls `get_config` here and changes a few fields; any field can be set on the command line, such as
+`--config.optim.epochs=20`. Unknown fields and values of another type are refused. Not meant to be trained as it stands.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of the initial weights, the shuffling and the augmentation
+
+    config.model = ConfigDict(
+        dict(
+            # Shape of the network: see onebnet_jax/structure.py.
+            depth=18,  # 18, 20 or 34
+            block="onebnet",  # "onebnet" or "resnet" (FP32 residual blocks)
+            conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
+            ds_1d=(),  # stages with 1-D downsampling, `1-D DS` of Table 1, such as (256, 512)
+            width_multiplier=1.0,  # m of Table 7
+            stem="cifar",  # "cifar" (3x3/1) or "imagenet" (7x7/2 and 3x3/2 max pool)
+            stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; ReActNet's code has none
+            pad_value=0,  # 0 or 1, what surrounds a binarized map
+            padding="same",  # "same", or "torch" (symmetric; for torchvision's FP32 weights)
+            # Gradient of the sign: see onebnet_jax/binarize.py.
+            estimator="poly",  # "poly" (Bi-Real, ReActNet) or "clip" (the paper's words)
+            window=1.0,  # half width of the estimator's window
+            dtype="float32",  # "float32" or "bfloat16" for activations and convolutions
+        )
+    )
+
+    config.data = ConfigDict(
+        dict(
+            name="fashion_mnist",  # "fashion_mnist", "cifar10" or "fashion_mnist_mini" (shipped in the package)
+            source="auto",  # "tfds", "files", "download", or "auto": the first of these three that is there
+            dir="",  # folder of the TFDS data or of the original files; "" looks in the usual places
+            crop_padding=0,  # pixels of zero padding on each side before a random crop back to size (CIFAR-10: 4)
+            flip=False,  # random horizontal flip
+        )
+    )
+
+    config.optim = ConfigDict(
+        dict(
+            batch_size=256,  # global, over all devices of all hosts
+            epochs=400,
+            learning_rate=1e-3,  # lr x (1 - epoch / epochs), by epoch: the poly schedule with power 1
+            label_smoothing=0.2,
+            weight_decay=0.0,  # L2 in the gradient
+        )
+    )
+
+    config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
+    config.eval_every_epochs = 1  # evaluation on the test set; the last epoch is always evaluated
+    config.steps_per_dispatch = 20  # training steps in one call to the device
+    return config
