@@ -1,7 +1,7 @@
 """The complete schema: every field, its type by its default, and what it means.
 
 Every other config calls `get_config` here and changes a few fields; any field can be set on the command line, such as
-`--config.optim.epochs=20`. Unknown fields and values of another type are refused. Not meant to be trained as it stands.
+`--config.train.epochs=20`. Unknown fields and values of another type are refused. Not meant to be trained as it stands.
 """
 
 from ml_collections import ConfigDict
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
         )
     )
 
-    config.optim = ConfigDict(
+    config.train = ConfigDict(
         dict(
             batch_size=256,  # global, over all devices of all hosts
             epochs=400,
