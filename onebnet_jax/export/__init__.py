@@ -1,0 +1,14 @@
+"""From a trained network to a file that Larq Compute Engine (LCE) runs, and the proof that the two agree.
+
+The way of the data: `fold` turns variables into a `plan` of constants (NumPy only); `reference` runs a plan with
+`packed` XNOR + popcount convolutions (JAX only); `larq_model` builds the Keras model of a plan, `lce` converts and lints
+it, `agreement` compares all of them (TensorFlow, Larq and LCE). Nothing here is imported by what trains.
+"""
+
+import os
+import sys
+
+# Larq and LCE are written for Keras 2, which TensorFlow hands out only if this is set before it is first imported.
+if "tensorflow" not in sys.modules:
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
