@@ -1,0 +1,79 @@
+"""The command `python -m onebnet_jax.cost CONFIG [CONFIG ...]`: prints tables of what networks cost."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from onebnet_jax import config as config_lib
+from onebnet_jax import cost_report, latency, paper
+from onebnet_jax.cost_report import Entry
+from onebnet_jax.errors import UserError
+
+EXAMPLES = """examples:
+  python -m onebnet_jax.cost configs/cifar10_typeI.py configs/cifar10_typeII.py
+  python -m onebnet_jax.cost configs/cifar10_typeI.py --config.model.width_multiplier=0.5 --layers
+  python -m onebnet_jax.cost --table1 --fit --plot table1.png
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command. Exits with 2 and one sentence on bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m onebnet_jax.cost",
+        description="Parameters, MACs, OPs, storage and estimated Raspberry Pi 4 latency of networks, without running "
+        "them. Any --config.field=value applies to every CONFIG.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="path of a config, such as configs/quickstart.py")
+    parser.add_argument("--table1", action="store_true", help="add the twelve structures of the paper's Table 1")
+    parser.add_argument("--layers", action="store_true", help="add a table of every layer")
+    parser.add_argument("--units", action="store_true", help="compare 1-D with 2-D per stage, as the paper's Figure 5")
+    parser.add_argument("--fit", action="store_true", help="show the latency fit and how well it holds")
+    parser.add_argument("--plot", metavar="FILE.png", help="plot estimated latency against storage")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    overrides = [argument for argument in arguments if argument.startswith("--config.")]
+    options = parser.parse_intermixed_args([argument for argument in arguments if argument not in overrides])
+    if not (options.configs or options.table1 or options.fit):
+        parser.error("name at least one CONFIG, or use --table1 or --fit")
+    try:
+        _run(options, overrides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
+    entries = [_from_config(path, overrides) for path in options.configs]
+    if options.table1:
+        entries += [_from_table1(row) for row in paper.TABLE1]
+    if options.plot:
+        cost_report.plot(entries, options.plot)
+    sections = []
+    if entries:
+        sections.append(("", cost_report.summary(entries)))
+    for entry in entries:
+        if options.layers:
+            sections.append((f"{entry.name}: layers", cost_report.layer_table(entry)))
+        if options.units:
+            title = f"{entry.name}: one 3x3 place, as a 2-D unit -> as two 1-D units"
+            sections.append((title, cost_report.unit_table(entry)))
+    if options.fit:
+        sections.append(("Fit of the latency estimate to Table 1", cost_report.rate_table()))
+        sections.append(("Measured (paper) and estimated latency", cost_report.residual_table()))
+    for title, rows in sections:
+        print(*filter(None, [title, cost_report.render(rows, options.markdown)]), sep="\n\n", end="\n\n")
+    print(cost_report.notes())
+
+
+def _from_config(path: str, overrides: Sequence[str]) -> Entry:
+    config = config_lib.load(path, overrides)
+    return Entry(pathlib.Path(path).stem, config_lib.structure(config), config_lib.input_shape(config))
+
+
+def _from_table1(row: paper.Table1Row) -> Entry:
+    name = cost_report.table1_name(row)
+    return Entry(name, latency.table1_structure(row), latency.IMAGENET_INPUT, row.latency_ms)

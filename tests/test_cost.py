@@ -1,0 +1,126 @@
+"""The cost model against the paper's figures, and against the Flax model that it describes."""
+
+import math
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from onebnet_jax import cost, latency, paper
+from onebnet_jax.models import Network
+from onebnet_jax.structure import Structure, units
+
+IMAGENET = (224, 224, 3)
+FP32_RESNET18 = Structure(depth=18, block="resnet", num_classes=1000, stem="imagenet")
+TABLE1 = {row.name: latency.table1_structure(row) for row in paper.TABLE1 if row.name}
+
+
+@pytest.mark.parametrize(
+    ("name", "mib"), [("ReActNet18", 4.052), ("TypeI", 5.392), ("TypeII", 5.027), ("TypeIII", 4.822)]
+)
+def test_storage_of_imagenet_networks(name, mib):
+    storage = cost.total(cost.layers(TABLE1[name], IMAGENET)).storage_mib
+    assert storage == pytest.approx(mib, abs=5e-4)
+    assert round(storage, 2) == paper.TABLE3[name].storage_mib
+
+
+def test_storage_without_learnable_biases_is_bi_real_nets():
+    kept = [layer for layer in cost.layers(TABLE1["ReActNet18"], IMAGENET) if layer.kind not in ("rsign", "rprelu")]
+    assert cost.total(kept).storage_mib == pytest.approx(3.995, abs=5e-4)
+    assert cost.total(kept).storage_mib == pytest.approx(paper.TABLE3["Bi-RealNet"].storage_mib, abs=0.01)
+
+
+def test_ops_of_reactnet18():
+    counts = cost.total(cost.layers(TABLE1["ReActNet18"], IMAGENET))
+    assert round(counts.float_macs / 1e6, 1) == 137.8
+    assert round(counts.binary_macs / 1e6, 1) == 1676.3
+    assert round(counts.ops / 1e6, 1) == 164.0
+
+
+def test_fp32_resnet18():
+    counts = cost.total(cost.layers(FP32_RESNET18, IMAGENET))
+    assert round(counts.storage_mib, 2) == paper.TABLE3["FP32 ResNet18"].storage_mib == 44.59
+    assert counts.parameters == 11_689_512  # torchvision's resnet18
+    assert counts.binary_macs == 0
+
+
+STRUCTURES = [
+    (Structure(depth=20, ds_1d=(32, 64)), (28, 28, 1)),
+    (Structure(depth=20, conv_1d=(64,), ds_1d=(64,), pad_value=1), (29, 31, 1)),
+    (Structure(depth=20, conv_1d=(16, 32, 64), width_multiplier=0.7, num_classes=3), (13, 9, 2)),
+    (Structure(depth=20, block="resnet", width_multiplier=1.4), (28, 28, 1)),
+    (Structure(depth=18, conv_1d=(256, 512), ds_1d=(256, 512), width_multiplier=0.5), (32, 32, 3)),
+    (Structure(depth=18, ds_1d=(128,), stem="imagenet", stem_relu=True, num_classes=7), (65, 47, 3)),
+    (Structure(depth=34, conv_1d=(512,), ds_1d=(512,), width_multiplier=0.25), (17, 32, 3)),
+    (Structure(depth=34, block="resnet", stem="imagenet", padding="torch"), (61, 64, 3)),
+]
+
+
+def _shapes(structure, input_shape):
+    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    return images, jax.eval_shape(Network(structure).init, jax.random.key(0), images)
+
+
+@pytest.mark.parametrize(("structure", "input_shape"), STRUCTURES)
+def test_parameters_are_those_of_the_model_layer_by_layer(structure, input_shape):
+    _, variables = _shapes(structure, input_shape)
+    in_model = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
+        layer = "/".join(key.key for key in path[:-1])
+        in_model[layer] = in_model.get(layer, 0) + math.prod(leaf.shape)
+    counted = {layer.name: layer.parameters for layer in cost.layers(structure, input_shape) if layer.parameters}
+    assert counted == in_model
+
+
+@pytest.mark.parametrize(("structure", "input_shape"), STRUCTURES)
+def test_macs_are_those_of_the_traced_model(structure, input_shape):
+    images, variables = _shapes(structure, input_shape)
+    jaxpr = jax.make_jaxpr(Network(structure).apply)(variables, images)
+    counts = cost.total(cost.layers(structure, input_shape))
+    assert counts.float_macs + counts.binary_macs == _macs(jaxpr.jaxpr)
+
+
+def _macs(jaxpr):
+    """Multiply-accumulates of the convolutions and matrix products of a jaxpr, nested ones included."""
+    result = 0
+    for equation in jaxpr.eqns:
+        size = math.prod(equation.outvars[0].aval.shape)
+        if equation.primitive.name == "conv_general_dilated":
+            result += size * math.prod(equation.invars[1].aval.shape[:3])  # the kernel is HWIO
+        elif equation.primitive.name == "dot_general":
+            result += size * equation.invars[1].aval.shape[0]
+        for parameter in equation.params.values():
+            nested = getattr(parameter, "jaxpr", parameter)
+            if hasattr(nested, "eqns"):
+                result += _macs(nested)
+    return result
+
+
+def test_float_weights_make_a_float_network():
+    binary = cost.total(cost.layers(TABLE1["TypeII"], IMAGENET))
+    stage1 = cost.total(cost.layers(TABLE1["TypeII"], IMAGENET, binarized=False))
+    assert stage1.binary_macs == 0
+    assert stage1.float_macs == binary.float_macs + binary.binary_macs
+    assert stage1.storage_bits == 32 * stage1.parameters
+    assert stage1.parameters == binary.parameters
+
+
+def test_folding_removes_two_passes_and_two_floats_per_channel_of_each_unit():
+    structure, input_shape = Structure(depth=20, conv_1d=(16,), ds_1d=(32, 64)), (28, 28, 1)
+    naive = cost.layers(structure, input_shape)
+    removed = [(math.prod(layer.output), layer.output[2]) for layer in naive if layer.kind == "rprelu"]
+    assert len(removed) == len(units(structure))
+    folded = cost.total(cost.layers(structure, input_shape, folded=True))
+    naive = cost.total(naive)
+    assert naive.elements - folded.elements == 2 * sum(elements for elements, _ in removed)
+    assert naive.storage_bits - folded.storage_bits == 2 * 32 * sum(channels for _, channels in removed)
+    assert (naive.parameters, naive.ops) == (folded.parameters, folded.ops)
+
+
+def test_counting_needs_no_jax():
+    code = "import sys, onebnet_jax.cost, onebnet_jax.latency; sys.exit('jax' in sys.modules)"
+    root = pathlib.Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
