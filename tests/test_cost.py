@@ -91,7 +91,8 @@ def _macs(jaxpr):
         if equation.primitive.name == "conv_general_dilated":
             result += size * math.prod(equation.invars[1].aval.shape[:3])  # the kernel is HWIO
         elif equation.primitive.name == "dot_general":
-            result += size * equation.invars[1].aval.shape[0]
+            contracted = equation.params["dimension_numbers"][0][0]
+            result += size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
         for parameter in equation.params.values():
             nested = getattr(parameter, "jaxpr", parameter)
             if hasattr(nested, "eqns"):
