@@ -233,11 +233,11 @@ def _download(name: str, directory: str) -> tuple[Arrays, str]:
                     )
                 continue
             print(f"Downloading {url} to {folder}", file=sys.stderr, flush=True)
-            folder.mkdir(parents=True, exist_ok=True)
             with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
                 content = response.read()
             if hashlib.sha256(content).hexdigest() != sha256:
                 raise UserError(f"{url} gave a file with another SHA-256 sum than TFDS records; it was not kept.")
+            folder.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{path.name}.{os.getpid()}.part")
             partial.write_bytes(content)
             partial.replace(path)

@@ -192,6 +192,7 @@ def test_missing_data_name_every_way_to_get_them(name, directory, tmp_path):
     for remedy in remedies:
         assert remedy in message
     assert "127.0.0.1" in message  # the download was tried too
+    assert not list(tmp_path.iterdir())  # and left nothing behind
 
 
 @pytest.mark.parametrize("source", ["tfds", "files", "download"])

@@ -3,6 +3,7 @@ import functools
 import importlib.util
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -113,6 +114,7 @@ def put(content):
         (True, "train-images-idx3-ubyte.gz", put(b"<html>not found</html>"), "cannot be read"),
         (True, "t10k-labels-idx1-ubyte.gz", put(b""), "magic number missing"),
         (False, "train-images-idx3-ubyte", cut, "announces"),
+        (False, "train-labels-idx1-ubyte", put(data_files.idx(FASHION_MNIST[1]) + b"more"), "announces"),
         (False, "t10k-images-idx3-ubyte", put(data_files.idx(FASHION_MNIST[1])), "magic number 00000801"),
         (False, "train-labels-idx1-ubyte", put(data_files.idx(FASHION_MNIST[1][:-1])), "29 labels"),
         (False, "train-labels-idx1-ubyte", put(data_files.idx(FASHION_MNIST[1] + 1)), "from 1 to 10"),
@@ -189,35 +191,43 @@ def test_reads_what_tfds_prepares_with_tensorflow(name, tmp_path):
         "pathlib.Path(sys.argv[3]), None, tensorflow=True)"
     )
     command = [sys.executable, "-c", code, name, str(tmp_path), str(originals)]
-    subprocess.run(command, cwd=REPOSITORY / "tests", check=True, capture_output=True)
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
+    subprocess.run(command, env=environment, check=True)
     assert list(tmp_path.glob(f"{name}/*/*.tfrecord-*"))
     assert_holds(data.load(name, "tfds", str(tmp_path)), ARRAYS[name], any_order=True)
+
+
+def copy_of_tfds_directory(file_format, folder):
+    """Copies the prepared FashionMNIST into `folder` and returns the folder of its version."""
+    version = next(data_files.tfds_directory("fashion_mnist", file_format).glob("fashion_mnist/*"))
+    return Path(shutil.copytree(version, folder / "fashion_mnist" / version.name))
 
 
 @pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
 @pytest.mark.parametrize("damaged", ["*-train.*", "dataset_info.json", "features.json"])
 def test_damaged_tfds_directory_is_named(tmp_path, file_format, damaged):
-    version = next(data_files.tfds_directory("fashion_mnist", file_format).glob("fashion_mnist/*"))
-    copy = tmp_path / "fashion_mnist" / version.name
-    copy.mkdir(parents=True)
-    for path in version.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
-    cut(next(copy.glob(damaged)))
-    with pytest.raises(UserError) as error:
+    version = copy_of_tfds_directory(file_format, tmp_path)
+    cut(next(version.glob(damaged)))
+    with pytest.raises(UserError, match=str(version)):
         data.load("fashion_mnist", "tfds", str(tmp_path))
-    assert str(copy) in str(error.value)
 
 
-def test_tfds_directory_with_fewer_records_than_announced_is_refused(tmp_path):
-    version = next(data_files.tfds_directory("fashion_mnist", "tfrecord").glob("fashion_mnist/*"))
-    copy = tmp_path / "fashion_mnist" / version.name
-    copy.mkdir(parents=True)
-    for path in version.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
-    records = next(copy.glob("*-train.*")).read_bytes()
+def test_tfrecord_file_that_lacks_its_last_bytes_is_named(tmp_path):
+    records = next(copy_of_tfds_directory("tfrecord", tmp_path).glob("*-test.*"))
+    for size in (-1, -4, 5):  # the last checksum, and the first length
+        content = records.read_bytes()
+        cut(records, size)
+        with pytest.raises(UserError, match=f"{records} ends in the middle of a record"):
+            data.load("fashion_mnist", "tfds", str(tmp_path))
+        records.write_bytes(content)
+
+
+def test_tfds_directory_with_another_number_of_records_than_announced_is_refused(tmp_path):
+    path = next(copy_of_tfds_directory("tfrecord", tmp_path).glob("*-train.*"))
+    records = path.read_bytes()
     length = 16 + int.from_bytes(records[:8], "little")
     for content, count in ((records[length:], 29), (records + records[:length], 31), (b"", 0)):
-        next(copy.glob("*-train.*")).write_bytes(content)
+        path.write_bytes(content)
         with pytest.raises(UserError, match=f"30 examples of 'train' but holds {count}"):
             data.load("fashion_mnist", "tfds", str(tmp_path))
 
