@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
+from onebnet_jax.convolution import conv
 
 
 def sign(x: jax.Array) -> jax.Array:
@@ -97,25 +97,6 @@ def binarize_kernel(kernel: jax.Array) -> jax.Array:
     """
     scale = lax.stop_gradient(jnp.mean(jnp.abs(kernel), axis=(0, 1, 2)))
     return scale * ste_sign(kernel, "clip", 1.0)
-
-
-def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), pad_value: int = 0) -> jax.Array:
-    """2-D convolution with TensorFlow's SAME padding, the rule that LCE runs.
-
-    Args:
-      x: [N, H, W, C_in].
-      kernel: [kh, kw, C_in, C_out].
-      strides: (row, column).
-      pad_value: what surrounds the map, 0 or 1.
-
-    Returns:
-      [N, ceil(H / row stride), ceil(W / column stride), C_out].
-    """
-    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, "SAME")
-    if pad_value:
-        edges = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
-        x, padding = lax.pad(x, jnp.array(pad_value, x.dtype), edges), "VALID"
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSION_NUMBERS)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from onebnet_jax import binarize, ops
+from onebnet_jax.convolution import conv
 
 
 
@@ -69,7 +70,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", he_normal, (*self.kernel, x.shape[-1], self.features))
-        return binarize.conv(x, kernel.astype(self.dtype), self.strides)
+        return conv(x, kernel.astype(self.dtype), self.strides)
 
 
 class RSign(nn.Module):
@@ -118,7 +119,7 @@ class BinaryConv(nn.Module):
             return binarize.binary_conv(
                 x, kernel, self.strides, self.pad_value, options.estimator, options.window
             )
-        return binarize.conv(x, kernel, self.strides)
+        return conv(x, kernel, self.strides)
 
 
 def average_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
