@@ -223,7 +223,7 @@ def read_tfds(folder: Path) -> Arrays:
                     f"{folder} announces {count} examples of '{split}' but holds {len(pairs)}; prepare it again."
                 )
             images, labels = zip(*pairs, strict=True)
-            arrays += [np.stack(images), np.array(labels)]
+            arrays += [np.stack(images), np.array(labels, np.int64)]
     except UserError:
         raise
     except Exception as error:  # TFDS documents no exceptions for damaged files
@@ -241,7 +241,8 @@ def _tfrecord_examples(builder, split: str) -> Iterator[dict]:
     """Decoded examples of a split in TFRecord files.
 
     A record is its length (uint64), 4 bytes of checksum, the data and 4 bytes of checksum, little-endian. The checksums
-    are not verified: that is slow in Python, and the PNG images in the records have their own.
+    are not verified, which is slow in Python: damage to an image is noticed by PNG's own, damage to a label only where
+    it is no class any more.
     """
     for path in builder.info.splits[split].filepaths:
         data, position = Path(path).read_bytes(), 0
