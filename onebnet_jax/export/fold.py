@@ -6,8 +6,8 @@ additions that a unit has beside its convolution (-alpha, the shortcut, -gamma, 
 
 - -gamma comes after a sum, so the BN before the sum takes it in.
 - +zeta is left out of the stream of activations: between units flows p = x - zeta. The next sign compares p with
-  alpha - zeta. A shortcut gives zeta back as a constant of a BN's bias: zeta itself if it is the identity, W zeta behind
-  an average pool and a 1x1 convolution W; the head's bias takes in the last one.
+  alpha - zeta. A shortcut gives zeta back as a constant of a BN's bias: zeta itself if it is the identity, W zeta
+  behind an average pool and a 1x1 convolution W; the head's bias takes in the last one.
 
 All this is exact in real arithmetic; in floating point it moves values by their rounding, so that a sign can turn
 out otherwise only where x is within rounding of alpha.
@@ -48,7 +48,7 @@ def deployment_plan(
     if normalization is not None:
         # The division goes into the weights. The subtraction cannot: zero padding surrounds the normalized image.
         mean, std = (_float64(values) for values in normalization)
-        pixel_mean = _float32(255 * mean)
+        pixel_mean = _float32(255 * mean) if np.any(mean) else None
         stem_kernel = stem_kernel / (255 * std)[:, None]
     max_pool = None
     if structure.stem == "imagenet":
@@ -149,9 +149,9 @@ def _unit(unit, pad_value, binarization, variables, size, offset, fold) -> tuple
         conv=conv,
         pool=unit.strides if unit.downsamples else None,
         shortcut=shortcut,
-        gamma=None if fold else _float32(gamma),
+        gamma=None if fold or not np.any(gamma) else _float32(gamma),
         beta=_float32(beta),
-        zeta=None if fold else _float32(zeta),
+        zeta=None if fold or not np.any(zeta) else _float32(zeta),
         offset=_float32(offset),
     )
     return layer, zeta if fold else np.zeros_like(zeta)
@@ -198,8 +198,8 @@ def _output_size(size, strides) -> tuple[int, int]:
 def _explicit_pads(size, kernel, strides) -> Pads | None:
     """PyTorch's padding of (k - 1) / 2 on either side, or None where TensorFlow's SAME is the same.
 
-    LCE's converter takes any padding that gives SAME's output size for SAME, although with stride 2 PyTorch's begins one
-    pixel earlier. The last row that PyTorch pads is read by no window then; without it the sizes differ and the
+    LCE's converter takes any padding that gives SAME's output size for SAME, although with stride 2 PyTorch's begins
+    one pixel earlier. The last row that PyTorch pads is read by no window then; without it the sizes differ and the
     padding stays as it is.
     """
     pads, same = [], []

@@ -9,8 +9,6 @@ import dataclasses
 
 import numpy as np
 
-from onebnet_jax.errors import UserError
-
 Pads = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
 
 
@@ -56,7 +54,7 @@ class Unit:
       conv: the convolution with its BN.
       pool: window and strides of the average pool, or None for an identity shortcut.
       shortcut: the 1x1 convolution with its BN, or None.
-      gamma, zeta: [C_out]; None where folded into other constants.
+      gamma, zeta: [C_out]; None where folded into other constants, or all zero: no file keeps x + 0.
       beta: [C_out], slope of the PReLU.
       offset: [C_in], what folding has taken from the unit's input: the trained network has x + offset here.
     """
@@ -75,7 +73,7 @@ class Unit:
 
     def operators(self) -> collections.Counter:
         """The operators that the converted file must have for this unit, and no others."""
-        count = collections.Counter(SUB=1, ADD=1, PRELU=1)
+        count = collections.Counter(SUB=int(self.sign or np.any(self.threshold)), ADD=1, PRELU=1)
         if self.conv.binary:
             count.update(LceQuantize=1, LceBconv2d=1)
         else:
@@ -116,7 +114,7 @@ class Plan:
 
     Attributes:
       image_shape: (H, W, C).
-      pixel_mean: [C], subtracted from pixels 0..255; None where the images come normalized.
+      pixel_mean: [C], subtracted from pixels 0..255; None where the images come normalized, or all zero.
       stem, stem_relu, max_pool: the stem; max_pool is None for the CIFAR stem.
       body: of `Unit` or of `ResNetBlock`.
       head_kernel, head_bias: [C, num_classes] and [num_classes].
@@ -142,22 +140,3 @@ class Plan:
             stem.update(MAX_POOL_2D=1, PADV2=int(self.max_pool.pads is not None))
         head = collections.Counter(MEAN=1, FULLY_CONNECTED=1)
         return {"stem": +stem, **{layer.name: layer.operators() for layer in self.body}, "head": head}
-
-
-def check_map_sizes(plan: Plan) -> None:
-    """Refuses maps on which LCE's kernels are silently wrong: raises UserError with the layer's name.
-
-    With zero padding they correct the borders as if a filter never stuck out of the map on both sides, which a
-    filter of height 3 does on a map of height 1 or 2 (and likewise for widths).
-    """
-    for unit in plan.units:
-        if not unit.conv.binary or unit.conv.pad_value:
-            continue
-        height, width = unit.conv.input_size
-        kernel_height, kernel_width = unit.conv.kernel.shape[:2]
-        if (kernel_height > 1 and height < kernel_height) or (kernel_width > 1 and width < kernel_width):
-            raise UserError(
-                f"{unit.name}: a {kernel_height}x{kernel_width} binarized convolution with zero padding on a "
-                f"{height}x{width} map gives wrong results in Larq Compute Engine; use larger images, "
-                f"model.stem='cifar', or train with model.pad_value=1."
-            )

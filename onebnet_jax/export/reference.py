@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from onebnet_jax.binarize import DIMENSION_NUMBERS
 from onebnet_jax.export.packed import pack, pack_kernel, packed_conv
 from onebnet_jax.export.plan import Conv, Plan, ResNetBlock, Unit
 from onebnet_jax.layers import average_pool
@@ -55,10 +54,8 @@ def conv(layer: Conv, x: jax.Array) -> jax.Array:
     if layer.binary:
         channels = layer.kernel.shape[2]
         y = packed_conv(pack(x), pack_kernel(layer.kernel), channels, layer.strides, layer.pad_value)
-        return y.astype(jnp.float32) * layer.multiplier + layer.bias
+        return jnp.asarray(y, jnp.float32) * layer.multiplier + layer.bias
     pads = layer.pads or lax.padtype_to_pads(x.shape[1:3], layer.kernel.shape[:2], layer.strides, "SAME")
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=layer.pad_value)
-    y = lax.conv_general_dilated(
-        x, jnp.asarray(layer.kernel), layer.strides, "VALID", dimension_numbers=DIMENSION_NUMBERS
-    )
+    y = lax.conv_general_dilated()
     return y + layer.bias

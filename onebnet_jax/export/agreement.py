@@ -1,0 +1,212 @@
+"""Do the trained network, its Keras model and the converted file give the same answers, and if not, why not?
+
+Float rounding differs between the three, and a rounding error that carries a value over the threshold of a sign turns
+a -1 into a +1: a flip. A flip moves all that follows, and more flips follow from it. So the logits of single images
+can differ visibly with nothing wrong. The report separates the two: the first flips of an image must lie within
+rounding of their threshold; whatever comes after them is their consequence.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from onebnet_jax.export import larq_model, lce
+from onebnet_jax.export.plan import Plan, Unit
+from onebnet_jax.layers import Binarization
+from onebnet_jax.models import Network, OneBNetUnit
+from onebnet_jax.structure import Structure
+
+# What rounding can do, as a share of the RMS of a unit's x - alpha or of the largest logit: 84 float32 epsilons.
+ROUNDING = 1e-5
+
+
+@dataclasses.dataclass
+class UnitFlips:
+    """Signs of one unit that turned out otherwise than in the trained network, over all images.
+
+    Attributes:
+      name: of the unit.
+      signs: how many were compared.
+      flips: how many differ.
+      margin: the largest |x - alpha| of a flip, divided by the RMS of x - alpha.
+      first_flips, first_margin: the same of flips in images in which no unit before this one has a flip.
+    """
+
+    name: str
+    signs: int = 0
+    flips: int = 0
+    margin: float = 0.0
+    first_flips: int = 0
+    first_margin: float = 0.0
+
+
+@dataclasses.dataclass
+class Comparison:
+    """One implementation against the trained network in JAX.
+
+    Attributes:
+      max_difference, mean_difference: of logits, absolute.
+      correct: images whose highest logit is the label's; None without labels.
+      equal_predictions: images on which the two predict the same class.
+      images_with_flips: images in which any sign differs.
+      unexplained: indices of images whose first flip is wider than rounding, or whose logits are further apart than
+        rounding without any flip. Empty if all is well.
+      units: in order.
+    """
+
+    max_difference: float = 0.0
+    mean_difference: float = 0.0
+    correct: int | None = None
+    equal_predictions: int = 0
+    images_with_flips: int = 0
+    unexplained: list[int] = dataclasses.field(default_factory=list)
+    units: list[UnitFlips] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Report:
+    """Attributes:
+    images: how many were compared.
+    max_logit: the largest absolute logit of the trained network.
+    correct: images that the trained network gets right; None without labels.
+    keras, lce: the two comparisons.
+    conversion_difference: between the file's logits and those of the conversion whose signs were read, which has all of
+      them as outputs; 0 says that the file does what the report says.
+    """
+
+    images: int
+    max_logit: float
+    correct: int | None
+    keras: Comparison
+    lce: Comparison
+    conversion_difference: float
+
+    @property
+    def explained(self) -> bool:
+        """Whether every difference is the work of rounding, and the file the one that was looked into."""
+        return not (self.keras.unexplained or self.lce.unexplained or self.conversion_difference)
+
+
+def compare(
+    structure: Structure,
+    binarization: Binarization,
+    variables: dict,
+    plan: Plan,
+    tflite: bytes,
+    images: np.ndarray,
+    inputs: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    batch_size: int = 32,
+) -> Report:
+    """Runs all three on the same images.
+
+    Args:
+      structure, binarization, variables: the trained network.
+      plan, tflite: its deployment plan, and the file made from it.
+      images: normalized, [N, H, W, C].
+      inputs: what the file takes, if not `images`: pixels 0..255.
+      labels: int [N].
+      batch_size: images at a time; all pre-sign maps of a batch are in memory.
+    """
+    trained = jax.jit(functools.partial(_distances, structure, binarization, variables))
+    probe = larq_model.with_pre_signs(larq_model.keras_model(plan), plan)
+    file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
+    keras, converted = (_Accumulator(plan) for _ in range(2))
+    all_logits, conversion_difference = [], 0.0
+    inputs = images if inputs is None else inputs
+    for start in range(0, len(images), batch_size):
+        batch = slice(start, start + batch_size)
+        x, targets = inputs[batch].astype(np.float32), None if labels is None else labels[batch]
+        logits, distances = jax.device_get(trained(images[batch].astype(np.float32)))
+        all_logits.append(logits)
+        keras.add(logits, distances, dict(zip(probe.output_names, probe.predict_on_batch(x), strict=True)), targets)
+        outputs = lce_probe(images=x)
+        converted.add(logits, distances, outputs, targets)
+        conversion_difference = max(conversion_difference, _max_abs(outputs["head"] - file(images=x)["head"]))
+    logits = np.concatenate(all_logits)
+    return Report(
+        images=len(images),
+        max_logit=_max_abs(logits),
+        correct=None if labels is None else int(np.sum(logits.argmax(-1) == labels)),
+        keras=keras.result(),
+        lce=converted.result(),
+        conversion_difference=conversion_difference,
+    )
+
+
+class _Accumulator:
+    """Adds up a `Comparison` over batches."""
+
+    def __init__(self, plan: Plan):
+        self.units = [unit for unit in plan.units if unit.sign]
+        self.result_ = Comparison(units=[UnitFlips(unit.name) for unit in self.units])
+        self.total_difference, self.logits, self.seen = 0.0, 0, 0
+
+    def add(self, trained_logits, distances, outputs, labels):
+        """outputs: the other implementation's logits and pre-signs by the names of their layers."""
+        result, logits = self.result_, outputs["head"]
+        flipped = np.zeros(len(logits), bool)
+        explained = np.ones(len(logits), bool)
+        for flips, unit in zip(result.units, self.units, strict=True):
+            distance = distances[unit.name]
+            differs = positive(unit, outputs[f"{unit.name}_rsign"]) != (distance > 0)
+            margins = np.where(differs, np.abs(distance), 0) / np.sqrt(np.mean(np.square(distance)))
+            widest = margins.max(axis=(1, 2, 3))
+            number = differs.sum(axis=(1, 2, 3))
+            first = ~flipped & (number > 0)
+            explained &= ~first | (widest <= ROUNDING)
+            flips.signs += differs.size
+            flips.flips += int(number.sum())
+            flips.margin = max(flips.margin, float(widest.max()))
+            flips.first_flips += int(number[first].sum())
+            flips.first_margin = max(flips.first_margin, float(widest[first].max(initial=0)))
+            flipped |= number > 0
+        difference = np.abs(logits - trained_logits)
+        same = logits.argmax(-1) == trained_logits.argmax(-1)
+        close = difference.max(-1) <= ROUNDING * _max_abs(trained_logits)
+        explained &= flipped | close
+        result.max_difference = max(result.max_difference, float(difference.max()))
+        self.total_difference, self.logits = self.total_difference + float(difference.sum()), self.logits + logits.size
+        result.equal_predictions += int(same.sum())
+        result.images_with_flips += int(flipped.sum())
+        result.unexplained += (self.seen + np.flatnonzero(~explained)).tolist()
+        if labels is not None:
+            result.correct = (result.correct or 0) + int(np.sum(logits.argmax(-1) == labels))
+        self.seen += len(logits)
+
+    def result(self) -> Comparison:
+        self.result_.mean_difference = self.total_difference / self.logits
+        return self.result_
+
+
+def trained_units(structure: Structure, binarization: Binarization, variables: dict, images: jax.Array):
+    """The trained network on normalized images: (logits, {unit: (its input, its output)})."""
+    calls = {}
+
+    def record(call, args, kwargs, context):
+        output = call(*args, **kwargs)
+        if isinstance(context.module, OneBNetUnit) and context.method_name == "__call__":
+            calls[context.module.name] = args[0], output
+        return output
+
+    with nn.intercept_methods(record):
+        logits = Network(structure, binarization).apply(variables, images)
+    return logits, calls
+
+
+def positive(unit: Unit, pre_sign: np.ndarray) -> np.ndarray:
+    """Where the trained network's sign is +1, from what the deployed one takes the sign of (with sign(0) = +1)."""
+    return pre_sign < 0 if unit.reverse else pre_sign >= 0
+
+
+def _distances(structure, binarization, variables, images):
+    """Logits, and x - alpha of every unit."""
+    logits, calls = trained_units(structure, binarization, variables, images)
+    return logits, {name: x - variables["params"][name]["rsign"]["alpha"] for name, (x, _) in calls.items()}
+
+
+def _max_abs(x) -> float:
+    return float(np.max(np.abs(x), initial=0))

@@ -1,0 +1,21 @@
+"""TensorFlow with Keras 2, Larq and LCE, or one clear sentence about what is missing."""
+
+from onebnet_jax.errors import UserError
+
+try:
+    import larq
+    import larq_compute_engine
+    import tensorflow as tf
+except ImportError as error:
+    raise UserError(
+        f"Converting needs TensorFlow, Larq and Larq Compute Engine, and {error.name or error} is missing; "
+        "install requirements-export.txt (Python 3.10 to 3.12 on Linux x86-64 or macOS)."
+    ) from error
+
+if not tf.keras.Model.__module__.startswith("tf_keras."):
+    raise UserError(
+        "Larq needs Keras 2, but TensorFlow was imported with another Keras; "
+        "set TF_USE_LEGACY_KERAS=1 in the environment, or import onebnet_jax.export before tensorflow."
+    )
+
+__all__ = ["larq", "larq_compute_engine", "tf"]

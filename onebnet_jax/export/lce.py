@@ -1,0 +1,82 @@
+"""Larq Compute Engine: a Keras model as a .tflite file, what is in such a file, and running it."""
+
+import collections
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from flatbuffers import flexbuffers
+from tensorflow.lite.python import schema_py_generated as schema
+
+from onebnet_jax.export.keras2 import larq_compute_engine, tf
+
+BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """One operator of a .tflite file.
+
+    Attributes:
+      kind: "CONV_2D", "LceBconv2d", and so on.
+      tensor: name of its output, in which the converter keeps the names of the Keras layers.
+      shapes: of its inputs.
+      options: of a custom operator, such as LceBconv2d's padding and strides; empty for others.
+    """
+
+    kind: str
+    tensor: str
+    shapes: tuple[tuple[int, ...], ...]
+    options: dict
+
+
+def convert(model: tf.keras.Model) -> bytes:
+    """The .tflite file of a Keras model, as LCE's converter makes it for ARM (batch 1)."""
+    return larq_compute_engine.convert_keras_model(model)
+
+
+def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]:
+    """The file as a function of batches, run by LCE's interpreter: one argument per input, results by name.
+
+    Inputs and outputs are named after the Keras layers: run(images=x)["head"]. On x86-64 the binary kernels are
+    LCE's reference code: right, and slow.
+
+    Args:
+      options: of LCE's interpreter: num_threads, use_reference_bconv, use_indirect_bgemm, use_xnnpack.
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tflite, 0))
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    input_names = {tensor.tensorIndex: tensor.name.decode() for tensor in signature.inputs}
+    output_names = {tensor.tensorIndex: tensor.name.decode() for tensor in signature.outputs}
+    interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
+
+    def run(**inputs):
+        ordered = [np.asarray(inputs[input_names[index]], np.float32) for index in graph.inputs]
+        outputs = interpreter.predict(ordered if len(ordered) > 1 else ordered[0])
+        outputs = outputs if len(graph.outputs) > 1 else [outputs]
+        return {output_names[index]: output for index, output in zip(graph.outputs, outputs, strict=True)}
+
+    return run
+
+
+def operators(tflite: bytes) -> list[Operator]:
+    """The operators of a file, in order."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tflite, 0))
+    graph = model.subgraphs[0]
+    result = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        kind = BUILTIN_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        options = {}
+        if kind == "CUSTOM":
+            kind = code.customCode.decode()
+            if operator.customOptions is not None and len(operator.customOptions):
+                options = flexbuffers.Loads(bytes(operator.customOptions))
+        shapes = tuple(tuple(map(int, graph.tensors[i].shape)) for i in operator.inputs if i >= 0)
+        result.append(Operator(kind, graph.tensors[operator.outputs[0]].name.decode(), shapes, options))
+    return result
+
+
+def histogram(tflite: bytes) -> dict[str, int]:
+    """How often each operator occurs in a file, by name."""
+    return dict(sorted(collections.Counter(operator.kind for operator in operators(tflite)).items()))

@@ -1,0 +1,94 @@
+"""The lint of a converted file: it holds the operators that its plan asks for, layer by layer, and no others.
+
+LCE's converter has no errors for what it does not recognize: a binarized convolution silently becomes a float one, and
+some paddings and small maps silently give wrong results. Nothing here imports TensorFlow.
+"""
+
+import collections
+
+from onebnet_jax.errors import UserError
+from onebnet_jax.export.plan import Plan, Unit
+
+ELEMENTWISE = "ADD or SUB"
+PADDING_SAME = 0  # of an LceBconv2d operator
+
+
+def check_file(operators: list, plan: Plan) -> None:
+    """Raises UserError that names the layer of every finding, if there is one.
+
+    Args:
+      operators: of the file, see `lce.operators`.
+      plan: what the file was converted from.
+    """
+    expected = plan.operators()
+    found = {section: collections.Counter() for section in expected}
+    findings = []
+    units = {unit.name: unit for unit in plan.units}
+    for operator in operators:
+        section = _section(operator.tensor, expected)
+        found[section][operator.kind] += 1
+        if operator.kind == "LceBconv2d" and section in units:
+            findings += _check_convolution(operator, units[section])
+    for section, wanted in expected.items():
+        findings += _compare(section, _merge_elementwise(wanted), _merge_elementwise(found[section]))
+    if findings:
+        raise UserError("The converted file is not what the network asks for: " + "; ".join(findings) + ".")
+
+
+def check_map_sizes(plan: Plan) -> None:
+    """Refuses maps on which LCE's kernels are silently wrong. Raises UserError with the layer's name.
+
+    With zero padding they correct the borders as if a filter never stuck out of the map on both sides, which a
+    filter of height 3 does on a map of height 1 or 2 (and likewise for widths).
+    """
+    for unit in plan.units:
+        if unit.conv.binary and _too_small(unit.conv.input_size, unit.conv.kernel.shape[:2], unit.conv.pad_value):
+            kernel, size = ("x".join(map(str, pair)) for pair in (unit.conv.kernel.shape[:2], unit.conv.input_size))
+            raise UserError(
+                f"{unit.name}: a {kernel} binarized convolution with zero padding on a {size} map gives wrong results "
+                "in Larq Compute Engine; use larger images, model.stem='cifar', or train with model.pad_value=1."
+            )
+
+
+def _too_small(size, kernel, pad_value) -> bool:
+    return pad_value == 0 and any(1 < extent > length for length, extent in zip(size, kernel, strict=True))
+
+
+def _check_convolution(operator, unit: Unit) -> list[str]:
+    """A binarized convolution of the file against the plan's: shapes, strides and padding."""
+    (_, height, width, _), (_, *kernel, _) = operator.shapes[:2]
+    options, conv = operator.options, unit.conv
+    pairs = {
+        "map": ((height, width), conv.input_size),
+        "kernel": (tuple(kernel), conv.kernel.shape[:2]),
+        "input channels": (options["channels_in"], conv.kernel.shape[2]),
+        "strides": ((options["stride_height"], options["stride_width"]), conv.strides),
+        "padding": (options["padding"], PADDING_SAME),
+        "pad value": (options["pad_values"], conv.pad_value),
+    }
+    findings = [
+        f"{unit.name} has {name} {there} and not {wanted}" for name, (there, wanted) in pairs.items() if there != wanted
+    ]
+    if _too_small((height, width), kernel, options["pad_values"]):
+        findings.append(f"{unit.name} has a map of {height}x{width}, too small for LCE's zero padding")
+    return findings
+
+
+def _compare(section, wanted, found) -> list[str]:
+    findings = []
+    for kind in sorted({*wanted, *found}):
+        if wanted[kind] != found[kind]:
+            findings.append(f"{section} has {found[kind]} {kind} and not {wanted[kind]}")
+    return findings
+
+
+def _merge_elementwise(count: collections.Counter) -> collections.Counter:
+    """x - c may come back as x + (-c)."""
+    return +collections.Counter({ELEMENTWISE: count["ADD"] + count["SUB"], **{**count, "ADD": 0, "SUB": 0}})
+
+
+def _section(tensor: str, sections) -> str:
+    """The section of an operator, from its output's name, such as "onebnet/stage1_block1_conv1_prelu/add;..."."""
+    layer = tensor.split(";")[0].split("/")[1:2]
+    matches = [section for section in sections if layer and layer[0].startswith(section)]
+    return max(matches, key=len, default="head")  # the logits' name is the signature's
