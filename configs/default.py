@@ -51,6 +51,5 @@ def get_config() -> ConfigDict:
     )
 
     config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
-    config.eval_every_epochs = 1  # evaluation on the test set; the last epoch is always evaluated
-    config.steps_per_dispatch = 20  # training steps in one call to the device
+    config.eval_every_epochs = 1  # evaluation on the test images; the last epoch always ends with one
     return config

@@ -65,12 +65,13 @@ class Conv(nn.Module):
     features: int
     kernel: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
+    symmetric: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", he_normal, (*self.kernel, x.shape[-1], self.features))
-        return conv(x, kernel.astype(self.dtype), self.strides)
+        return conv(x, kernel.astype(self.dtype), self.strides, symmetric=self.symmetric)
 
 
 class RSign(nn.Module):

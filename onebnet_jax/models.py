@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from onebnet_jax import layers, ops
+from onebnet_jax import ops
 from onebnet_jax.layers import BatchNorm, BinaryConv, Binarization, Conv, RPReLU, RSign, average_pool
 from onebnet_jax.structure import Block, Structure, Unit, blocks
 
@@ -46,6 +46,7 @@ class ResNetBlock(nn.Module):
     """
 
     block: Block
+    symmetric: bool
     axis_name: str | None
     dtype: Any
 
@@ -54,10 +55,10 @@ class ResNetBlock(nn.Module):
         y = x
         for index, unit in enumerate(self.block.units, start=1):
             y = y if index == 1 else nn.relu(y)
-            y = Conv(unit.out_channels, unit.kernel, unit.strides, self.dtype, name=f"conv{index}")(y)
+            y = Conv(unit.out_channels, unit.kernel, unit.strides, self.symmetric, self.dtype, name=f"conv{index}")(y)
             y = BatchNorm(self.axis_name, name=f"bn{index}")(y, mask)
         if self.block.strides != (1, 1):
-            x = Conv(y.shape[-1], (1, 1), self.block.strides, self.dtype, name="shortcut_conv")(x)
+            x = Conv(y.shape[-1], (1, 1), self.block.strides, dtype=self.dtype, name="shortcut_conv")(x)
             x = BatchNorm(self.axis_name, name="shortcut_bn")(x, mask)
         return nn.relu(y + x)
 
@@ -81,26 +82,26 @@ class Network(nn.Module):
     def __call__(self, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """mask: [N] of 0 and 1 while training, which uses and updates batch statistics; None for evaluation."""
         shape = self.structure
+        symmetric = shape.padding == "torch"
+        kernel, strides = ((7, 7), (2, 2)) if shape.stem == "imagenet" else ((3, 3), (1, 1))
         x = images.astype(self.dtype)
-        if shape.stem == "imagenet":
-            x = Conv(shape.widths[0], (7, 7), (2, 2), self.dtype, name="stem_conv")(x)
-        else:
-            x = Conv(shape.widths[0], (3, 3), dtype=self.dtype, name="stem_conv")(x)
+        x = Conv(shape.widths[0], kernel, strides, symmetric, self.dtype, name="stem_conv")(x)
         x = BatchNorm(self.axis_name, name="stem_bn")(x, mask)
         if shape.stem_relu:
             x = nn.relu(x)
         if shape.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
-        x = BARRIER(x)
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)) if symmetric else "SAME")
+        x = ops.materialize(x, images)
         for block in blocks(shape):
-            if shape.block == "resnet":
-                x = BARRIER(ResNetBlock(block, self.axis_name, self.dtype, name=block.name)(x, mask))
-                continue
-            for unit in block.units:
-                x = BARRIER(OneBNetUnit(
-                    unit, self.binarization, shape.pad_value, self.axis_name, self.dtype, name=unit.name
-                )(x, mask))
-        x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+            for module in self._modules(block):
+                x = ops.materialize(module(x, mask), images)
+        x = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
         return nn.Dense(shape.num_classes, name="head")(x)
 
-BARRIER = lambda x: x
+    def _modules(self, block: Block) -> list[nn.Module]:
+        """The modules that make up one residual block."""
+        if self.structure.block == "resnet":
+            symmetric = self.structure.padding == "torch"
+            return [ResNetBlock(block, symmetric, self.axis_name, self.dtype, name=block.name)]
+        options = self.binarization, self.structure.pad_value, self.axis_name, self.dtype
+        return [OneBNetUnit(unit, *options, name=unit.name) for unit in block.units]

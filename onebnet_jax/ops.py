@@ -12,12 +12,41 @@ from jax import lax
 
 
 def channel_sum(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Sum over N, H and W: [N, H, W, C] -> [C], in float32; with mask [N], each image times its mask.
+    """Sum over N, H and W: [N, H, W, C] -> [C], in float32 or wider; with mask [N], each image times its mask.
 
-    In two stages, over each image and then over the images: faster on a CPU than one reduction, and more exact.
+    On a CPU as a vector-matrix product, which XLA runs three times as fast there as its own reductions.
     """
-    per_image = jnp.sum(x, axis=(1, 2), dtype=jnp.float32)
-    return jnp.sum(per_image, axis=0) if mask is None else mask @ per_image
+    count, height, width, channels = x.shape
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    weights = jnp.ones(count, x.dtype) if mask is None else mask.astype(x.dtype)
+
+    def product(x, weights):
+        return jnp.repeat(weights, height * width) @ x.reshape(-1, channels)
+
+    def reduction(x, weights):
+        per_image = jnp.sum(x, axis=(1, 2))
+        return jnp.sum(weights[:, None] * per_image, axis=0)
+
+    return lax.platform_dependent(x, weights, cpu=product, default=reduction)
+
+
+@jax.custom_vjp
+def materialize(x: jax.Array, images: jax.Array) -> jax.Array:
+    """x, once computed and stored; images is any array that is not known before the run.
+
+    On a CPU, XLA would rather compute an element-wise chain again for each of its uses: here, all shortcuts since the
+    last downsampling, in every unit. It ignores lax.optimization_barrier, but it does not move work across a branch,
+    and cannot know that this one is always taken. Elsewhere this is the identity.
+    """
+
+    def branch(x, images):
+        never = images.ravel()[0] < -1e30
+        return lax.cond(never, jnp.zeros_like, lambda x: x, x)
+
+    return lax.platform_dependent(x, images, cpu=branch, default=lambda x, _: x)
+
+
+materialize.defvjp(lambda x, images: (materialize(x, images), None), lambda _, grad: (grad, None))
 
 
 def _psum(x, axis_name):

@@ -1,0 +1,180 @@
+"""Training and evaluation on one device of many, as pure functions for pmap over the axis "devices".
+
+The data set lies on every device as uint8. A call runs many steps, so that the host does not hold the device up, and
+takes the range of steps as arguments: one compiled program serves any range, and how a run is cut into calls does not
+change a bit of its result.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from onebnet_jax import augment
+from onebnet_jax.losses import cross_entropy, in_top_k
+
+AXIS = "devices"
+
+
+@flax.struct.dataclass
+class Sums:
+    """Sums over images, from which means are taken once, at the end."""
+
+    loss: jax.Array
+    top1: jax.Array
+    top5: jax.Array
+    count: jax.Array
+
+    @classmethod
+    def zero(cls) -> "Sums":
+        return cls(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(0))
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes during training, so all that a checkpoint has to hold.
+
+    Attributes:
+      step: steps taken since the beginning of the run.
+      params, batch_stats, opt_state: of the network and the optimizer.
+      sums: over the current epoch so far.
+      bad_step: the first step whose loss was not finite, or -1.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    sums: Sums
+    bad_step: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """How batches are made of the data set.
+
+    Attributes:
+      batch_size: global, over all devices.
+      devices: number of devices that share a batch.
+      mean, std: per channel, of pixels in 0..1.
+      crop_padding, flip: the augmentation of training images, see `augment`.
+    """
+
+    batch_size: int
+    devices: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_padding: int = 0
+    flip: bool = False
+
+    def steps(self, size: int) -> int:
+        """Batches that it takes to see `size` images once, the last one perhaps filled up."""
+        return -(-size // self.batch_size)
+
+
+def _local_slice(batch: Input):
+    """(first, size) of this device's part of a global batch."""
+    size = batch.batch_size // batch.devices
+    return lax.axis_index(AXIS) * size, size
+
+
+def _sums(logits, labels, losses, mask) -> Sums:
+    count = mask.astype(jnp.int32)
+    return Sums(
+        jnp.sum(losses * mask),
+        jnp.sum(in_top_k(logits, labels, 1) * count),
+        jnp.sum(in_top_k(logits, labels, 5) * count),
+        jnp.sum(count),
+    )
+
+
+def make_train_steps(
+    apply: Callable, optimizer: optax.GradientTransformation, batch: Input, key: jax.Array, label_smoothing: float
+) -> Callable:
+    """Returns train_steps(state, images, labels, first, last) -> state, to be pmapped over `AXIS`.
+
+    Args:
+      apply: the network's apply, called with a mask.
+      optimizer: of the parameters.
+      batch: how batches are made.
+      key: from which the order of the images and the augmentation of every epoch follow.
+      label_smoothing: of the training loss.
+
+    The returned function takes the steps first, ..., last - 1 of the epoch that state.step lies in, given all images
+    [size, H, W, C] uint8 and labels [size]. Every epoch sees every image once; its last batch is filled up with
+    images that do not count.
+    """
+    order_key, augment_key = jax.random.split(key)
+
+    def train_step(state, images, labels, mask):
+        count = lax.psum(jnp.sum(mask), AXIS)
+
+        def loss_fn(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, updates = apply(variables, images, mask, mutable=["batch_stats"])
+            losses = cross_entropy(logits, labels, label_smoothing)
+            return jnp.sum(losses * mask) / count, (updates["batch_stats"], _sums(logits, labels, losses, mask))
+
+        grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, sums = lax.psum((grads, sums), AXIS)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        bad = (state.bad_step < 0) & ~jnp.isfinite(sums.loss)
+        return TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            sums=jax.tree.map(jnp.add, state.sums, sums),
+            bad_step=jnp.where(bad, state.step, state.bad_step),
+        )
+
+    def train_steps(state, images, labels, first, last):
+        size = images.shape[0]
+        epoch = state.step // batch.steps(size)
+        order = augment.epoch_order(jax.random.fold_in(order_key, epoch), size)
+
+        def body(index, state):
+            start, local = _local_slice(batch)
+            positions = index * batch.batch_size + start + jnp.arange(local)
+            chosen = order[jnp.minimum(positions, size - 1)]
+            batch_images = images[chosen]
+            if batch.crop_padding or batch.flip:
+                # Drawn for the whole batch and then cut, so that the number of devices does not matter.
+                key = jax.random.fold_in(augment_key, state.step)
+                draws = augment.draw(key, batch.batch_size, batch.crop_padding, batch.flip)
+                draws = jax.tree.map(lambda d: lax.dynamic_slice_in_dim(d, start, local), draws)
+                batch_images = augment.apply(batch_images, draws, batch.crop_padding)
+            batch_images = augment.normalize(batch_images, batch.mean, batch.std, jnp.float32)
+            return train_step(state, batch_images, labels[chosen], (positions < size).astype(jnp.float32))
+
+        return lax.fori_loop(first, last, body, state)
+
+    return train_steps
+
+
+def make_eval_steps(apply: Callable, batch: Input) -> Callable:
+    """Returns eval_steps(variables, images, labels, first, last) -> Sums over those batches, to be pmapped over `AXIS`.
+
+    Each image counts once, whatever the batch size and the number of devices. The loss is plain cross entropy.
+    """
+
+    def eval_steps(variables, images, labels, first, last):
+        size = images.shape[0]
+
+        def body(index, sums):
+            start, local = _local_slice(batch)
+            positions = index * batch.batch_size + start + jnp.arange(local)
+            chosen = jnp.minimum(positions, size - 1)
+            logits = apply(variables, augment.normalize(images[chosen], batch.mean, batch.std, jnp.float32))
+            mask = (positions < size).astype(jnp.float32)
+            losses = cross_entropy(logits, labels[chosen])
+            return jax.tree.map(jnp.add, sums, _sums(logits, labels[chosen], losses, mask))
+
+        return lax.psum(lax.fori_loop(first, last, body, Sums.zero()), AXIS)
+
+    return eval_steps
