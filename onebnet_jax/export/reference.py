@@ -57,5 +57,7 @@ def conv(layer: Conv, x: jax.Array) -> jax.Array:
         return jnp.asarray(y, jnp.float32) * layer.multiplier + layer.bias
     pads = layer.pads or lax.padtype_to_pads(x.shape[1:3], layer.kernel.shape[:2], layer.strides, "SAME")
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=layer.pad_value)
-    y = lax.conv_general_dilated()
+    y = lax.conv_general_dilated(
+        x, jnp.asarray(layer.kernel), layer.strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     return y + layer.bias
