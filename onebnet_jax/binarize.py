@@ -20,31 +20,29 @@ def sign(x: jax.Array) -> jax.Array:
 
 # Estimators: what replaces the derivative of the sign ----------------------------------------------------------
 #
-# Each is a pair of functions: `save(x, window)` keeps the least that the backward pass needs, and
-# `restore(saved, shape, dtype, window)` gives back (sign(x), pseudo-derivative at x).
+# Each is a pair of functions: `save(x, window)` keeps the least from which `slope(saved, shape, dtype, window)` gives
+# back the pseudo-derivative at x.
 
 
 def _save_clip(x, window):
-    """Two bits per element: on which side of 0, and whether inside the window."""
-    return _pack(x > 0), _pack(jnp.abs(x) <= window)
+    """One bit per element: whether inside the window."""
+    return _pack(jnp.abs(x) <= window)
 
 
-def _restore_clip(saved, shape, dtype, window):
-    positive, inside = (_unpack(words, shape) for words in saved)
-    return jnp.where(positive, 1.0, -1.0).astype(dtype), inside.astype(dtype)
+def _slope_clip(saved, shape, dtype, window):
+    return _unpack(saved, shape).astype(dtype)
 
 
 def _save_poly(x, window):
-    """The slope varies with x, so x itself is kept; the +-1 map is computed again from it."""
+    """The slope varies with x, so x itself is kept."""
     return x
 
 
-def _restore_poly(saved, shape, dtype, window):
-    slope = jnp.maximum(0.0, (2.0 - 2.0 * jnp.abs(saved) / window) / window)
-    return sign(saved).astype(dtype), slope.astype(dtype)
+def _slope_poly(saved, shape, dtype, window):
+    return jnp.maximum(0.0, (2.0 - 2.0 * jnp.abs(saved) / window) / window).astype(dtype)
 
 
-ESTIMATORS = {"clip": (_save_clip, _restore_clip), "poly": (_save_poly, _restore_poly)}
+ESTIMATORS = {"clip": (_save_clip, _slope_clip), "poly": (_save_poly, _slope_poly)}
 
 
 def _pack(bits):
@@ -65,27 +63,22 @@ def ste_sign(x: jax.Array, estimator: str = "clip", window: float = 1.0) -> jax.
     - "poly": dy/dx = (2 - 2|x|/t) / t for |x| < t, else 0 (Bi-Real Net, Liu et al. 2018, section 3.3, where
       t = 1; ReActNet's code). The area under it is 2 for every t: the height of the step.
 
-    Raises KeyError for an unknown estimator.
+    Taking the gradient raises KeyError for an unknown estimator.
     """
     return sign(x)
 
 
 def _ste_sign_fwd(x, estimator, window):
-    return sign(x), (ESTIMATORS[estimator][0](x, window), _shape_of(x))
+    save, _ = ESTIMATORS[estimator]
+    return sign(x), save(x, window)
 
 
-def _ste_sign_bwd(estimator, window, residuals, grad):
-    saved, like = residuals
-    _, slope = ESTIMATORS[estimator][1](saved, like.shape[1:], like.dtype, window)
-    return (grad * slope,)
+def _ste_sign_bwd(estimator, window, saved, grad):
+    _, slope = ESTIMATORS[estimator]
+    return (grad * slope(saved, grad.shape, grad.dtype, window),)
 
 
 ste_sign.defvjp(_ste_sign_fwd, _ste_sign_bwd)
-
-
-def _shape_of(x):
-    """An array without elements that carries shape and dtype through a custom_vjp's residuals."""
-    return jnp.zeros((0, *x.shape), x.dtype)
 
 
 def binarize_kernel(kernel: jax.Array) -> jax.Array:
@@ -118,16 +111,22 @@ def binary_conv(
 
 
 def _binary_conv_fwd(x, kernel, strides, pad_value, estimator, window):
-    saved = ESTIMATORS[estimator][0](x, window)
-    return conv(sign(x), kernel, strides, pad_value), (saved, _shape_of(x), kernel)
+    save, _ = ESTIMATORS[estimator]
+    saved = save(x, window)
+    positive = None if saved is x else _pack(x > 0)  # x holds its signs
+    # An array without elements carries shape and dtype to the backward pass.
+    like = jnp.zeros((0, *x.shape), x.dtype)
+    return conv(sign(x), kernel, strides, pad_value), (saved, positive, like, kernel)
 
 
 def _binary_conv_bwd(strides, pad_value, estimator, window, residuals, grad):
-    saved, like, kernel = residuals
-    signs, slope = ESTIMATORS[estimator][1](saved, like.shape[1:], like.dtype, window)
+    _, slope = ESTIMATORS[estimator]
+    saved, positive, like, kernel = residuals
+    shape, dtype = like.shape[1:], like.dtype
+    signs = sign(saved) if positive is None else jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype)
     _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), signs, kernel)
     signs_grad, kernel_grad = vjp(grad)
-    return signs_grad * slope, kernel_grad
+    return signs_grad * slope(saved, shape, dtype, window), kernel_grad
 
 
 binary_conv.defvjp(_binary_conv_fwd, _binary_conv_bwd)

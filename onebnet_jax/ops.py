@@ -40,7 +40,8 @@ def materialize(x: jax.Array, images: jax.Array) -> jax.Array:
     """
 
     def branch(x, images):
-        never = images.ravel()[0] < -1e30
+        pixel = images.ravel()[0]
+        never = (pixel < -1e30) & (pixel > 1e30)
         return lax.cond(never, jnp.zeros_like, lambda x: x, x)
 
     return lax.platform_dependent(x, images, cpu=branch, default=lambda x, _: x)
@@ -72,21 +73,21 @@ def batch_norm(x, scale, bias, mask, epsilon=1e-5, axis_name=None):
 
 
 def _batch_norm_fwd(x, scale, bias, mask, epsilon, axis_name):
-    x32 = x.astype(jnp.float32)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     pixels = x.shape[1] * x.shape[2]
     count = _psum(jnp.sum(mask), axis_name) * pixels
-    sums = _psum(jnp.stack([channel_sum(x32, mask), channel_sum(x32 * x32, mask)]), axis_name)
+    sums = _psum(jnp.stack([channel_sum(wide, mask), channel_sum(wide * wide, mask)]), axis_name)
     mean, mean_of_squares = sums / count
     variance = jnp.maximum(mean_of_squares - mean * mean, 0.0)
     inverse = lax.rsqrt(variance + epsilon)
-    y = (x32 * (scale * inverse) + (bias - mean * scale * inverse)).astype(x.dtype)
+    y = (wide * (scale * inverse) + (bias - mean * scale * inverse)).astype(x.dtype)
     return (y, mean, variance), (x, scale, mask, mean, inverse, count)
 
 
 def _batch_norm_bwd(epsilon, axis_name, residuals, grads):
     x, scale, mask, mean, inverse, count = residuals
-    grad = grads[0].astype(jnp.float32)
-    normalized = (x.astype(jnp.float32) - mean) * inverse
+    grad = grads[0].astype(mean.dtype)
+    normalized = (x.astype(mean.dtype) - mean) * inverse
     local = jnp.stack([channel_sum(grad), channel_sum(grad * normalized)])
     # The batch's statistics depend on every device's images, the parameters' gradients on this device's alone.
     grad_mean, grad_projection = _psum(local, axis_name) / count
