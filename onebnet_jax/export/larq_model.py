@@ -1,7 +1,10 @@
 """The Keras model of a deployment plan, made of Larq layers; `larq.models.summary` understands it."""
 
+from pathlib import Path
+
 import numpy as np
 
+from onebnet_jax.errors import UserError
 from onebnet_jax.export.keras2 import larq, tf
 from onebnet_jax.export.plan import Conv, Pads, Plan, ResNetBlock, Unit
 
@@ -104,6 +107,22 @@ def separate_units(plan: Plan) -> tf.keras.Model:
         channels = layer.threshold.size
         inputs.append(tf.keras.layers.Input((*layer.conv.input_size, channels), name=f"{layer.name}_input"))
     return tf.keras.Model(inputs, [unit(layer, x) for layer, x in zip(plan.units, inputs, strict=True)])
+
+
+def print_summary(model: tf.keras.Model) -> None:
+    """Prints Larq's table of layers, precisions and MACs."""
+    larq.models.summary(model)
+
+
+def save(model: tf.keras.Model, path: Path) -> None:
+    """Saves a model, in the format that the file's suffix names. Raises UserError if that fails.
+
+    `onebnet_jax.export.larq_model` has to be imported where it is loaded.
+    """
+    try:
+        model.save(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot save the Keras model to {path}: {error}") from error
 
 
 def unit(layer: Unit, x):

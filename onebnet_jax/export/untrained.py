@@ -11,8 +11,8 @@ from onebnet_jax.structure import Structure
 def random_variables(structure: Structure, image_shape: tuple[int, int, int], seed: int = 0) -> dict:
     """{"params", "batch_stats"} of a `models.Network`, all of it random, as NumPy arrays.
 
-    The values that training starts from would not do: a converter drops an addition of zeros. Kernels are He normal, and
-    all else spreads around its usual size, so that activations neither vanish nor grow.
+    The values that training starts from would not do: a converter drops an addition of zeros. Kernels are He normal,
+    and all else spreads around its usual size, so that activations neither vanish nor grow.
     """
     tree = jax.eval_shape(Network(structure).init, jax.random.PRNGKey(0), jnp.zeros((1, *image_shape)))
     rng = np.random.default_rng(seed)

@@ -1,0 +1,83 @@
+"""Converts a trained network for Larq Compute Engine: python -m onebnet_jax.convert --workdir=RUN --output=M.tflite"""
+
+import argparse
+from pathlib import Path
+
+from onebnet_jax import checkpoint, config
+from onebnet_jax.export import card, fold, lint, source
+from onebnet_jax.export.source import Source
+from onebnet_jax.main import cli
+
+
+def main(argv: list[str]) -> None:
+    """Parses the command line and calls `convert`."""
+    parser = argparse.ArgumentParser(prog="python -m onebnet_jax.convert", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--workdir", type=Path, help="folder of a run")
+    parser.add_argument("--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), default=checkpoint.BEST)
+    parser.add_argument(
+        "--config",
+        help="instead of --workdir: an untrained network with random parameters, to time a structure before training "
+        "it; --config.field=value changes a field",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the .tflite file; its card is written beside it")
+    parser.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True, help="merge element-wise layers")
+    parser.add_argument("--raw-input", action="store_true", help="the file takes pixels of 0..255 and normalizes them")
+    parser.add_argument("--keras", type=Path, metavar="FILE.keras", help="save the Keras model of Larq layers as well")
+    parser.add_argument("--summary", action="store_true", help="print larq.models.summary of it")
+    args, overrides = parser.parse_known_args(argv)
+    if (args.workdir is None) == (args.config is None) or (overrides and args.config is None):
+        parser.error("give one of --workdir and --config; only with --config can fields be set")
+    card.check_writable(args.output)
+    if args.workdir is not None:
+        network = source.from_run(args.workdir, args.checkpoint)
+    else:
+        network = source.from_config(config.load(args.config, overrides))
+    result = convert(network, args.output, args.fold, args.raw_input, args.keras, args.summary)
+    operators = ", ".join(f"{count} {kind}" for kind, count in result["operators"].items())
+    print(f"{args.output}: {result['mib']:.3f} MiB, made from {network.title}\n{operators}")
+
+
+def convert(
+    network: Source,
+    output: Path,
+    folded: bool = True,
+    raw_input: bool = False,
+    keras: Path | None = None,
+    summary: bool = False,
+) -> dict:
+    """Writes the .tflite file of a network and its card; returns the card.
+
+    Args:
+      network: what to convert.
+      output: the .tflite file.
+      folded: two additions per unit instead of four, see `export.fold`.
+      raw_input: whether the file takes pixels and normalizes them itself.
+      keras: where to save the Keras model, if anywhere.
+      summary: whether to print `larq.models.summary` of it.
+
+    Raises UserError if the network cannot be converted faithfully, with the layer's name, or the file not written; no
+    file is left behind then.
+    """
+    info = network.info
+    normalization = (info.mean, info.std) if raw_input else None
+    plan = fold.deployment_plan(
+        network.structure, network.binarization, network.variables, info.shape, folded, normalization
+    )
+    lint.check_map_sizes(plan)
+    # Not before: TensorFlow takes seconds to import, and tells in one sentence if it is missing.
+    from onebnet_jax.export import larq_model, lce
+
+    model = larq_model.keras_model(plan)
+    if summary:
+        larq_model.print_summary(model)
+    tflite = lce.convert(model)
+    lint.check_file(lce.operators(tflite), plan)
+    if keras is not None:
+        larq_model.save(model, keras)
+    result = card.make(network, tflite, lce.histogram(tflite), folded, raw_input)
+    card.write(output, tflite, result)
+    return result
+
+
+if __name__ == "__main__":
+    cli(main)

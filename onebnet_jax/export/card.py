@@ -1,0 +1,102 @@
+"""The card of a converted model: a small JSON file beside it that says what it is and where it comes from."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+from onebnet_jax.errors import UserError
+from onebnet_jax.export.source import Source
+
+PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy")
+
+
+def make(source: Source, tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
+    """The card of a file: JSON values only.
+
+    Args:
+      source: what was converted.
+      tflite: the file.
+      operators: its histogram, see `lce.histogram`.
+      fold, raw_input: how it was converted.
+    """
+    info = source.info
+    return {
+        "sha256": hashlib.sha256(tflite).hexdigest(),
+        "bytes": len(tflite),
+        "mib": round(len(tflite) / 2**20, 3),
+        "source": source.origin,
+        "metrics": source.metrics,
+        "input": {
+            "shape": [1, *info.shape],
+            "dtype": "float32",
+            "range": "pixels, 0 to 255" if raw_input else "(pixels / 255 - mean) / std",
+            "mean": list(info.mean),
+            "std": list(info.std),
+        },
+        "classes": list(info.class_names),
+        "folded": fold,
+        "raw_input": raw_input,
+        "operators": operators,
+        "structure": dataclasses.asdict(source.structure),
+        "binarization": dataclasses.asdict(source.binarization),
+        "config": source.config.to_dict(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    }
+
+
+def path_of(model: Path) -> Path:
+    """model.tflite -> model.json."""
+    return model.with_suffix(".json")
+
+
+def read(model: Path) -> tuple[bytes, dict]:
+    """A converted file and its card. Raises UserError if one is missing or they do not belong together."""
+    try:
+        tflite = model.read_bytes()
+        card = json.loads(path_of(model).read_text())
+        digest = card["sha256"]
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: {error.strerror}; a model and its card are made by onebnet_jax.convert."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path_of(model)} is not the card of a converted model: {error}.") from error
+    if hashlib.sha256(tflite).hexdigest() != digest:
+        raise UserError(f"{model} is not the file that {path_of(model)} describes: convert it again.")
+    return tflite, card
+
+
+def check_writable(model: Path) -> None:
+    """Raises UserError if the model cannot be written, before the work of converting it."""
+    if model.suffix != ".tflite":
+        raise UserError(f"--output={model} must end in .tflite; its card is written beside it as .json.")
+    try:
+        with tempfile.TemporaryFile(dir=model.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"Cannot write to the folder {model.parent}: {error.strerror}.") from error
+
+
+def write(model: Path, tflite: bytes, card: dict) -> None:
+    """Writes a file and its card, each complete or not at all. Raises UserError if that fails."""
+    for path, content in ((model, tflite), (path_of(model), (json.dumps(card, indent=2) + "\n").encode())):
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError as error:
+            raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
