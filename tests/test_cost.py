@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from onebnet_jax import config as config_lib
 from onebnet_jax import cost, latency, paper
 from onebnet_jax.models import Network
 from onebnet_jax.structure import Structure, units
 
+ROOT = pathlib.Path(__file__).parent.parent
 IMAGENET = (224, 224, 3)
 FP32_RESNET18 = Structure(depth=18, block="resnet", num_classes=1000, stem="imagenet")
 TABLE1 = {row.name: latency.table1_structure(row) for row in paper.TABLE1 if row.name}
@@ -123,5 +125,27 @@ def test_folding_removes_two_passes_and_two_floats_per_channel_of_each_unit():
 
 def test_counting_needs_no_jax():
     code = "import sys, onebnet_jax.cost, onebnet_jax.latency; sys.exit('jax' in sys.modules)"
-    root = pathlib.Path(__file__).parent.parent
-    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# Parameters, storage in MiB and OPs in millions of every config: a new config needs its row.
+CONFIGS = {
+    "cifar10_fp32": (11_173_962, 42.625, 555.4),
+    "cifar10_reactnet": (11_188_874, 2.085, 16.6),
+    "cifar10_typeI": (11_540_106, 3.425, 35.8),
+    "cifar10_typeII": (8_587_402, 3.060, 28.2),
+    "fashionmnist_conv64_ds64": (219_914, 0.078, 1.1),
+    "fashionmnist_ds32_64": (280_714, 0.083, 1.4),
+    "fashionmnist_fp32": (272_186, 1.038, 31.0),
+    "quickstart": (280_714, 0.083, 1.4),
+}
+CONFIG_FILES = sorted(path for path in ROOT.glob("configs/*.py") if path.stem not in ("__init__", "default"))
+
+
+@pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)
+def test_every_config_has_its_row(path):
+    config = config_lib.load(str(path))
+    counts = cost.total(cost.layers(config_lib.structure(config), config_lib.input_shape(config)))
+    row = (counts.parameters, round(counts.storage_mib, 3), round(counts.ops / 1e6, 1))
+    assert path.stem in CONFIGS, f"Add to CONFIGS, once the figures are what the config is meant to be: {row}"
+    assert row == CONFIGS[path.stem]
