@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict(
         dict(
             # Shape of the network: see onebnet_jax/structure.py.
-            depth=18,  # 18, 20 or 34
+            depth=18,  # 8, 18, 20 or 34
             block="onebnet",  # "onebnet" or "resnet" (FP32 residual blocks)
             conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
             ds_1d=(),  # stages with 1-D downsampling, `1-D DS` of Table 1, such as (256, 512)

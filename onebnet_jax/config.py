@@ -1,6 +1,7 @@
 """Reading configs: from a file with overrides, or from a run's config.json; checked as a whole before any work."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,10 +25,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     if not Path(path).is_file():
         raise UserError(f"There is no config file {path}; the configs are in configs/.")
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    values, argv = flags.FlagValues(), ["onebnet_jax", f"--config={path}", *overrides]
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=argv)
     try:
-        rest = values(["onebnet_jax", f"--config={path}", *overrides])[1:]
+        rest = values(argv)[1:]
         config = values.config
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
         raise UserError(f"{_one_line(error)} (configs/default.py lists every field and its type.)") from error
@@ -38,8 +39,14 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    return text if text.endswith(".") else text + "."
+    """The first line of a library's message, as a sentence."""
+    text = str(error)
+    meant = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text)
+    if meant:
+        return f"There is no field {meant[2]!r}; did you mean {meant[1]!r}?"
+    if isinstance(error, KeyError | AttributeError):
+        return f"There is no field {error.args[0]}."
+    return text.splitlines()[0].rstrip(".") + "."
 
 
 def load_json(path: Path) -> ConfigDict:

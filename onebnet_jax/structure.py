@@ -8,8 +8,10 @@ import dataclasses
 
 from onebnet_jax.errors import UserError
 
-# depth -> (output channels of each stage, residual blocks of each stage); He et al. 2016, Table 5.
+# depth -> (output channels of each stage, residual blocks of each stage); He et al. 2016, Table 1 (18, 34) and section
+# 4.2 (6n + 2: 20, and 8 for quick trials).
 DEPTHS = {
+    8: ((16, 32, 64), (1, 1, 1)),
     18: ((64, 128, 256, 512), (2, 2, 2, 2)),
     20: ((16, 32, 64), (3, 3, 3)),
     34: ((64, 128, 256, 512), (3, 4, 6, 3)),
@@ -24,7 +26,7 @@ class Structure:
     """Everything that fixes the shape of a network.
 
     Attributes:
-      depth: 18, 20 or 34, see `DEPTHS`.
+      depth: 8, 18, 20 or 34, see `DEPTHS`.
       block: "onebnet" for units of one convolution with its own shortcut, RSign and RPReLU (section 3.2);
         "resnet" for the FP32 residual block of two 3x3 convolutions with ReLU.
       conv_1d: stages, named by their output channels at multiplier 1, whose places without downsampling
