@@ -1,0 +1,212 @@
+#!/usr/bin/env bash
+# Times .tflite models on a Raspberry Pi 4 over ssh, by the paper's protocol (A.4), and prints the figures beside the
+# paper's. Keeps the raw logs and a JSON in the output folder. Needs numpy on this machine; nothing on the Pi.
+#
+# usage: launch/rpi4_benchmark.sh [option ...] USER@HOST MODEL.tflite [...] [-- flags for lce_benchmark_model]
+#   --binary FILE   LCE's benchmark program (default: $LCE_BENCHMARK_MODEL, else ./lce_benchmark_model_aarch64)
+#   --output DIR    a new folder for logs and JSON (default: runs/rpi4-TIME)
+#   -o OPTION       for ssh and scp, such as -o Port=2222 or -o IdentityFile=KEY; may be repeated
+#   --dry-run       print every command and run none
+set -euo pipefail
+
+runs=50 # inferences in one process
+repetitions=3
+threads=(1 4)
+kernels=(default indirect)
+
+binary=${LCE_BENCHMARK_MODEL:-lce_benchmark_model_aarch64}
+output=runs/rpi4-$(date +%Y%m%d-%H%M%S)
+python=${PYTHON:-python3}
+ssh_options=(-o ConnectTimeout=10 -o ServerAliveInterval=10)
+dry_run=no
+host=
+models=()
+extra_flags=()
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+folder=onebnet-benchmark-$(date +%Y%m%d-%H%M%S)-$$ # in the home directory on the Pi
+
+main() {
+    parse_arguments "$@"
+    check_files
+    scratch=$(mktemp -d)
+    trap clean_up EXIT
+    exec </dev/null # or ssh would swallow what is typed meanwhile
+    # One connection for all commands, so that a password is asked for once; commands that are only printed stand alone.
+    [[ $dry_run == yes ]] || ssh_options+=(-o ControlMaster=auto -o ControlPersist=60 -o "ControlPath=$scratch/ssh")
+    check_host
+    send_files
+    measure
+    report
+}
+
+parse_arguments() {
+    while (($#)); do
+        case $1 in
+        --binary | --output | -o)
+            (($# > 1)) || fail "$1 needs a value; see the first lines of launch/rpi4_benchmark.sh."
+            case $1 in
+            --binary) binary=$2 ;;
+            --output) output=$2 ;;
+            -o) ssh_options+=(-o "$2") ;;
+            esac
+            shift
+            ;;
+        --dry-run) dry_run=yes ;;
+        -h | --help)
+            sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}"
+            exit 0
+            ;;
+        --)
+            shift
+            extra_flags=("$@")
+            break
+            ;;
+        -*) fail "$1 is not an option; flags for lce_benchmark_model go behind --." ;;
+        *) if [[ -z $host ]]; then host=$1; else models+=("$1"); fi ;;
+        esac
+        shift
+    done
+    [[ -n $host && ${#models[@]} -gt 0 ]] ||
+        fail "Name the Pi and at least one model: launch/rpi4_benchmark.sh USER@HOST MODEL.tflite ..."
+}
+
+check_files() {
+    local model name names=
+    for model in "${models[@]}"; do
+        name=$(basename "$model")
+        [[ $name =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*\.tflite$ ]] ||
+            fail "$model: a model's file name must end in .tflite and hold only letters, digits, dots, - and _."
+        [[ " $names " != *" $name "* ]] || fail "Two models are called $name; rename one, for results go by file name."
+        names+=" $name"
+        [[ $dry_run == yes || -r $model ]] || fail "There is no model $model; onebnet_jax.convert makes such files."
+    done
+    [[ $dry_run == yes || -f $binary ]] ||
+        fail "LCE's benchmark program is not at $binary: download lce_benchmark_model_aarch64 from a release on" \
+            "https://github.com/larq/compute-engine/releases and name it with --binary."
+    [[ ! -e $output ]] || fail "$output is already there; name a new folder with --output."
+}
+
+check_host() {
+    local answer machine bits
+    if [[ $dry_run == yes ]]; then
+        run ssh "${ssh_options[@]}" "$host" 'uname -m; getconf LONG_BIT'
+        return
+    fi
+    answer=$(ssh "${ssh_options[@]}" "$host" 'uname -m; getconf LONG_BIT' 2>"$scratch/errors") ||
+        fail "Cannot reach $host over ssh ($(tail -n 1 "$scratch/errors" | tr -d '\r')): check that the Pi is on," \
+            "that its ssh service runs, and that 'ssh $host' works."
+    { read -r machine && read -r bits; } <<<"$answer" || true
+    case $machine/$bits in
+    aarch64/64) ;;
+    aarch64/32 | arm*) # A 32-bit system may have a 64-bit kernel.
+        fail "$host runs a 32-bit system, for which LCE has no fast kernels: install a 64-bit one, such as" \
+            "Manjaro ARM or the 64-bit Raspberry Pi OS."
+        ;;
+    *) fail "$host is not a 64-bit ARM machine but $machine: lce_benchmark_model_aarch64 cannot run there." ;;
+    esac
+}
+
+send_files() {
+    local model files=("$here/rpi4_remote.sh")
+    run mkdir -p "$output"
+    for model in "${models[@]}"; do
+        files+=("$model")
+        [[ ! -f ${model%.tflite}.json ]] || run cp "${model%.tflite}.json" "$output/$(basename "$model").json"
+    done
+    copied=yes
+    if ! {
+        run ssh "${ssh_options[@]}" "$host" "mkdir $folder" &&
+            run scp -q "${ssh_options[@]}" "$binary" "$host:$folder/lce_benchmark_model" &&
+            run scp -q "${ssh_options[@]}" "${files[@]}" "$host:$folder/" &&
+            run ssh "${ssh_options[@]}" "$host" "chmod +x $folder/lce_benchmark_model"
+    }; then
+        fail "The files could not be copied to $host: its home directory must have room for them and be writable."
+    fi
+    run_to "$output/SHA256SUMS" ssh "${ssh_options[@]}" "$host" "cd $folder && sha256sum lce_benchmark_model *.tflite"
+}
+
+# Repetitions are the outer loop, so that a Pi that grows warm slows all measurements alike.
+measure() {
+    local repetition model name count kernel log flags command status
+    for ((repetition = 1; repetition <= repetitions; repetition++)); do
+        for model in "${models[@]}"; do
+            name=$(basename "$model")
+            for count in "${threads[@]}"; do
+                for kernel in "${kernels[@]}"; do
+                    log=$output/${name%.tflite}.$count-threads.$kernel.$repetition.log
+                    flags=("--graph=$name" "--num_threads=$count" "--num_runs=$runs" --min_secs=0 --use_xnnpack=true)
+                    [[ $kernel == default ]] || flags+=("--use_${kernel}_bgemm=true")
+                    flags+=(${extra_flags[@]+"${extra_flags[@]}"})
+                    command="cd $folder && sh rpi4_remote.sh ./lce_benchmark_model $(quote "${flags[@]}")"
+                    status=0
+                    run_to "$log" ssh "${ssh_options[@]}" "$host" "$command" || status=$?
+                    ((status == 0)) || explain "$status" "$log"
+                    [[ $dry_run == yes ]] || progress "$name, $count threads, $kernel kernel, repetition $repetition" "$log"
+                done
+            done
+        done
+    done
+}
+
+progress() {
+    echo "$1: $(sed -n 's/.*Inference (avg): //p' "$2") us"
+}
+
+explain() { # STATUS LOG: ends with the reason why a run failed
+    local last
+    last=$(grep -v -e '^after ' -e '^before ' "$2" | grep . | tail -n 1 | tr -d '\r') || true
+    case $(<"$2") in
+    *GLIBC*)
+        fail "The C library on $host is older than LCE's program needs ($last): install a newer 64-bit system," \
+            "such as Manjaro ARM."
+        ;;
+    *"unresolved custom op"*)
+        fail "$binary does not know LCE's operators ($last): use lce_benchmark_model_aarch64 of the LCE release that" \
+            "converted the model, not TensorFlow's benchmark_model."
+        ;;
+    *"xec format error"* | *"cannot execute"*)
+        fail "$binary is not a program for 64-bit ARM ($last): download lce_benchmark_model_aarch64."
+        ;;
+    esac
+    (($1 != 255)) || fail "The connection to $host was lost ($last); what was measured is in $output."
+    fail "lce_benchmark_model failed with status $1 ($last); its log is $2."
+}
+
+report() {
+    run env PYTHONPATH="$here/.." "$python" -m onebnet_jax.benchmark --logs "$output"
+    [[ $dry_run == yes ]] || printf '\nRaw logs and benchmark.json: %s\n' "$output"
+}
+
+clean_up() {
+    if [[ -n ${copied:-} ]]; then
+        run ssh "${ssh_options[@]}" "$host" "rm -rf $folder" || true
+    fi
+    ssh "${ssh_options[@]}" -O exit "$host" 2>/dev/null || true
+    rm -rf "$scratch"
+}
+
+run() { # runs a command, or prints it
+    if [[ $dry_run == yes ]]; then quote "$@" && echo; else "$@"; fi
+}
+
+run_to() { # FILE COMMAND ...: the same, its output into a file
+    if [[ $dry_run == yes ]]; then echo "$(quote "${@:2}")> $(quote "$1")2>&1"; else "${@:2}" >"$1" 2>&1; fi
+}
+
+quote() { # words as a shell reads them
+    local word
+    for word in "$@"; do
+        case $word in
+        *[!A-Za-z0-9_@%+=:,./-]* | '') printf "'%s' " "${word//\'/\'\\\'\'}" ;;
+        *) printf '%s ' "$word" ;;
+        esac
+    done
+}
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+main "$@"
