@@ -1,4 +1,4 @@
-"""ResNet20 OneBNet with 1-D downsampling in both stages, on FashionMNIST: Table 6, first row, 93.4 % Top-1.
+"""ResNet20 OneBNet with 1-D downsampling in both stages, on FashionMNIST: Table 6, 93.4 % Top-1.
 
     python -m onebnet_jax.main --config=configs/fashionmnist_ds32_64.py
 """
@@ -8,6 +8,7 @@ from configs import default
 
 def get_config():
     config = default.get_config()
+    config.data.name = "fashion_mnist"
     config.model.depth = 20
     config.model.ds_1d = (32, 64)
     return config

@@ -3,13 +3,11 @@
     python -m onebnet_jax.main --config=configs/quickstart.py
 """
 
-from configs import default
+from configs import fashionmnist_ds32_64
 
 
 def get_config():
-    config = default.get_config()
-    config.model.depth = 20
-    config.model.ds_1d = (32, 64)
+    config = fashionmnist_ds32_64.get_config()
     config.data.name = "fashion_mnist_mini"
     config.train.batch_size = 64
     config.train.epochs = 6

@@ -1,0 +1,15 @@
+"""ResNet18 OneBNet TypeI on CIFAR-10: Tables 4 and 6, 93.6 % Top-1.
+
+    python -m onebnet_jax.main --config=configs/cifar10_typeI.py
+
+Table 7 is --config.model.width_multiplier=2 (94.3 %), 1.4 (93.9 %), 0.7 (92.3 %) and 0.5 (91.5 %).
+"""
+
+from configs import cifar10_typeII
+
+
+def get_config():
+    config = cifar10_typeII.get_config()
+    config.model.conv_1d = ()
+    config.model.ds_1d = (128, 256, 512)
+    return config

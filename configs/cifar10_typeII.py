@@ -1,0 +1,19 @@
+"""ResNet18 OneBNet TypeII on CIFAR-10: Tables 4 and 6, 93.3 % Top-1.
+
+    python -m onebnet_jax.main --config=configs/cifar10_typeII.py
+
+Table 7 is --config.model.width_multiplier=2 (93.6 %), 1.4 (93.4 %), 0.7 (92.2 %) and 0.5 (91.0 %).
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.model.depth = 18
+    config.model.conv_1d = (256, 512)
+    config.model.ds_1d = (256, 512)
+    config.data.name = "cifar10"
+    config.data.crop_padding = 4
+    config.data.flip = True
+    return config

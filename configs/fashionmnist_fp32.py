@@ -1,0 +1,14 @@
+"""FP32 ResNet20 on FashionMNIST: Table 6, 93.6 % Top-1.
+
+    python -m onebnet_jax.main --config=configs/fashionmnist_fp32.py
+"""
+
+from configs import fashionmnist_ds32_64
+
+
+def get_config():
+    config = fashionmnist_ds32_64.get_config()
+    config.model.block = "resnet"
+    config.model.stem_relu = True
+    config.model.ds_1d = ()
+    return config

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Runs the tests in an environment of their own making.
+# usage: launch/test.sh [--newest] [pytest arguments ...]
+#   (nothing)   the default tests with the pinned versions, in .venv
+#   -m slow     the slow tests
+#   --newest    the training half on the newest JAX and Flax that this Python installs, in .venv-newest
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [[ ${1:-} == --newest ]]; then
+    shift
+    mkdir -p .venv-newest
+    sed 's/==[^ ]*//' requirements-train.txt >.venv-newest/requirements.txt
+    printf 'pytest\nhypothesis\nmatplotlib\n' >>.venv-newest/requirements.txt
+    launch/setup.sh .venv-newest .venv-newest/requirements.txt
+    exec .venv-newest/bin/python -m pytest "$@"
+fi
+launch/setup.sh .venv requirements.txt
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+exec .venv/bin/python -m pytest "$@"
