@@ -1,6 +1,6 @@
 """ReActNet18, the baseline without 1-D convolutions, on CIFAR-10: Table 4, 92.3 % Top-1.
 
-    python -m onebnet_jax.main --config=configs/cifar10_reactnet.py
+python -m onebnet_jax.main --config=configs/cifar10_reactnet.py
 """
 
 from configs import cifar10_typeII

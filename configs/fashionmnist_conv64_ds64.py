@@ -1,6 +1,6 @@
 """ResNet20 OneBNet, all of its last stage 1-D, on FashionMNIST: Table 6, 93.2 % Top-1.
 
-    python -m onebnet_jax.main --config=configs/fashionmnist_conv64_ds64.py
+python -m onebnet_jax.main --config=configs/fashionmnist_conv64_ds64.py
 """
 
 from configs import fashionmnist_ds32_64

@@ -1,6 +1,6 @@
 """ResNet20 OneBNet with 1-D downsampling in both stages, on FashionMNIST: Table 6, 93.4 % Top-1.
 
-    python -m onebnet_jax.main --config=configs/fashionmnist_ds32_64.py
+python -m onebnet_jax.main --config=configs/fashionmnist_ds32_64.py
 """
 
 from configs import default

@@ -1,6 +1,6 @@
 """FP32 ResNet20 on FashionMNIST: Table 6, 93.6 % Top-1.
 
-    python -m onebnet_jax.main --config=configs/fashionmnist_fp32.py
+python -m onebnet_jax.main --config=configs/fashionmnist_fp32.py
 """
 
 from configs import fashionmnist_ds32_64

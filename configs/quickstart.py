@@ -1,6 +1,6 @@
 """A small OneBNet on the part of FashionMNIST that comes with the package: a first look, in a minute or two.
 
-    python -m onebnet_jax.main --config=configs/quickstart.py
+python -m onebnet_jax.main --config=configs/quickstart.py
 """
 
 from configs import fashionmnist_ds32_64

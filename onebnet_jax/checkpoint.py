@@ -49,15 +49,7 @@ class Checkpoints:
 
         With `like`, a tree of arrays or shapes, the tree read has its structure, shapes and types, or it is an error.
         """
-        manager = self._managers[name]
-        step = self.latest_step(name)
-        if step is None:
-            return None
-        if like is not None:
-            like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-        args = ocp.args.Composite(tree=ocp.args.StandardRestore(like), info=ocp.args.JsonRestore())
-        restored = manager.restore(step, args=args)
-        return step, jax.tree.map(np.asarray, restored["tree"]), restored["info"]
+        return _restore(self._managers[name], like)
 
     def latest_step(self, name: str) -> int | None:
         """The step of the newest complete checkpoint."""
@@ -71,6 +63,18 @@ class Checkpoints:
     def close(self) -> None:
         for manager in self._managers.values():
             manager.close()
+
+
+def _restore(manager: ocp.CheckpointManager, like: Any = None) -> tuple[int, Any, dict] | None:
+    """See `Checkpoints.restore`."""
+    step = manager.latest_step()
+    if step is None:
+        return None
+    if like is not None:
+        like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    args = ocp.args.Composite(tree=ocp.args.StandardRestore(like), info=ocp.args.JsonRestore())
+    restored = manager.restore(step, args=args)
+    return step, jax.tree.map(np.asarray, restored["tree"]), restored["info"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +98,18 @@ class Run:
 
 
 def load_run(workdir: str | Path, which: str = BEST) -> Run:
-    """Reads a run's checkpoint: "best" by test Top-1, or "last". Raises UserError where there is none."""
+    """Reads a run's checkpoint: "best" by test Top-1, or "last". Raises UserError where there is none.
+
+    Changes nothing on disk, so the run may still be going on.
+    """
     workdir = Path(workdir)
     config = config_lib.load_json(workdir / "config.json")
-    if not (workdir / "checkpoints" / which).is_dir():
-        raise UserError(f"{workdir} has no {which!r} checkpoint yet; train first, or choose another.")
-    checkpoints = Checkpoints(workdir)
-    restored = checkpoints.restore(which)
-    checkpoints.close()
+    folder = workdir.absolute() / "checkpoints" / which
+    restored = None
+    if folder.is_dir():
+        manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False))
+        restored = _restore(manager)
+        manager.close()
     if restored is None:
         raise UserError(f"{workdir} has no {which!r} checkpoint yet; train first, or choose another.")
     step, tree, metrics = restored

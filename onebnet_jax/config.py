@@ -1,9 +1,12 @@
 """Reading configs: from a file with overrides, or from a run's config.json; checked as a whole before any work."""
 
+import difflib
 import json
 import re
+import runpy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -15,6 +18,7 @@ from onebnet_jax.layers import Binarization
 from onebnet_jax.structure import Structure
 
 DTYPES = ("float32", "bfloat16")
+SCHEMA = "configs/default.py lists every field and its type"
 SOURCES = ("auto", "tfds", "files", "download")
 
 
@@ -25,40 +29,74 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     if not Path(path).is_file():
         raise UserError(f"There is no config file {path}; the configs are in configs/.")
-    values, argv = flags.FlagValues(), ["onebnet_jax", f"--config={path}", *overrides]
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=argv)
+    try:
+        config = runpy.run_path(path)["get_config"]()
+        fields = flat(config)
+    except Exception as error:  # whatever a file that is no config may raise
+        raise UserError(f"{path} is not a config: {_one_line(error)}.") from error
+    for override in overrides:
+        named = re.match(r"--(?:no)?config\.([^=]*)", override)
+        if named and named[1] not in fields:
+            raise UserError(f"There is no field {named[1]!r}{_did_you_mean(named[1], fields)}; {SCHEMA}.")
+    values = flags.FlagValues()
+    argv = ["onebnet_jax", *overrides]
+    config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=values, sys_argv=argv)
     try:
         rest = values(argv)[1:]
-        config = values.config
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
-        raise UserError(f"{_one_line(error)} (configs/default.py lists every field and its type.)") from error
+    except (flags.Error, ValueError, TypeError) as error:
+        illegal = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+        if illegal:
+            kind = type(fields[illegal[1]]).__name__
+            raise UserError(f"{illegal[1]}={illegal[2]!r} must be of type {kind}; {SCHEMA}.") from error
+        raise UserError(f"{_one_line(error)}; {SCHEMA}.") from error
     if rest:
         raise UserError(f"{rest[0]!r} is not an option; fields are set as --config.field=value.")
-    check(config)
-    return config
+    check(values.config)
+    return values.config
+
+
+def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """All fields by their full names, such as "train.epochs"."""
+    fields = {}
+    for name, value in config.items():
+        fields |= flat(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {prefix + name: value}
+    return fields
+
+
+def _did_you_mean(field: str, fields: dict[str, Any]) -> str:
+    """A hint at the most similar field, or nothing."""
+    last = {name.rpartition(".")[2]: name for name in fields}
+    close = difflib.get_close_matches(field, fields, 1) or difflib.get_close_matches(field.rpartition(".")[2], last, 1)
+    return f" (did you mean {last.get(close[0], close[0])!r}?)" if close else ""
 
 
 def _one_line(error: Exception) -> str:
-    """The first line of a library's message, as a sentence."""
-    text = str(error)
-    meant = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text)
-    if meant:
-        return f"There is no field {meant[2]!r}; did you mean {meant[1]!r}?"
-    if isinstance(error, KeyError | AttributeError):
-        return f"There is no field {error.args[0]}."
-    return text.splitlines()[0].rstrip(".") + "."
+    """An exception in a few words, for the end of a sentence."""
+    unknown = re.search(r'Key "(\w+)" does not exist', str(error))  # ConfigDict goes on with all that does exist
+    if unknown:
+        return f"there is no field {unknown[1]}"
+    if isinstance(error, KeyError):
+        return f"there is no {error.args[0]}"
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def load_json(path: Path) -> ConfigDict:
     """The config that a run saved. Raises UserError where it is missing or broken."""
     try:
-        config = ConfigDict(json.loads(path.read_text()))
+        config = ConfigDict(json.loads(path.read_text(), object_hook=_lists_to_tuples))
         check(config)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {path.parent} is not the work directory of a run.") from None
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a config that this version understands: {_one_line(error)}") from error
+    except UserError:
+        raise
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a config that this version understands: {_one_line(error)}.") from error
     return config
+
+
+def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """Takes back what JSON did to tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def check(config: ConfigDict) -> None:

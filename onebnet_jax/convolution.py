@@ -64,9 +64,7 @@ def _conv_bwd(strides, pads, residuals, grad):
         x_pads.append((k - 1 - low, size + low - dilated))
         kernel_pads.append((low, dilated + k - 1 - size - low))
     x_grad = _nhwc(grad, kernel[::-1, ::-1].swapaxes(2, 3), pads=x_pads, dilation=strides)
-    kernel_grad = _nhwc(
-        x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3), pads=kernel_pads, kernel_dilation=strides
-    )
+    kernel_grad = _nhwc(x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3), pads=kernel_pads, kernel_dilation=strides)
     return x_grad, kernel_grad.transpose(1, 2, 0, 3)
 
 

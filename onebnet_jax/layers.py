@@ -11,7 +11,6 @@ from onebnet_jax import binarize, ops
 from onebnet_jax.convolution import conv
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Binarization:
     """What is binarized, and how gradients pass the sign of an activation.
@@ -117,9 +116,7 @@ class BinaryConv(nn.Module):
             kernel = binarize.binarize_kernel(kernel)
         kernel = kernel.astype(self.dtype)
         if options.activations:
-            return binarize.binary_conv(
-                x, kernel, self.strides, self.pad_value, options.estimator, options.window
-            )
+            return binarize.binary_conv(x, kernel, self.strides, self.pad_value, options.estimator, options.window)
         return conv(x, kernel, self.strides)
 
 

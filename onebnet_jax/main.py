@@ -1,4 +1,4 @@
-"""Trains or evaluates a network: python -m onebnet_jax.main --config=configs/quickstart.py [--config.field=value ...]"""
+"""Trains or evaluates: python -m onebnet_jax.main --config=configs/quickstart.py [--config.field=value ...]"""
 
 import argparse
 import sys
@@ -21,6 +21,8 @@ def main(argv: list[str]) -> None:
     workdir = args.workdir or Path("runs") / Path(args.config).stem
     print(f"work directory: {workdir}", flush=True)
     if args.mode == "eval":
+        if overrides:
+            raise UserError(f"{overrides[0]!r} has no place in --mode=eval, which takes its config from {workdir}.")
         run = checkpoint.load_run(workdir, args.checkpoint)
         result = train.evaluate(run)
         print(f"{args.checkpoint} checkpoint, step {run.step}: {describe(result)}")

@@ -43,7 +43,8 @@ class TrainState:
       step: steps taken since the beginning of the run.
       params, batch_stats, opt_state: of the network and the optimizer.
       sums: over the current epoch so far.
-      bad_step: the first step whose loss was not finite, or -1.
+      bad_step: the first step whose loss was not finite, or the last step of the first call that ended with a state
+        which is not finite; -1 while all is well.
     """
 
     step: jax.Array
@@ -152,7 +153,11 @@ def make_train_steps(
             batch_images = augment.normalize(batch_images, batch.mean, batch.std, jnp.float32)
             return train_step(state, batch_images, labels[chosen], (positions < size).astype(jnp.float32))
 
-        return lax.fori_loop(first, last, body, state)
+        state = lax.fori_loop(first, last, body, state)
+        # The update can overflow where the loss did not, and the sign of a NaN hides it from all later losses.
+        checked = state.params, state.batch_stats, state.opt_state
+        finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), checked))
+        return state.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step - 1, state.bad_step))
 
     return train_steps
 

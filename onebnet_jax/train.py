@@ -1,5 +1,6 @@
 """A training run from config to checkpoints. The effects are here: data, devices, disk, progress."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -80,7 +81,10 @@ def replicate(tree):
 def evaluate(run: Run) -> dict[str, float]:
     """Scores a trained network on all test images of its data set."""
     dataset = data.load(run.config.data.name, run.config.data.source, run.config.data.dir)
-    batch = make_input(run.config, jax.local_device_count())
+    devices = jax.local_device_count()
+    batch = make_input(run.config, devices=1)
+    # The result does not depend on the batch, so any number of devices will do.
+    batch = dataclasses.replace(batch, batch_size=-(-batch.batch_size // devices) * devices, devices=devices)
     return Evaluator(make_network(run.config), batch, dataset)(run.variables["params"], run.variables["batch_stats"])
 
 
@@ -94,6 +98,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, float]:
     batch = make_input(config, devices)
     dataset = data.load(config.data.name, config.data.source, config.data.dir)
     size = len(dataset.train_labels)
+    if batch.batch_size > size:
+        raise UserError(f"train.batch_size={batch.batch_size} is more than all {size} training images.")
     steps_per_epoch = batch.steps(size)
     prepare_workdir(config, workdir)
 
@@ -119,6 +125,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, float]:
         steps.AXIS,
         in_axes=(None, 0, 0, None, None),
         out_axes=None,
+        donate_argnums=0,
     )
     evaluator = Evaluator(network, batch, dataset)
     images, labels = replicate((dataset.train_images, dataset.train_labels))
@@ -135,6 +142,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, float]:
         done = int(state.step)
         seconds = time.monotonic() - begun
         if int(state.bad_step) >= 0:
+            bar.close()
             raise non_finite(int(state.bad_step), checkpoints, workdir)
         # The first call also compiles; after it the length follows the speed.
         dispatch = dispatch + 1 if dispatch == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
@@ -171,14 +179,16 @@ def prepare_workdir(config: ConfigDict, workdir: Path) -> None:
         if path.exists():
             check_same(config, workdir)
         else:
-            path.write_text(config.to_json(indent=2) + "\n")
+            partial = path.with_suffix(".tmp")
+            partial.write_text(config.to_json(indent=2) + "\n")
+            partial.replace(path)
     except OSError as error:
         raise UserError(f"The work directory {workdir} cannot be used: {error.strerror}; choose another.") from error
 
 
 def check_same(config: ConfigDict, workdir: Path) -> None:
     """Raises UserError that names the fields in which a work directory's config differs from the one asked for."""
-    saved, asked = (dict(_flat(c)) for c in (config_lib.load_json(workdir / "config.json"), config))
+    saved, asked = (config_lib.flat(c) for c in (config_lib.load_json(workdir / "config.json"), config))
     differing = [
         f"{name} ({saved.get(name)!r} there, {asked.get(name)!r} now)"
         for name in sorted(saved.keys() | asked.keys())
@@ -191,17 +201,12 @@ def check_same(config: ConfigDict, workdir: Path) -> None:
         )
 
 
-def _flat(config, prefix=""):
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, list(value) if isinstance(value, tuple) else value
-
-
 def non_finite(step: int, checkpoints: Checkpoints, workdir: Path) -> UserError:
     """The error for a loss that is not finite, naming the step and what there is to go back to."""
     checkpoints.wait()
     good = checkpoints.latest_step(LAST)
-    where = f"the last good checkpoint is {workdir / 'checkpoints' / LAST / str(good)}" if good else "none was saved yet"
-    return UserError(f"The loss at step {step} is not finite; {where}. Lower train.learning_rate in a new --workdir.")
+    path = workdir / "checkpoints" / LAST / str(good)
+    where = "no checkpoint was saved yet" if good is None else f"the last good checkpoint is {path}"
+    return UserError(
+        f"The loss or the network is not finite at step {step}; {where}. Lower train.learning_rate in a new --workdir."
+    )

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import tempfile
 from collections.abc import Callable
 
 import numpy as np
@@ -31,8 +32,26 @@ class Operator:
 
 
 def convert(model: tf.keras.Model) -> bytes:
-    """The .tflite file of a Keras model, as LCE's converter makes it for ARM (batch 1)."""
-    return larq_compute_engine.convert_keras_model(model)
+    """The .tflite file of a Keras model, as LCE's converter makes it for ARM, with batches of one.
+
+    Goes by way of one traced function. Saving the Keras model itself, as LCE's convert_keras_model does, traces every
+    layer many times over and takes five times as long, for the same file.
+    """
+    specs = [
+        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name)
+        for name, tensor in zip(model.input_names, model.inputs, strict=True)
+    ]
+
+    @tf.function(input_signature=specs)
+    def serve(*inputs):
+        outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+        return dict(zip(model.output_names, outputs if isinstance(outputs, list) else [outputs], strict=True))
+
+    module = tf.Module()
+    module.variables_of_model, module.serve = model.variables, serve
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=serve)
+        return larq_compute_engine.convert_saved_model(folder)
 
 
 def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]:

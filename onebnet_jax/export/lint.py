@@ -10,6 +10,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.export.plan import Plan, Unit
 
 ELEMENTWISE = "ADD or SUB"
+SHOWN = 6  # findings in a message
 PADDING_SAME = 0  # of an LceBconv2d operator
 
 
@@ -32,7 +33,9 @@ def check_file(operators: list, plan: Plan) -> None:
     for section, wanted in expected.items():
         findings += _compare(section, _merge_elementwise(wanted), _merge_elementwise(found[section]))
     if findings:
-        raise UserError("The converted file is not what the network asks for: " + "; ".join(findings) + ".")
+        rest = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
+        findings = "; ".join(findings[:SHOWN] + rest)
+        raise UserError(f"The converted file is not what the network asks for: {findings}.")
 
 
 def check_map_sizes(plan: Plan) -> None:
