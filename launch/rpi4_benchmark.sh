@@ -128,7 +128,7 @@ send_files() {
 
 # Repetitions are the outer loop, so that a Pi that grows warm slows all measurements alike.
 measure() {
-    local repetition model name count kernel log flags command status
+    local repetition model name count kernel log flags command status mean
     for ((repetition = 1; repetition <= repetitions; repetition++)); do
         for model in "${models[@]}"; do
             name=$(basename "$model")
@@ -141,19 +141,17 @@ measure() {
                     command="cd $folder && sh rpi4_remote.sh ./lce_benchmark_model $(quote "${flags[@]}")"
                     status=0
                     run_to "$log" ssh "${ssh_options[@]}" "$host" "$command" || status=$?
-                    ((status == 0)) || explain "$status" "$log"
-                    [[ $dry_run == yes ]] || progress "$name, $count threads, $kernel kernel, repetition $repetition" "$log"
+                    [[ $dry_run == no ]] || continue
+                    mean=$(sed -n 's/.*Inference (avg): //p' "$log")
+                    [[ $status == 0 && -n $mean ]] || explain "$status" "$log"
+                    echo "${log##*/}: $mean us"
                 done
             done
         done
     done
 }
 
-progress() {
-    echo "$1: $(sed -n 's/.*Inference (avg): //p' "$2") us"
-}
-
-explain() { # STATUS LOG: ends with the reason why a run failed
+explain() { # STATUS LOG: ends with the reason why a run gave no result
     local last
     last=$(grep -v -e '^after ' -e '^before ' "$2" | grep . | tail -n 1 | tr -d '\r') || true
     case $(<"$2") in
@@ -170,7 +168,7 @@ explain() { # STATUS LOG: ends with the reason why a run failed
         ;;
     esac
     (($1 != 255)) || fail "The connection to $host was lost ($last); what was measured is in $output."
-    fail "lce_benchmark_model failed with status $1 ($last); its log is $2."
+    fail "lce_benchmark_model gave no result: status $1 ($last); its log is $2."
 }
 
 report() {
@@ -182,7 +180,7 @@ clean_up() {
     if [[ -n ${copied:-} ]]; then
         run ssh "${ssh_options[@]}" "$host" "rm -rf $folder" || true
     fi
-    ssh "${ssh_options[@]}" -O exit "$host" 2>/dev/null || true
+    [[ $dry_run == yes ]] || ssh "${ssh_options[@]}" -O exit "$host" 2>/dev/null || true
     rm -rf "$scratch"
 }
 
