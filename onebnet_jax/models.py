@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from onebnet_jax import ops
-from onebnet_jax.layers import BatchNorm, BinaryConv, Binarization, Conv, RPReLU, RSign, average_pool
+from onebnet_jax.layers import BatchNorm, Binarization, BinaryConv, Conv, RPReLU, RSign, average_pool
 from onebnet_jax.structure import Block, Structure, Unit, blocks
 
 
