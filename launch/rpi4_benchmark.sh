@@ -16,7 +16,6 @@ kernels=(default indirect)
 
 binary=${LCE_BENCHMARK_MODEL:-lce_benchmark_model_aarch64}
 output=runs/rpi4-$(date +%Y%m%d-%H%M%S)
-python=${PYTHON:-python3}
 ssh_options=(-o ConnectTimeout=10 -o ServerAliveInterval=10)
 dry_run=no
 host=
@@ -24,6 +23,10 @@ models=()
 extra_flags=()
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=${here%/*}
+python=$root/.venv/bin/python # of launch/setup.sh
+[[ -x $python ]] || python=python3
+python=${PYTHON:-$python}
 folder=onebnet-benchmark-$(date +%Y%m%d-%H%M%S)-$$ # in the home directory on the Pi
 
 main() {
@@ -84,6 +87,8 @@ check_files() {
     [[ $dry_run == yes || -f $binary ]] ||
         fail "LCE's benchmark program is not at $binary: download lce_benchmark_model_aarch64 from a release on" \
             "https://github.com/larq/compute-engine/releases and name it with --binary."
+    [[ $dry_run == yes ]] || PYTHONPATH=$root "$python" -c 'import onebnet_jax.benchmark' 2>/dev/null ||
+        fail "$python cannot make the report: set PYTHON to a Python 3.11 or 3.12 that has numpy."
     [[ ! -e $output ]] || fail "$output is already there; name a new folder with --output."
 }
 
@@ -172,7 +177,7 @@ explain() { # STATUS LOG: ends with the reason why a run gave no result
 }
 
 report() {
-    run env PYTHONPATH="$here/.." "$python" -m onebnet_jax.benchmark --logs "$output"
+    run env PYTHONPATH="$root" "$python" -m onebnet_jax.benchmark --logs "$output"
     [[ $dry_run == yes ]] || printf '\nRaw logs and benchmark.json: %s\n' "$output"
 }
 

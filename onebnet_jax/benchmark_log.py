@@ -16,13 +16,13 @@ THROTTLING = {0: "under-voltage", 1: "capped clock", 2: "throttling", 3: "temper
 _STATE = re.compile(r"^(before|after) (\w+)=(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"^command=(.*)$", re.MULTILINE)
 _FLAG = re.compile(r"--(\w+)=(\S+)")
-_NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
+_NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 _TIMINGS = re.compile(
     rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER}, "
     rf"Warmup \(avg\): {_NUMBER}, Inference \(avg\): {_NUMBER}$",
     re.MULTILINE,
 )
-_COUNT = re.compile(r"\bcount=\d+ .*$", re.MULTILINE)
+_COUNT = re.compile(r"\bcount=[1-9]\d* .*$", re.MULTILINE)
 _FIELD = re.compile(rf"(\w+)={_NUMBER}")
 _FILE_SIZE = re.compile(rf"input model file size \(MB\): {_NUMBER}")
 _MEMORY = re.compile(rf"\(MB\): init={_NUMBER} overall={_NUMBER}")
@@ -74,7 +74,7 @@ def parse(text: str, name: str) -> Run:
     """
     command = _COMMAND.search(text)
     flags = dict(_FLAG.findall(command[1])) if command else {}
-    if not {"graph", "num_threads"} <= flags.keys():
+    if "graph" not in flags or not flags.get("num_threads", "").isdecimal():
         raise UserError(f"{name} is not a log of launch/rpi4_benchmark.sh: it does not say which command was run.")
     timings, counts = _TIMINGS.search(text), _COUNT.findall(text)
     # A log that ends inside a number would still look like one, so the mean must be there twice.

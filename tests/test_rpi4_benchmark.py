@@ -275,6 +275,12 @@ def test_wrong_arguments(pi, changes, sentence):
     assert (pi / "calls").read_text() == ""
 
 
+def test_python_without_numpy_is_told_before_the_work(pi):
+    executable(pi / "python", f'exec {sys.executable} -S -E "$@"')  # no site-packages
+    assert "python cannot make the report" in refused(pi, PYTHON=str(pi / "python"))
+    assert (pi / "calls").read_text() == ""
+
+
 @pytest.mark.skipif(not shutil.which("ssh"), reason="needs ssh")
 def test_unreachable_host(pi):
     (pi / "here" / "ssh").unlink()
