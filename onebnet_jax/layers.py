@@ -125,4 +125,4 @@ def average_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
 
     A window that sticks out of a map of odd size averages what lies inside, as TensorFlow's SAME does.
     """
-    return nn.avg_pool(x, window, strides=window, padding="SAME", count_include_pad=False)
+    return nn.avg_pool(x, window, strides=window, padding="SAME", count_include_pad=False).astype(x.dtype)
