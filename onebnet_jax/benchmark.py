@@ -86,6 +86,7 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
         "\n".join(device),
         render(benchmark_report.latency_table(measured, compare=True), markdown),
         render(benchmark_report.storage_table(measured), markdown),
+        benchmark_report.comparison_note(measured),
     ]
     return {"device": device, "sha256": digests, "results": benchmark_report.as_json(measured, compare=True)}, sections
 

@@ -115,8 +115,8 @@ def latency_table(measured: Sequence[Result], compare: bool) -> Table:
       compare: adds the paper's figures; only for runs on a Raspberry Pi.
     """
     tables = [table for tables in PAPER_MS.values() for table in tables] if compare else []
-    header = ["model", "graph", "threads", "kernel", "XNNPACK", "runs", "mean (ms)", "std (ms)", "means (ms)"]
-    rows = [header + ["network"] * compare + [f"paper's {table} (ms)" for table in tables]]
+    header = ["model", "graph", "threads", "kernel", "XNNPACK", "runs", "mean (ms)", "std (ms)", "each repetition (ms)"]
+    rows = [header + ["network"] * compare + [f"{table} (ms)" for table in tables]]
     for result in measured:
         run, means = result.runs[0], [run.mean_ms for run in result.runs]
         row = [run.model, result.graph or "-", str(run.threads), run.kernel, "on" if run.xnnpack else "off"]
@@ -129,13 +129,21 @@ def latency_table(measured: Sequence[Result], compare: bool) -> Table:
 
 def storage_table(measured: Sequence[Result]) -> Table:
     """One row for each model: the size of its file beside Table 3's storage."""
-    rows = [["model", "network", "file (MiB)", "paper's Table 3 (MiB)"]]
+    rows = [["model", "network", "file (MiB)", "Table 3 (MiB)"]]
     for model, group in itertools.groupby(measured, lambda result: result.runs[0].model):
         first = next(group)
         size, row = first.runs[0].size_mib, paper.TABLE3.get(first.network)
         cells = [first.network or "-", "-" if size is None else f"{size:.2f}", f"{row.storage_mib:.2f}" if row else "-"]
         rows.append([model, *cells])
     return rows
+
+
+def comparison_note(measured: Sequence[Result]) -> str:
+    """What a reader of the paper's columns must know."""
+    note = "Tables 1, 3 and 8 are the paper's, measured on a Raspberry Pi 4 by the same protocol (A.4)."
+    if any(result.paper_ms and result.graph == "folded" for result in measured):
+        note += "\nA folded graph has fewer operators than the paper describes; convert --no-fold makes the naive one."
+    return note
 
 
 def device_lines(runs: Sequence[Run]) -> list[str]:

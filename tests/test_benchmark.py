@@ -249,6 +249,7 @@ def test_command_reads_logs_without_jax_and_tensorflow(tmp_path):
     assert rows[0][-4:] == ["TypeII", "92.3", "92.3", "-"] and rows[1][-4:] == ["TypeII", "-", "-", "46.7"]
     assert rows[2] == ["imagenet_typeII.tflite", "TypeII", "4.59", "5.03"]
     assert "Raspberry Pi 4 Model B Rev 1.4; Manjaro ARM Linux" in done.stdout
+    assert "Tables 1, 3 and 8 are the paper's" in done.stdout and "folded" not in done.stdout
     report = json.loads((tmp_path / "logs" / "benchmark.json").read_text())
     assert [entry["paper_ms"] for entry in report["results"]] == [
         {"Table 1": 92.3, "Table 3": 92.3},
@@ -267,6 +268,7 @@ def test_card_of_another_file_is_not_used(tmp_path, capsys):
         output, errors = capsys.readouterr()
         assert next(line for line in output.splitlines() if " 150 " in line).split()[1] == graph
         assert ("describes another file" in errors) == (graph == "-")
+        assert ("fewer operators" in output) == (graph == "folded")
 
 
 def test_bad_input_is_told_in_one_sentence(tmp_path):

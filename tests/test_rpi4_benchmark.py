@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -110,12 +111,20 @@ def pi(tmp_path):
     return tmp_path
 
 
-def start(pi, *arguments, models=("imagenet_typeII.tflite",), host="user@pi", path=None, **environment):
-    """Runs the script in the folder of the stand-in; results go to `out` there."""
+def open_script(pi, *arguments, models=("imagenet_typeII.tflite",), host="user@pi", path=None, **environment):
+    """Starts the script in the folder of the stand-in, as a session of its own; results go to `out` there."""
     command = [SCRIPT, "--binary", "program", "--output", "out", *arguments, host, *models]
     path = path or f"{pi / 'here'}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PI": str(pi), "PYTHON": sys.executable, **environment}
-    return subprocess.run([*map(str, command)], cwd=pi, env=environment, capture_output=True, text=True, timeout=120)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*map(str, command)], cwd=pi, env=environment, start_new_session=True, **pipes)
+
+
+def start(pi, *arguments, **changes):
+    """Runs the script to its end."""
+    with open_script(pi, *arguments, **changes) as process:
+        stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def refused(pi, *arguments, **changes):
@@ -246,6 +255,19 @@ def test_result_that_is_cut_off(pi):
     executable(pi / "program", PROGRAM.replace("avg=$us", "avg=$((us + 1))"))
     shutil.rmtree(pi / "out")
     assert "imagenet_typeII.1-threads.default.1.log holds no complete result" in refused(pi)
+
+
+def test_interruption_leaves_nothing_on_the_pi(pi):
+    executable(pi / "program", "#!/bin/sh\necho begun\nexec sleep 60\n")
+    log = pi / "out" / "imagenet_typeII.1-threads.default.1.log"
+    with open_script(pi) as process:
+        while not (log.exists() and "begun" in log.read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
+        process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert list((pi / "home").iterdir()) == []
 
 
 def test_full_disk_on_the_pi(pi):
