@@ -34,6 +34,7 @@ CASES = {
     "float activations": (dict(ds_1d=(16,), pad_value=1), Binarization(activations=False)),
     "all float": (dict(), Binarization(activations=False, weights=False)),
     "FP32": (dict(block="resnet", stem_relu=True), Binarization()),
+    "FP32, torch's padding": (dict(block="resnet", stem="imagenet", padding="torch"), Binarization()),
 }
 
 
