@@ -74,7 +74,15 @@ def _restore(manager: ocp.CheckpointManager, like: Any = None) -> tuple[int, Any
         like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(like), info=ocp.args.JsonRestore())
     restored = manager.restore(step, args=args)
-    return step, jax.tree.map(np.asarray, restored["tree"]), restored["info"]
+    tree = jax.tree.map(np.asarray, restored["tree"])
+    if like is not None:  # Orbax compares structures only
+        for (path, wanted), found in zip(jax.tree_util.tree_leaves_with_path(like), jax.tree.leaves(tree)):
+            if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
+                raise ValueError(
+                    f"{jax.tree_util.keystr(path)} is {found.dtype}{found.shape} in the checkpoint of step {step}, "
+                    f"where {wanted.dtype}{wanted.shape} is needed."
+                )
+    return step, tree, restored["info"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _one_line(error: Exception) -> str:
 def load_json(path: Path) -> ConfigDict:
     """The config that a run saved. Raises UserError where it is missing or broken."""
     try:
-        config = ConfigDict(json.loads(path.read_text(), object_hook=_lists_to_tuples))
+        config = ConfigDict(json.loads(path.read_text(), object_hook=_lists_to_tuples)).lock()
         check(config)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {path.parent} is not the work directory of a run.") from None
