@@ -7,6 +7,23 @@ Every other config calls `get_config` here and changes a few fields; any field c
 from ml_collections import ConfigDict
 
 
+def stage(**changes) -> ConfigDict:
+    """The fields of one stage of training."""
+    fields = dict(
+        batch_size=256,  # global, over all devices of all hosts
+        epochs=400,
+        learning_rate=1e-3,  # lr x (1 - epoch / epochs), by epoch: the poly schedule with power 1
+        weight_decay=0.0,  # L2 in the gradient, of the parameters named in onebnet_jax/optim.py
+        label_smoothing=0.2,
+        label_weight=1.0,  # of the cross entropy with the labels
+        teacher_weight=0.0,  # of the distribution loss, the cross entropy with the teacher's softmax
+        temperature=1.0,  # of both softmaxes in the distribution loss
+        binarize_activations=True,
+        binarize_weights=True,
+    )
+    return ConfigDict(fields | changes)
+
+
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the shuffling and the augmentation
@@ -40,15 +57,13 @@ def get_config() -> ConfigDict:
         )
     )
 
-    config.train = ConfigDict(
-        dict(
-            batch_size=256,  # global, over all devices of all hosts
-            epochs=400,
-            learning_rate=1e-3,  # lr x (1 - epoch / epochs), by epoch: the poly schedule with power 1
-            label_smoothing=0.2,
-            weight_decay=0.0,  # L2 in the gradient
-        )
-    )
+    # The stages that are trained one after the other, each beginning with the last parameters of the one before and a
+    # fresh optimizer. A run in one stage uses `train`; the two-stage training of section 4 uses `step1` and `step2`.
+    config.stages = ("train",)
+    config.train = stage()
+    config.step1 = stage(binarize_weights=False, weight_decay=1e-5)
+    config.step2 = stage()
+    config.teacher = ""  # work directory of an FP32 network, for stages with a teacher_weight
 
     config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
     config.eval_every_epochs = 1  # evaluation on the test images; the last epoch always ends with one

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from onebnet_jax import data
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import card, fold, source
 from onebnet_jax.export.source import Source
-from onebnet_jax.main import cli
 
 PARITY_IMAGES = 4
 

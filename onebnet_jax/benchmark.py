@@ -19,7 +19,7 @@ import numpy as np
 from onebnet_jax import benchmark_log, benchmark_report
 from onebnet_jax.benchmark_log import Run
 from onebnet_jax.cost_report import render
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, cli
 
 KERNELS = {
     "default": {},
@@ -201,8 +201,4 @@ def _digests(path: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    cli(main)

@@ -124,8 +124,8 @@ def _binary_conv_bwd(strides, pad_value, estimator, window, residuals, grad):
     saved, positive, like, kernel = residuals
     shape, dtype = like.shape[1:], like.dtype
     signs = sign(saved) if positive is None else jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype)
-    # Adding zero ties the map to the gradient; without it XLA computes the map, transposed for the kernel's gradient, as
-    # early as in the forward pass, and keeps all of them until they are needed.
+    # Adding zero ties the map to the gradient. Without it XLA computes the maps, transposed for the kernels' gradients,
+    # as early as in the forward pass, and keeps all of them until they are needed.
     signs += 0 * grad.ravel()[0]
     _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), signs, kernel)
     signs_grad, kernel_grad = vjp(grad)

@@ -20,15 +20,15 @@ logging.getLogger("orbax").setLevel(logging.ERROR)
 
 
 class Checkpoints:
-    """The checkpoints under a run's work directory: `last/STEP` (two are kept) and `best/STEP` (one).
+    """The checkpoints under the folder of a stage: `last/STEP` (two are kept) and `best/STEP` (one).
 
     Saving is asynchronous, and a checkpoint takes its name only once it is complete.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, folder: Path):
         self._managers = {
             name: ocp.CheckpointManager(
-                workdir.absolute() / "checkpoints" / name,
+                folder.absolute() / "checkpoints" / name,
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
                 ),
@@ -91,6 +91,7 @@ class Run:
 
     Attributes:
       config: with which it was trained.
+      stage: the stage of its training, a field of the config.
       structure, binarization: of the network.
       variables: {"params", "batch_stats"}, NumPy arrays.
       step: steps trained.
@@ -98,6 +99,7 @@ class Run:
     """
 
     config: ConfigDict
+    stage: str
     structure: Structure
     binarization: Binarization
     variables: dict
@@ -106,20 +108,22 @@ class Run:
 
 
 def load_run(workdir: str | Path, which: str = BEST) -> Run:
-    """Reads a run's checkpoint: "best" by test Top-1, or "last". Raises UserError where there is none.
+    """Reads a checkpoint of a run's latest stage: "best" by test Top-1, or "last".
 
-    Changes nothing on disk, so the run may still be going on.
+    Raises UserError where there is none. Changes nothing on disk, so the run may still be going on.
     """
     workdir = Path(workdir)
     config = config_lib.load_json(workdir / "config.json")
-    folder = workdir.absolute() / "checkpoints" / which
-    restored = None
-    if folder.is_dir():
+    for stage in reversed(config.stages):
+        folder = workdir.absolute() / stage / "checkpoints" / which
+        if not folder.is_dir():
+            continue
         manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False))
         restored = _restore(manager)
         manager.close()
-    if restored is None:
-        raise UserError(f"{workdir} has no {which!r} checkpoint yet; train first, or choose another.")
-    step, tree, metrics = restored
-    variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
-    return Run(config, config_lib.structure(config), config_lib.binarization(config), variables, step, metrics)
+        if restored is not None:
+            step, tree, metrics = restored
+            variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
+            structure, binarization = config_lib.structure(config), config_lib.binarization(config, stage)
+            return Run(config, stage, structure, binarization, variables, step, metrics)
+    raise UserError(f"{workdir} has no {which!r} checkpoint yet; train first, or choose another.")

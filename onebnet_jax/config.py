@@ -19,6 +19,16 @@ from onebnet_jax.structure import Structure
 
 DTYPES = ("float32", "bfloat16")
 SCHEMA = "configs/default.py lists every field and its type"
+STAGE_RANGES = {
+    "batch_size": (1, 2**20),
+    "epochs": (1, 10**6),
+    "learning_rate": (0.0, 1e3),
+    "weight_decay": (0.0, 1e3),
+    "label_smoothing": (0.0, 1.0),
+    "label_weight": (0.0, 1e3),
+    "teacher_weight": (0.0, 1e3),
+    "temperature": (1e-3, 1e3),
+}
 SOURCES = ("auto", "tfds", "files", "download")
 
 
@@ -114,14 +124,14 @@ def check(config: ConfigDict) -> None:
         "seed": (0, 2**31 - 1),
         "model.window": (1e-3, 1e3),
         "data.crop_padding": (0, min(data.DATASETS[config.data.name].shape[:2])),
-        "train.batch_size": (1, 2**20),
-        "train.epochs": (1, 10**6),
-        "train.learning_rate": (0.0, 1e3),
-        "train.label_smoothing": (0.0, 1.0),
-        "train.weight_decay": (0.0, 1e3),
         "checkpoint_seconds": (0.0, 1e9),
         "eval_every_epochs": (1, 10**6),
     }
+    stages = tuple(name for name, value in config.items() if isinstance(value, ConfigDict) and "epochs" in value)
+    if not config.stages or not set(config.stages) <= set(stages) or len(set(config.stages)) < len(config.stages):
+        raise UserError(f"stages={tuple(config.stages)} must name one or more of {', '.join(stages)}, each once.")
+    for name in stages:
+        ranges |= {f"{name}.{field}": limits for field, limits in STAGE_RANGES.items()}
     for field, (low, high) in ranges.items():
         if not low <= _get(config, field) <= high:
             raise UserError(f"{field}={_get(config, field)} must lie between {low} and {high}.")
@@ -151,9 +161,12 @@ def structure(config: ConfigDict) -> Structure:
     )
 
 
-def binarization(config: ConfigDict) -> Binarization:
-    """What is binarized, and the straight-through estimator."""
-    return Binarization(estimator=config.model.estimator, window=config.model.window)
+def binarization(config: ConfigDict, stage: str) -> Binarization:
+    """What a stage binarizes, and the straight-through estimator."""
+    fields = config[stage]
+    return Binarization(
+        fields.binarize_activations, fields.binarize_weights, config.model.estimator, config.model.window
+    )
 
 
 def input_shape(config: ConfigDict) -> tuple[int, int, int]:

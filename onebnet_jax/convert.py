@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from onebnet_jax import checkpoint, config
+from onebnet_jax.errors import cli
 from onebnet_jax.export import card, fold, lint, source
 from onebnet_jax.export.source import Source
-from onebnet_jax.main import cli
 
 
 def main(argv: list[str]) -> None:

@@ -59,7 +59,7 @@ def _conv_bwd(strides, pads, residuals, grad):
     # How far the kernel's first and last position stick out of the dilated gradient, for each spatial axis.
     x_pads, kernel_pads = [], []
     for axis in (0, 1):
-        size, k, stride, (low, high) = x.shape[1 + axis], kernel.shape[axis], strides[axis], pads[axis]
+        size, k, stride, (low, _) = x.shape[1 + axis], kernel.shape[axis], strides[axis], pads[axis]
         dilated = (grad.shape[1 + axis] - 1) * stride + 1
         x_pads.append((k - 1 - low, size + low - dilated))
         kernel_pads.append((low, dilated + k - 1 - size - low))

@@ -74,7 +74,10 @@ class Conv(nn.Module):
 
 
 class RSign(nn.Module):
-    """The learnable bias before the sign, x - alpha (the paper's equation 1). [N, H, W, C] -> same; alpha starts at 0."""
+    """The learnable bias before the sign, x - alpha (the paper's equation 1). [N, H, W, C] -> same.
+
+    alpha starts at 0.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -1,11 +1,10 @@
 """Trains or evaluates: python -m onebnet_jax.main --config=configs/quickstart.py [--config.field=value ...]"""
 
 import argparse
-import sys
 from pathlib import Path
 
 from onebnet_jax import checkpoint, config, train
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, cli
 
 
 def main(argv: list[str]) -> None:
@@ -36,14 +35,5 @@ def describe(result: dict[str, float]) -> str:
     return f"test Top-1 {result['top1']:.2f} %, Top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}"
 
 
-def cli(entry=main) -> None:
-    """Runs a command; what the user can mend ends it with one sentence and exit status 2."""
-    try:
-        entry(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    cli()
+    cli(main)

@@ -95,30 +95,30 @@ def _sums(logits, labels, losses, mask) -> Sums:
 
 
 def make_train_steps(
-    apply: Callable, optimizer: optax.GradientTransformation, batch: Input, key: jax.Array, label_smoothing: float
+    apply: Callable, optimizer: optax.GradientTransformation, batch: Input, key: jax.Array, loss: Callable
 ) -> Callable:
-    """Returns train_steps(state, images, labels, first, last) -> state, to be pmapped over `AXIS`.
+    """Returns train_steps(state, constants, images, labels, first, last) -> state, to be pmapped over `AXIS`.
 
     Args:
       apply: the network's apply, called with a mask.
       optimizer: of the parameters.
       batch: how batches are made.
       key: from which the order of the images and the augmentation of every epoch follow.
-      label_smoothing: of the training loss.
+      loss: loss(logits, labels, batch of images, constants) -> [N], of each image.
 
-    The returned function takes the steps first, ..., last - 1 of the epoch that state.step lies in, given all images
-    [size, H, W, C] uint8 and labels [size]. Every epoch sees every image once; its last batch is filled up with
-    images that do not count.
+    The returned function takes the steps first, ..., last - 1 of the epoch that state.step lies in, given the constants
+    of the loss, such as a teacher's variables, all images [size, H, W, C] uint8 and labels [size]. Every epoch sees
+    every image once; its last batch is filled up with images that do not count.
     """
     order_key, augment_key = jax.random.split(key)
 
-    def train_step(state, images, labels, mask):
+    def train_step(state, constants, images, labels, mask):
         count = lax.psum(jnp.sum(mask), AXIS)
 
         def loss_fn(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
             logits, updates = apply(variables, images, mask, mutable=["batch_stats"])
-            losses = cross_entropy(logits, labels, label_smoothing)
+            losses = loss(logits, labels, images, constants)
             return jnp.sum(losses * mask) / count, (updates["batch_stats"], _sums(logits, labels, losses, mask))
 
         grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
@@ -134,7 +134,7 @@ def make_train_steps(
             bad_step=jnp.where(bad, state.step, state.bad_step),
         )
 
-    def train_steps(state, images, labels, first, last):
+    def train_steps(state, constants, images, labels, first, last):
         size = images.shape[0]
         epoch = state.step // batch.steps(size)
         order = augment.epoch_order(jax.random.fold_in(order_key, epoch), size)
@@ -151,7 +151,7 @@ def make_train_steps(
                 draws = jax.tree.map(lambda d: lax.dynamic_slice_in_dim(d, start, local), draws)
                 batch_images = augment.apply(batch_images, draws, batch.crop_padding)
             batch_images = augment.normalize(batch_images, batch.mean, batch.std, jnp.float32)
-            return train_step(state, batch_images, labels[chosen], (positions < size).astype(jnp.float32))
+            return train_step(state, constants, batch_images, labels[chosen], (positions < size).astype(jnp.float32))
 
         state = lax.fori_loop(first, last, body, state)
         # The update can overflow where the loss did not, and the sign of a NaN hides it from all later losses.

@@ -13,10 +13,11 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import cost, optim, steps, train
-from onebnet_jax.main import cli
+from onebnet_jax import cost, optim, stage, steps
+from onebnet_jax.errors import cli
 
 GEMM_SIZE = 2048
 FORWARD_AND_BACKWARD = 3  # the two gradients of a product cost as much as the product each
@@ -39,22 +40,24 @@ class Trainer:
 
     def __init__(self, config):
         devices = jax.local_device_count()
-        batch = train.make_input(config, devices)
-        network = train.make_network(config)
-        optimizer = optim.adam(optim.poly_schedule(config.train.learning_rate, 1, 1), config.train.weight_decay)
+        name = config.stages[-1]
+        batch = stage.make_input(config, config[name].batch_size, devices)
+        network = stage.make_network(config, name)
+        optimizer = optim.adam(optim.poly_schedule(config[name].learning_rate, 1, 1), config[name].weight_decay)
         shape = config_lib.input_shape(config)
         structure = config_lib.structure(config)
         counted = cost.total(cost.layers(structure, shape))
         self.flops_per_image = 2 * FORWARD_AND_BACKWARD * (counted.float_macs + counted.binary_macs)
         self.dtype, self.devices = jnp.dtype(config.model.dtype), devices
-        self.state = train.initial_state(network, optimizer, shape, jax.random.key(0))
+        self.state = stage.initial_state(network, optimizer, shape, jax.random.key(0))
         rng = np.random.default_rng(0)
         self._images_per_call = 4 * batch.batch_size
         images = rng.integers(0, 256, (self._images_per_call, *shape), np.uint8)
         labels = rng.integers(0, structure.num_classes, self._images_per_call).astype(np.int32)
-        self._data = train.replicate((images, labels))
-        steps_fn = steps.make_train_steps(network.apply, optimizer, batch, jax.random.key(0), 0.1)
-        pmapped = jax.pmap(steps_fn, steps.AXIS, in_axes=(None, 0, 0, None, None), out_axes=None)
+        self._data = stage.replicate(({}, images, labels))
+        loss = stage.make_loss(ConfigDict({**config[name], "label_weight": 1.0, "teacher_weight": 0.0}), None)
+        steps_fn = steps.make_train_steps(network.apply, optimizer, batch, jax.random.key(0), loss)
+        pmapped = jax.pmap(steps_fn, steps.AXIS, in_axes=(None, 0, 0, 0, None, None), out_axes=None)
         begun = time.perf_counter()
         self._run = pmapped.lower(self.state, *self._data, 0, 4).compile()
         self.compile_seconds = time.perf_counter() - begun

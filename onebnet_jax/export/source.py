@@ -56,7 +56,7 @@ def from_config(config: ConfigDict) -> Source:
     structure = config_lib.structure(config)
     variables = random_variables(structure, config_lib.input_shape(config), config.seed)
     origin = {"untrained": True, "seed": config.seed}
-    return Source(config, structure, config_lib.binarization(config), variables, origin, {})
+    return Source(config, structure, config_lib.binarization(config, config.stages[-1]), variables, origin, {})
 
 
 def from_card(card: dict) -> Source:
