@@ -26,7 +26,7 @@ SHAPE = (21, 18, 3)  # odd sizes on the way, so that average pools stick out
 @pytest.fixture(autouse=True, scope="module")
 def tiny_depth():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(structure_lib.DEPTHS, 8, dyadic.TINY)
+        patch.setitem(structure_lib.DEPTHS, 6, dyadic.TINY)
         yield
 
 
@@ -47,7 +47,7 @@ def convert(structure, binarization, variables, shape, **options):
 @pytest.mark.parametrize("pad_value", [0, 1])
 @pytest.mark.parametrize("folded", [True, False])
 def test_exact_on_dyadic_values(pad_value, folded):
-    structure = Structure(8, conv_1d=(8,), ds_1d=(16,), pad_value=pad_value)  # 3x1, 1x3 and 3x3, downsampling
+    structure = Structure(6, conv_1d=(8,), ds_1d=(16,), pad_value=pad_value)  # 3x1, 1x3 and 3x3, downsampling
     variables, images = dyadic.variables(structure), dyadic.images()
     expected = logits(structure, Binarization(), variables, images)
     _, model, tflite = convert(structure, Binarization(), variables, dyadic.IMAGE_SHAPE, fold=folded)
@@ -59,7 +59,7 @@ def test_exact_on_dyadic_values(pad_value, folded):
 @pytest.fixture(scope="module")
 def converted():
     """A binarized network with random values that takes pixels, its data and its file."""
-    structure = Structure(8, ds_1d=(16,), width_multiplier=1.7)
+    structure = Structure(6, ds_1d=(16,), width_multiplier=1.7)
     variables = random_variables(structure, SHAPE)
     pixels = np.random.default_rng(1).integers(0, 256, (24, *SHAPE))
     mean, std = np.float32([0.5, 0.4, 0.3]), np.float32([0.2, 0.25, 0.3])
@@ -125,7 +125,7 @@ OTHER_KINDS = {
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 def test_float_networks(kind):
     fields, binarization = OTHER_KINDS[kind]
-    structure, shape = Structure(8, **fields), (20, 18, 3)
+    structure, shape = Structure(6, **fields), (20, 18, 3)
     variables = random_variables(structure, shape)
     images = np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32)
     expected = logits(structure, binarization, variables, images)
@@ -136,7 +136,7 @@ def test_float_networks(kind):
 
 
 def test_one_pixel_maps_convert_with_padding_one():
-    structure, shape = Structure(8, stem="imagenet", pad_value=1), (8, 4, 1)  # down to 1x1
+    structure, shape = Structure(6, stem="imagenet", pad_value=1), (8, 4, 1)  # down to 1x1
     variables = random_variables(structure, shape)
     images = np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32)
     _, _, tflite = convert(structure, Binarization(), variables, shape)
@@ -162,7 +162,7 @@ def test_lint_finds_a_convolution_that_stayed_float(converted):
 
 def test_lint_finds_padding_that_the_converter_swallowed():
     """Symmetric padding at stride 2, as torch has it, is silently taken for SAME: this is why plans pad (3, 2)."""
-    structure, shape = Structure(8, block="resnet", stem="imagenet", padding="torch"), (20, 18, 3)
+    structure, shape = Structure(6, block="resnet", stem="imagenet", padding="torch"), (20, 18, 3)
     plan = fold.deployment_plan(structure, Binarization(), random_variables(structure, shape), shape)
     assert plan.stem.pads == ((3, 2), (3, 2))
     symmetric = dataclasses.replace(plan, stem=dataclasses.replace(plan.stem, pads=((3, 3), (3, 3))))

@@ -15,7 +15,7 @@ from onebnet_jax.structure import Structure
 
 @pytest.fixture(autouse=True)
 def tiny_depth(monkeypatch):
-    monkeypatch.setitem(structure_lib.DEPTHS, 8, dyadic.TINY)
+    monkeypatch.setitem(structure_lib.DEPTHS, 6, dyadic.TINY)
 
 
 def logits(structure, binarization, variables, images):
@@ -41,7 +41,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_plan_equals_network(case):
     fields, binarization = CASES[case]
-    structure = Structure(8, **fields)
+    structure = Structure(6, **fields)
     shape = (21, 18, 3)  # odd sizes on the way, so that average pools stick out
     variables = random_variables(structure, shape)
     pixels = np.random.default_rng(1).integers(0, 256, (4, *shape)).astype(np.float32)
@@ -60,7 +60,7 @@ def test_plan_equals_network(case):
 @pytest.mark.parametrize("one_d", [False, True])
 def test_exact_on_dyadic_values(pad_value, one_d):
     stages = dict(conv_1d=(8,), ds_1d=(16,)) if one_d else {}
-    structure = Structure(8, pad_value=pad_value, **stages)
+    structure = Structure(6, pad_value=pad_value, **stages)
     variables, images = dyadic.variables(structure), dyadic.images()
     expected = logits(structure, Binarization(), variables, images)
     assert np.ptp(expected) > 1
@@ -70,7 +70,7 @@ def test_exact_on_dyadic_values(pad_value, one_d):
 
 
 def test_dyadic_networks_hit_thresholds():
-    structure = Structure(8, ds_1d=(16,))
+    structure = Structure(6, ds_1d=(16,))
     variables, images = dyadic.variables(structure), dyadic.images()
     _, state = Network(structure).apply(
         variables, images, capture_intermediates=lambda m, _: isinstance(m, OneBNetUnit), mutable=["intermediates"]
@@ -98,7 +98,7 @@ def test_rsign_is_minus_one_at_the_threshold(pad_value):
 
 
 def test_folding_leaves_two_additions_per_unit():
-    structure = Structure(8, ds_1d=(16,))
+    structure = Structure(6, ds_1d=(16,))
     variables = random_variables(structure, (8, 8, 3))
     for folded, additions in ((True, 2), (False, 4)):
         plan = fold.deployment_plan(structure, Binarization(), variables, (8, 8, 3), folded)
@@ -110,11 +110,11 @@ def test_folding_leaves_two_additions_per_unit():
 
 
 def test_binary_kernels_are_plus_and_minus_one_even_of_zeros():
-    structure = Structure(8)
+    structure = Structure(6)
     variables = dyadic.variables(structure)
     kernel = variables["params"]["stage1_block1_conv1"]["conv"]["kernel"]
     assert (kernel == 0).any()
     for pad_value, sign in ((0, -1), (1, 1)):
-        structure = Structure(8, pad_value=pad_value)
+        structure = Structure(6, pad_value=pad_value)
         plan = fold.deployment_plan(structure, Binarization(), variables, dyadic.IMAGE_SHAPE)
         np.testing.assert_array_equal(plan.units[0].conv.kernel, sign * np.where(kernel > 0, 1, -1))

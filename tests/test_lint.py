@@ -16,11 +16,11 @@ from onebnet_jax.structure import Structure
 
 @pytest.fixture(autouse=True)
 def tiny_depth(monkeypatch):
-    monkeypatch.setitem(structure_lib.DEPTHS, 8, dyadic.TINY)
+    monkeypatch.setitem(structure_lib.DEPTHS, 6, dyadic.TINY)
 
 
 def make_plan(shape=(16, 16, 3), **fields):
-    structure = Structure(8, **fields)
+    structure = Structure(6, **fields)
     return fold.deployment_plan(structure, Binarization(), random_variables(structure, shape), shape)
 
 

@@ -9,7 +9,7 @@ try:
 except ImportError as error:
     raise UserError(
         f"Converting needs TensorFlow, Larq and Larq Compute Engine, and {error.name or error} is missing; "
-        "install requirements-export.txt (Python 3.10 to 3.12 on Linux x86-64 or macOS)."
+        "install requirements.txt (Python 3.11 or 3.12)."
     ) from error
 
 if not tf.keras.Model.__module__.startswith("tf_keras."):
