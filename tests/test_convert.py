@@ -17,13 +17,14 @@ from onebnet_jax.export.untrained import random_variables
 CONFIG = ["configs/quickstart.py", "--config.model.depth=8", "--config.model.width_multiplier=0.5"]
 
 
-def make_run(workdir: Path, step: int = 7, seed: int = 0) -> Path:
+def make_run(workdir: Path, step: int = 7, seed: int = 0, stage: str = "train", stages: tuple = ("train",)) -> Path:
     """A work directory as a training run leaves it, its parameters random."""
     settings = config.load(CONFIG[0], CONFIG[1:])
+    settings.stages = stages
     workdir.mkdir(exist_ok=True)
     (workdir / "config.json").write_text(settings.to_json())
     variables = random_variables(config.structure(settings), config.input_shape(settings), seed)
-    checkpoints = checkpoint.Checkpoints(workdir)
+    checkpoints = checkpoint.Checkpoints(workdir / stage)
     checkpoints.save(checkpoint.BEST, step, variables, {"epoch": 1, "top1": 12.5})
     checkpoints.close()
     return workdir
@@ -31,12 +32,22 @@ def make_run(workdir: Path, step: int = 7, seed: int = 0) -> Path:
 
 def test_source_of_a_run(tmp_path):
     network = source.from_run(make_run(tmp_path / "run"), checkpoint.BEST)
-    assert network.origin == {"workdir": str(tmp_path / "run"), "checkpoint": "best", "step": 7}
+    assert network.origin == {"workdir": str(tmp_path / "run"), "stage": "train", "checkpoint": "best", "step": 7}
     assert network.metrics["top1"] == 12.5
     assert source.from_card({"source": network.origin}).structure == network.structure
     make_run(tmp_path / "run", step=9, seed=1)
-    with pytest.raises(UserError, match="is of step 9, but the model was made from step 7"):
+    with pytest.raises(UserError, match="is of step 9 of stage train, but .* from step 7 of stage train"):
         source.from_card({"source": network.origin})
+
+
+def test_source_of_a_two_stage_run_is_its_latest_stage(tmp_path):
+    stages = ("step1", "step2")
+    first = source.from_run(make_run(tmp_path, stage="step1", stages=stages), checkpoint.BEST)
+    assert first.binarization.activations and not first.binarization.weights
+    second = source.from_run(make_run(tmp_path, stage="step2", stages=stages), checkpoint.BEST)
+    assert second.binarization.activations and second.binarization.weights
+    with pytest.raises(UserError, match="is of step 7 of stage step2, but .* from step 7 of stage step1"):
+        source.from_card({"source": first.origin})
 
 
 def test_source_of_a_config_is_the_same_every_time():
@@ -109,7 +120,7 @@ def test_from_run_to_report(tmp_path, capsys):
     run, model, keras = make_run(tmp_path / "run"), tmp_path / "m.tflite", tmp_path / "m.keras"
     convert.main([f"--workdir={run}", f"--output={model}", "--raw-input", f"--keras={keras}", "--summary"])
     printed = capsys.readouterr().out
-    assert f"made from {run} (best checkpoint, step 7)" in printed
+    assert f"made from {run} (stage train, best checkpoint, step 7)" in printed
     assert "stage1_block1_conv1_conv" in printed and "Ratio of MACs that are binarized" in printed
 
     tflite, facts = card.read(model)

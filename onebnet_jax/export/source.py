@@ -21,7 +21,8 @@ class Source:
     Attributes:
       config: of the run.
       structure, binarization, variables: of the network; variables are NumPy arrays.
-      origin: where the variables come from, for the model's card: workdir, checkpoint and step, or untrained and seed.
+      origin: where the variables come from, for the model's card: workdir, stage, checkpoint and step, or untrained
+        and seed.
       metrics: what the run measured at the checkpoint; empty if untrained.
     """
 
@@ -40,14 +41,14 @@ class Source:
     def title(self) -> str:
         """In words."""
         if "workdir" in self.origin:
-            return "{workdir} ({checkpoint} checkpoint, step {step})".format(**self.origin)
+            return "{workdir} (stage {stage}, {checkpoint} checkpoint, step {step})".format(**self.origin)
         return f"an untrained network (random parameters, seed {self.origin['seed']})"
 
 
 def from_run(workdir: Path, which: str) -> Source:
-    """The "best" or "last" checkpoint of a run. Raises UserError where there is none."""
+    """The "best" or "last" checkpoint of a run's latest stage. Raises UserError where there is none."""
     run = checkpoint.load_run(workdir, which)
-    origin = {"workdir": str(Path(workdir).absolute()), "checkpoint": which, "step": run.step}
+    origin = {"workdir": str(Path(workdir).absolute()), "stage": run.stage, "checkpoint": which, "step": run.step}
     return Source(run.config, run.structure, run.binarization, run.variables, origin, run.metrics)
 
 
@@ -65,10 +66,11 @@ def from_card(card: dict) -> Source:
     if "workdir" not in origin:
         return from_config(ConfigDict(card["config"]))
     source = from_run(Path(origin["workdir"]), origin["checkpoint"])
-    if source.origin["step"] != origin["step"]:
+    if any(source.origin[key] != origin[key] for key in ("stage", "step")):
+        there, made_from = ("step {step} of stage {stage}".format(**facts) for facts in (source.origin, origin))
         raise UserError(
-            f"The {origin['checkpoint']} checkpoint of {origin['workdir']} is of step {source.origin['step']}, but the "
-            f"model was made from step {origin['step']}: convert it again."
+            f"The {origin['checkpoint']} checkpoint of {origin['workdir']} is of {there}, but the model was made from "
+            f"{made_from}: convert it again."
         )
     return source
 
