@@ -1,0 +1,43 @@
+"""For every test: four fake CPU devices, and the same examples from hypothesis in every run."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"  # before JAX
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+hypothesis.settings.register_profile(
+    "onebnet",
+    deadline=None,  # the first call for each shape compiles
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # those here hold for all examples
+)
+hypothesis.settings.load_profile("onebnet")
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Half the time to compile, for code that runs slower: for modules that compile much and run it once or twice."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # no other test gets code compiled here, which may round differently
+
+
+@pytest.fixture
+def float64():
+    """64-bit types, within the test alone."""
+    with _enable_x64(True):
+        yield
+
+
+def _enable_x64(value):
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(value)
+    from jax.experimental import enable_x64  # until JAX 0.7
+
+    return enable_x64(value)
