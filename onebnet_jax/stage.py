@@ -120,13 +120,16 @@ def train(
     if initial is not None:
         state = state.replace(**check_same_tree(initial, {"params": state.params, "batch_stats": state.batch_stats}))
 
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    print(f"stage {name}: {parameters:,} parameters, {fields.epochs} epochs of {steps_per_epoch} steps", flush=True)
+
     checkpoints = Checkpoints(folder)
     best, result = {"top1": -1.0}, {}
     restored = checkpoints.restore(LAST, like=state)
     if restored is not None:
         step, state, info = restored
         best, result = info["best"], info["result"]
-        print(f"stage {name}: resumed from the checkpoint of step {step}")
+        print(f"resumed from the checkpoint of step {step}")
     metrics = Metrics(folder, int(state.step))
 
     teacher_network = None if teacher is None else make_network(teacher.config, teacher.stage, axis_name=None)
