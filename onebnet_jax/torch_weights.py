@@ -126,7 +126,10 @@ def _check(tensors: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -
     faults += [f"{_some(superfluous)} superfluous"] if superfluous else []
     faults += [_some(wrong)] if wrong else []
     if faults:
-        raise UserError(f"The weights are not those of the network that the config describes: {'; '.join(faults)}.")
+        raise UserError(
+            f"The weights are not those of the network that the config describes ({'; '.join(faults)}): give others, or "
+            "set model.depth and the like as they were."
+        )
     infinite = {name for name in shapes if not np.isfinite(tensors[name]).all()}
     if infinite:
         raise UserError(f"The weights hold values that are not finite: {_some(infinite)}.")
