@@ -183,7 +183,7 @@ class _Accumulator:
 
 
 def trained_units(structure: Structure, binarization: Binarization, variables: dict, images: jax.Array):
-    """The trained network on normalized images: (logits, {unit: (its input, its output)})."""
+    """The trained network on normalized images, in full float32: (logits, {unit: (its input, its output)})."""
     calls = {}
 
     def record(call, args, kwargs, context):
@@ -192,7 +192,8 @@ def trained_units(structure: Structure, binarization: Binarization, variables: d
             calls[context.module.name] = args[0], output
         return output
 
-    with nn.intercept_methods(record):
+    # GPUs may multiply float32 values in fewer bits by default.
+    with nn.intercept_methods(record), jax.default_matmul_precision("float32"):
         logits = Network(structure, binarization).apply(variables, images)
     return logits, calls
 

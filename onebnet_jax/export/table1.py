@@ -5,6 +5,7 @@ with JAX on random images. What a file holds and how long it takes do not depend
 """
 
 import argparse
+import collections
 import dataclasses
 
 import numpy as np
@@ -77,21 +78,22 @@ def main(argv: list[str]) -> None:
         if table1_name(row) in wanted
         for folded in (False, True)
     ]
-    print(render(_table(rows), args.markdown))
+    print(render(table(rows), args.markdown))
 
 
-def _table(rows: list[Converted]) -> list[list[str]]:
-    table = [["network", "graph", "file (MiB)", "cost model", "Table 3"]]
-    table[0] += ["LceBconv2d", "ADD + SUB", "PRELU", "CONV_2D", "AVERAGE_POOL_2D", "all", "agreement with JAX"]
+def table(rows: list[Converted]) -> list[list[str]]:
+    """One row for each file, under a header."""
+    result = [["network", "graph", "file (MiB)", "cost model", "Table 3"]]
+    result[0] += ["LceBconv2d", "ADD + SUB", "PRELU", "CONV_2D", "AVERAGE_POOL_2D", "all", "agreement with JAX"]
     for row in rows:
-        count = row.operators
+        count = collections.Counter(row.operators)
         printed = paper.TABLE3.get(row.name)
         cells = [row.name, "folded" if row.folded else "naive", f"{row.mib:.3f}", f"{row.model_mib:.3f}"]
         cells += [f"{printed.storage_mib:.2f}" if printed else "-", str(count["LceBconv2d"])]
         cells += [str(count["ADD"] + count["SUB"])]
         cells += [str(count[kind]) for kind in ("PRELU", "CONV_2D", "AVERAGE_POOL_2D")]
-        table.append([*cells, str(sum(count.values())), _agreement(row.report)])
-    return table
+        result.append([*cells, str(count.total()), _agreement(row.report)])
+    return result
 
 
 def _agreement(report) -> str:
