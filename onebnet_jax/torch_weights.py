@@ -127,8 +127,8 @@ def _check(tensors: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -
     faults += [_some(wrong)] if wrong else []
     if faults:
         raise UserError(
-            f"The weights are not those of the network that the config describes ({'; '.join(faults)}): give others, or "
-            "set model.depth and the like as they were."
+            f"The weights are not those of the network that the config describes ({'; '.join(faults)}): give others, "
+            "or set model.depth and the like as they were."
         )
     infinite = {name for name in shapes if not np.isfinite(tensors[name]).all()}
     if infinite:
