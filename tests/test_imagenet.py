@@ -1,7 +1,9 @@
 """ImageNet's input on real image files made on the spot, in folders and through TFDS's own builder."""
 
 import importlib.util
+import io
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import onebnet_jax
-from onebnet_jax import data, imagenet_sources
+from onebnet_jax import data, data_benchmark, imagenet_sources
 from onebnet_jax.errors import UserError
 from onebnet_jax.imagenet import ImageNet
 
@@ -264,15 +266,13 @@ def test_refuses_a_tfds_format_that_cannot_be_streamed(tars, tmp_path):
 
 
 def pillow(content):
-    import io
-
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 
-def assert_close(image, reference):
-    """Pillow rounds between its two passes, and JPEG's colours are smoothed across the edge of what is decoded."""
+def assert_close(image, reference, greatest):
+    """Pillow rounds between its two passes."""
     difference = np.abs(np.asarray(image, int) - np.asarray(reference, int))
-    assert difference.mean() < 0.5 and difference.max() <= 6, (difference.mean(), difference.max())
+    assert difference.mean() < 0.3 and difference.max() <= greatest, (difference.mean(), difference.max())
 
 
 SHAPES = [(60, 90), (90, 60), (64, 64), (41, 57), (20, 31), (200, 333), (30, 300)]
@@ -281,6 +281,8 @@ SHAPES = [(60, 90), (90, 60), (64, 64), (41, 57), (20, 31), (200, 333), (30, 300
 @needs_tensorflow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_central_view_equals_torchvision_on_pillow(shape):
+    import tensorflow as tf
+
     from onebnet_jax import imagenet_pipeline
 
     size, short = 28, 32  # as 224 and 256
@@ -291,7 +293,7 @@ def test_central_view_equals_torchvision_on_pillow(shape):
     reference = reference.resize(resized, Image.BILINEAR)
     left, top = (round((side - size) / 2) for side in resized)
     reference = reference.crop((left, top, left + size, top + size))
-    assert_close(imagenet_pipeline.central_view(content, size), reference)
+    assert_close(imagenet_pipeline.central_view(tf.constant(content), size), reference, greatest=1)
 
 
 def reference_window(shape, draws):
@@ -337,27 +339,30 @@ def test_random_view_is_the_window_resized_and_flipped_by_half():
         top, left, height, width = reference_window((75, 100), draws[:22])
         expected = reference.crop((left, top, left + width, top + height)).resize((24, 24), Image.BILINEAR)
         mirrored = expected.transpose(Image.FLIP_LEFT_RIGHT)
-        view = imagenet_pipeline.random_view(content, 24, (5, index), 0.0).numpy()
+        view = imagenet_pipeline.random_view(tf.constant(content), 24, np.array([5, index]), 0.0).numpy()
         distances = [np.abs(view - np.asarray(image, float)).mean() for image in (expected, mirrored)]
         flipped += distances[1] < distances[0]
         windows.add((top, left, height, width))
-        assert_close(view, mirrored if distances[1] < distances[0] else expected)
+        # At the edge of a window JPEG's colours are not smoothed with those of the next pixel.
+        assert_close(view, mirrored if distances[1] < distances[0] else expected, greatest=6)
     assert len(windows) == 40 and 10 < flipped < 30
 
 
 @needs_tensorflow
 def test_lighting_follows_the_principal_components():
+    import tensorflow as tf
+
     from onebnet_jax import imagenet_pipeline as pipeline
 
-    content = image_files.encode(np.full((16, 16, 3), 128, np.uint8))
-    views = [pipeline.random_view(content, 8, (0, index), 0.1).numpy().astype(float) for index in range(150)]
+    content = tf.constant(image_files.encode(np.full((16, 16, 3), 128, np.uint8)))
+    views = [pipeline.random_view(content, 8, np.array([0, index]), 0.1).numpy().astype(float) for index in range(150)]
     assert all(view.std((0, 1)).max() == 0 for view in views)
     shifts = np.array([view[0, 0] for view in views]) - 128
     components = shifts @ np.array(pipeline._EIGENVECTORS)
     deviations = 0.1 * 255 * np.array(pipeline._EIGENVALUES)
     # Rounding to whole pixels adds a deviation of 0.29.
     np.testing.assert_allclose(components.std(0), np.sqrt(deviations**2 + 1 / 12), rtol=0.25)
-    assert (pipeline.random_view(content, 8, (0, 1), 0.0).numpy() == 128).all()
+    assert (pipeline.random_view(content, 8, np.array([0, 1]), 0.0).numpy() == 128).all()
 
 
 # What is not as it should be.
@@ -429,3 +434,32 @@ def test_damaged_records_are_named(tars, tmp_path):
         path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match=f"from the TFDS directory {tmp_path}/imagenet2012/5.1.0 cannot be read"):
         list(ImageNet("tfds", str(tmp_path), batch_size=4, image_size=16).train_batches(0))
+
+
+# The benchmark command.
+
+
+@needs_tensorflow
+def test_benchmark_says_what_limits(capsys):
+    arguments = ["--generated", "--batch-size=4", "--image-size=32", "--batches=3", "--threads=1"]
+    data_benchmark.main([*arguments, "--step-images-per-second=1e9"])
+    output = capsys.readouterr().out
+    assert re.search(r"generated JPEGs of 500x375, 1\d\d kB", output)
+    rate, per_core = map(int, re.search(r"(\d+) images/s with 1 threads; (\d+) images/s per core", output).groups())
+    assert 0 < rate and 0 < per_core
+    assert "the input is the limit" in output
+    # One thread decodes, so the clock cannot run faster than it; half as much again for what was ready before.
+    assert rate < 1.5 * per_core
+
+
+def test_verdict_counts_cores():
+    assert data_benchmark.verdict(1000, 250, 2000).startswith(
+        "the input is the limit: the step takes 2000 images/s; 8.0"
+    )
+    assert data_benchmark.verdict(1000, 250, 500).startswith("the step is the limit: it takes 500 images/s; 2.0 cores")
+
+
+def test_benchmark_names_bad_arguments(capsys):
+    with pytest.raises(SystemExit):
+        data_benchmark.main(["--generated", "--batches=0"])
+    assert "--batches must be at least 1" in capsys.readouterr().err
