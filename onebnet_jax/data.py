@@ -1,6 +1,7 @@
-"""The small data sets: what they are (`DATASETS`), and reading them into memory (`load`).
+"""The data sets: what they are (`DATASETS`), and reading the small ones into memory (`load`).
 
-Cheap to import: neither JAX nor tensorflow-datasets is imported here before `load` needs it, TensorFlow never.
+ImageNet does not fit there; `onebnet_jax.imagenet` streams it. Cheap to import: neither JAX nor tensorflow-datasets is
+imported here before `load` needs it, TensorFlow never.
 """
 
 import dataclasses
@@ -30,30 +31,31 @@ class Info:
     Attributes:
       title: its name in prose.
       shape: (H, W, C) of one image.
-      class_names: in the order of the labels.
+      num_classes: number of labels.
+      class_names: in the order of the labels; () where nothing needs them.
       mean, std: per channel, of the training images scaled to 0..1.
       train_size, test_size: number of images.
       remedy: how to get it where it is missing; part of an error message.
+      streamed: whether it is too large for memory, so read by `onebnet_jax.imagenet` and not by `load`.
     """
 
     title: str
     shape: tuple[int, int, int]
+    num_classes: int
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     train_size: int
     test_size: int
     remedy: str = ""
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
+    streamed: bool = False
 
 
 _GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _FASHION_MNIST = Info(
     title="FashionMNIST",
     shape=(28, 28, 1),
+    num_classes=10,
     class_names=_GARMENTS,
     # Measured on the 60,000 training images by `python -m onebnet_jax.embedded.build`.
     mean=(0.2860,),
@@ -74,6 +76,7 @@ DATASETS = {
     "cifar10": Info(
         title="CIFAR-10",
         shape=(32, 32, 3),
+        num_classes=10,
         class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         # Not measured here: of the 50,000 training images by https://github.com/MadryLab/robustness/issues/70.
         mean=(0.4914, 0.4822, 0.4465),
@@ -90,6 +93,25 @@ DATASETS = {
     # Normalized as the full set is, so that a network trained on one can be scored on the other.
     "fashion_mnist_mini": dataclasses.replace(
         _FASHION_MNIST, title="a 4,000-image part of FashionMNIST", train_size=4000, test_size=1000, remedy=""
+    ),
+    "imagenet2012": Info(
+        title="ImageNet",
+        shape=(224, 224, 3),
+        num_classes=1000,
+        class_names=(),
+        # Not measured here: those of torchvision's pretrained networks, so also of a teacher made from one.
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        train_size=1281167,
+        test_size=50000,
+        remedy=(
+            "register at https://image-net.org/download-images and get ILSVRC2012_img_train.tar and "
+            "ILSVRC2012_img_val.tar; then put both into downloads/manual of a TFDS data directory, run `tfds build "
+            "imagenet2012 --data_dir=DIR` and name DIR by data.dir or $TFDS_DATA_DIR; or unpack them as "
+            "DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, as torchvision's ImageFolder has them, and name DIR by "
+            "data.dir"
+        ),
+        streamed=True,
     ),
 }
 
@@ -126,14 +148,16 @@ def load(name: str, source: str = "auto", directory: str = "") -> Dataset:
         /usr/share/datasets/fashion-mnist for "files".
 
     Raises:
-      UserError: for an unknown name or source, data that are missing (with all ways to get them), or files that are
-        damaged (with the name of the file).
+      UserError: for an unknown name or source, a data set that is streamed, data that are missing (with all ways to get
+        them), or files that are damaged (with the name of the file).
     """
     if name not in DATASETS:
         raise UserError(f"data.name={name!r} is unknown; it must be one of {', '.join(map(repr, DATASETS))}.")
     if source not in ("auto", *SOURCES):
         raise UserError(f"data.source={source!r} is unknown; it must be one of 'auto', {str(SOURCES)[1:-1]}.")
     info = DATASETS[name]
+    if info.streamed:
+        raise UserError(f"data.name={name!r} does not fit into memory; this command takes the small data sets only.")
     if name == "fashion_mnist_mini":
         if source != "auto" or directory:
             raise UserError(
@@ -185,17 +209,17 @@ def _read_embedded() -> Arrays:
         return images[0], file["train_labels"], images[1], file["test_labels"]
 
 
-def _tfds_directory(directory: str) -> Path:
+def tfds_directory(directory: str) -> Path:
     """The TFDS data directory; TFDS's own default where none is given."""
     return Path(directory or os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
 
 
 def _downloads(name: str, directory: str) -> Path:
-    return Path(directory) if directory else _tfds_directory("") / "downloads" / name
+    return Path(directory) if directory else tfds_directory("") / "downloads" / name
 
 
 def _read_tfds(name: str, directory: str) -> tuple[Arrays, str]:
-    folder = data_formats.find_tfds(_tfds_directory(directory), name)
+    folder = data_formats.find_tfds(tfds_directory(directory), name)
     return data_formats.read_tfds(folder), f"from the TFDS directory {folder}"
 
 
