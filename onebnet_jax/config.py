@@ -75,7 +75,7 @@ def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 def _did_you_mean(field: str, fields: dict[str, Any]) -> str:
     """A hint at the most similar field, or nothing."""
-    last = {name.rpartition(".")[2]: name for name in fields}
+    last = {name.rpartition(".")[2]: name for name in reversed(fields)}
     close = difflib.get_close_matches(field, fields, 1) or difflib.get_close_matches(field.rpartition(".")[2], last, 1)
     return f" (did you mean {last.get(close[0], close[0])!r}?)" if close else ""
 

@@ -111,7 +111,7 @@ def compare(
       labels: int [N].
       batch_size: images at a time; all pre-sign maps of a batch are in memory.
     """
-    trained = jax.jit(functools.partial(_distances, structure, binarization, variables))
+    trained = jax.jit(functools.partial(_distances, structure, binarization))
     probe = larq_model.with_pre_signs(larq_model.keras_model(plan), plan)
     file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
     keras, converted = (_Accumulator(plan) for _ in range(2))
@@ -120,7 +120,7 @@ def compare(
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
         x, targets = inputs[batch].astype(np.float32), None if labels is None else labels[batch]
-        logits, distances = jax.device_get(trained(images[batch].astype(np.float32)))
+        logits, distances = jax.device_get(trained(variables, images[batch].astype(np.float32)))
         all_logits.append(logits)
         keras.add(logits, distances, dict(zip(probe.output_names, probe.predict_on_batch(x), strict=True)), targets)
         outputs = lce_probe(images=x)

@@ -42,8 +42,8 @@ def compare_units(
     """
     if not plan.units:
         return []
-    trained = jax.jit(functools.partial(trained_units, structure, binarization, variables))
-    _, calls = jax.device_get(trained(images.astype(np.float32)))
+    trained = jax.jit(functools.partial(trained_units, structure, binarization))
+    _, calls = jax.device_get(trained(variables, images.astype(np.float32)))
     # A folded unit's input lacks zeta of the unit before it, as its output lacks its own.
     inputs = {unit.name: calls[unit.name][0] - unit.offset for unit in plan.units}
     separate = lce.executable(lce.convert(larq_model.separate_units(plan)))

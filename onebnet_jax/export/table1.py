@@ -1,0 +1,108 @@
+"""Converts the paper's ImageNet networks, with random parameters: python -m onebnet_jax.export.table1 [NAME ...]
+
+Prints sizes and operators, naive and folded, beside the cost model and the paper's Table 3, and whether the files agree
+with JAX on random images. What a file holds and how long it takes do not depend on the values of its weights.
+"""
+
+import argparse
+import dataclasses
+
+import numpy as np
+
+from onebnet_jax import cost, latency, paper
+from onebnet_jax.cost_report import render, table1_name
+from onebnet_jax.errors import UserError, cli
+from onebnet_jax.export import fold, lint
+from onebnet_jax.export.untrained import random_variables
+from onebnet_jax.layers import Binarization
+
+NAMED = ("ReActNet18", "TypeI", "TypeII", "TypeIII")
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """One network at 224x224, converted.
+
+    Attributes:
+      name: as in Table 1.
+      folded: whether folded.
+      mib: size of the file in MiB.
+      model_mib: the same by the cost model.
+      operators: name -> count.
+      report: `agreement.Report`, or None if no images were asked for.
+    """
+
+    name: str
+    folded: bool
+    mib: float
+    model_mib: float
+    operators: dict[str, int]
+    report: object | None
+
+
+def convert(row: paper.Table1Row, folded: bool, images: int = 0) -> Converted:
+    """Converts and lints the network of a row of Table 1, and compares it on `images` random images."""
+    from onebnet_jax.export import agreement, larq_model, lce
+
+    structure, shape = latency.table1_structure(row), latency.IMAGENET_INPUT
+    variables = random_variables(structure, shape)
+    plan = fold.deployment_plan(structure, Binarization(), variables, shape, folded)
+    tflite = lce.convert(larq_model.keras_model(plan))
+    lint.check_file(lce.operators(tflite), plan)
+    report = None
+    if images:
+        pixels = np.random.default_rng(1).standard_normal((images, *shape), np.float32)
+        report = agreement.compare(structure, Binarization(), variables, plan, tflite, pixels, batch_size=4)
+    counts = cost.total(cost.layers(structure, shape, folded=folded))
+    operators = lce.histogram(tflite)
+    return Converted(table1_name(row), folded, len(tflite) / 2**20, counts.storage_mib, operators, report)
+
+
+def main(argv: list[str]) -> None:
+    """Parses the command line, converts, prints the table."""
+    names = [table1_name(row) for row in paper.TABLE1]
+    parser = argparse.ArgumentParser(
+        prog="python -m onebnet_jax.export.table1", description=__doc__.partition("\n\n")[2], allow_abbrev=False
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {' '.join(NAMED)}; or all")
+    parser.add_argument("--images", type=int, default=8, help="random images for the comparison (default 8; 0: none)")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    args = parser.parse_args(argv)
+    wanted = names if args.names == ["all"] else args.names or NAMED
+    if unknown := [name for name in wanted if name not in names]:
+        raise UserError(f"{unknown[0]!r} is not in Table 1; it has {', '.join(map(repr, names))}.")
+    rows = [
+        convert(row, folded, args.images)
+        for row in paper.TABLE1
+        if table1_name(row) in wanted
+        for folded in (False, True)
+    ]
+    print(render(_table(rows), args.markdown))
+
+
+def _table(rows: list[Converted]) -> list[list[str]]:
+    table = [["network", "graph", "file (MiB)", "cost model", "Table 3"]]
+    table[0] += ["LceBconv2d", "ADD + SUB", "PRELU", "CONV_2D", "AVERAGE_POOL_2D", "all", "agreement with JAX"]
+    for row in rows:
+        count = row.operators
+        printed = paper.TABLE3.get(row.name)
+        cells = [row.name, "folded" if row.folded else "naive", f"{row.mib:.3f}", f"{row.model_mib:.3f}"]
+        cells += [f"{printed.storage_mib:.2f}" if printed else "-", str(count["LceBconv2d"])]
+        cells += [str(count["ADD"] + count["SUB"])]
+        cells += [str(count[kind]) for kind in ("PRELU", "CONV_2D", "AVERAGE_POOL_2D")]
+        table.append([*cells, str(sum(count.values())), _agreement(row.report)])
+    return table
+
+
+def _agreement(report) -> str:
+    if report is None:
+        return "-"
+    lce = report.lce
+    flips = sum(unit.first_flips for unit in lce.units)
+    signs = sum(unit.signs for unit in lce.units)
+    text = f"same class on {lce.equal_predictions} of {report.images} images; {flips} of {signs:.1e} signs flip first"
+    return text + ("" if report.explained else ", NOT explained by rounding")
+
+
+if __name__ == "__main__":
+    cli(main)

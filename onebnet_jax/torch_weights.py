@@ -1,0 +1,139 @@
+"""Weights of torchvision's ResNets: reading their files without running code, and giving them our names and layouts."""
+
+import io
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from onebnet_jax.errors import UserError
+
+_MODULES = {
+    "stem_conv": "conv1",
+    "stem_bn": "bn1",
+    "shortcut_conv": "downsample.0",
+    "shortcut_bn": "downsample.1",
+    "head": "fc",
+}
+_TENSORS = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_NAMES_SHOWN = 3
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
+    """The tensors of a .safetensors file or of one that torch.save wrote, by their names, and the bytes of the file.
+
+    Raises UserError for a file that is missing, damaged, or holds anything but named tensors. Nothing in it is executed.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from error
+    tensors = _read_safetensors(path, content) if path.suffix == ".safetensors" else _read_torch(path, content)
+    return tensors, content
+
+
+def _read_safetensors(path: Path, content: bytes) -> dict[str, np.ndarray]:
+    try:
+        return safetensors.numpy.load(content)
+    except KeyError as error:  # a number format that NumPy lacks, such as BF16
+        raise UserError(f"{path} holds tensors of type {error.args[0]}; float32 is needed.") from error
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged or no safetensors file: {error}.") from error
+
+
+def _read_torch(path: Path, content: bytes) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"Reading {path} needs PyTorch: pip install torch, or give the same tensors as a .safetensors file."
+        ) from error
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for what it cannot or, with weights_only, will not unpickle
+        raise UserError(
+            f"{path} is damaged, no file of torch.save, or holds more than tensors, which could run code when read; "
+            "get it from its source again, or give the tensors as a .safetensors file."
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise UserError(
+            f"{path} does not hold a dictionary of tensors, as torch.save(model.state_dict(), file) writes."
+        )
+    try:
+        return {name: value.detach().numpy() for name, value in state.items()}
+    except (TypeError, RuntimeError) as error:  # bfloat16, sparse, quantized
+        raise UserError(f"{path} holds tensors of a type that NumPy lacks; float32 is needed.") from error
+
+
+def to_variables(tensors: dict[str, np.ndarray], like: dict) -> dict:
+    """The variables of a `models.Network` with block="resnet" from the tensors of torchvision's network.
+
+    Args:
+      tensors: by torchvision's names: conv1.weight [C_out, C_in, kh, kw], bn1.running_mean [C], layer1.0.conv1.weight,
+        layer2.0.downsample.0.weight, fc.weight [classes, C] and so on. The normalizations' num_batches_tracked is not
+        used: files from before PyTorch 0.4.1 have none.
+      like: arrays or shapes in the structure wanted, of `jax.eval_shape(network.init, ...)`.
+
+    Returns:
+      `like` with float32 NumPy arrays.
+
+    Raises:
+      UserError: that names the tensors that are missing, superfluous, of another shape or type, or not finite.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    names = [_torch_name([key.key for key in path]) for path, _ in leaves]
+    _check(tensors, {name: _torch_shape(leaf.shape) for name, (_, leaf) in zip(names, leaves)})
+    return structure.unflatten(_our_layout(tensors[name]) for name in names)
+
+
+def _torch_name(path: list[str]) -> str:
+    """["params", "stage2_block1", "shortcut_bn", "scale"] -> "layer2.0.downsample.1.weight"."""
+    _, *modules, tensor = path
+    names = []
+    for module in modules:
+        block = re.fullmatch(r"stage(\d+)_block(\d+)", module)
+        names.append(f"layer{block[1]}.{int(block[2]) - 1}" if block else _MODULES.get(module, module))
+    return ".".join([*names, _TENSORS[tensor]])
+
+
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Kernels [kh, kw, C_in, C_out] are [C_out, C_in, kh, kw] there, the head's [C_in, C_out] is [C_out, C_in]."""
+    *window, inputs, outputs = shape if len(shape) > 1 else (shape[0], None)
+    return shape if outputs is None else (outputs, inputs, *window)
+
+
+def _our_layout(tensor: np.ndarray) -> np.ndarray:
+    """The reverse of `_torch_shape`, for the tensor itself."""
+    return np.ascontiguousarray(tensor.transpose(*range(2, tensor.ndim), 1, 0) if tensor.ndim > 1 else tensor)
+
+
+def _check(tensors: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises UserError unless the tensors are those of `shapes`, in float32, with finite values."""
+    counters = {name.replace("running_mean", "num_batches_tracked") for name in shapes}
+    wrong = {
+        f"{name} is {tensors[name].dtype} {tensors[name].shape} instead of float32 {shape}"
+        for name, shape in shapes.items()
+        if name in tensors and (tensors[name].shape, tensors[name].dtype) != (shape, np.float32)
+    }
+    missing, superfluous = shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys() - counters
+    faults = [f"{_some(missing)} missing"] if missing else []
+    faults += [f"{_some(superfluous)} superfluous"] if superfluous else []
+    faults += [_some(wrong)] if wrong else []
+    if faults:
+        raise UserError(f"The weights are not those of the network that the config describes: {'; '.join(faults)}.")
+    infinite = {name for name in shapes if not np.isfinite(tensors[name]).all()}
+    if infinite:
+        raise UserError(f"The weights hold values that are not finite: {_some(infinite)}.")
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first names in words."""
+    names = sorted(names)
+    rest = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,168 @@
+"""Checkpoints on disk: which are kept, what is read back, and what a killed save leaves behind."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from onebnet_jax import checkpoint
+from onebnet_jax import config as config_lib
+from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
+from onebnet_jax.errors import UserError
+
+TMP_SUFFIX = ".orbax-checkpoint-tmp"  # of Orbax's folders of unfinished checkpoints
+
+
+def tree(step):
+    rng = np.random.default_rng(step)
+    return {
+        "params": {"kernel": rng.normal(size=(3, 4)).astype(np.float32)},
+        "batch_stats": {"mean": rng.normal(size=4).astype(np.float32)},
+        "step": np.int32(step),
+    }
+
+
+def save(workdir, name, *saved, stage="train"):
+    checkpoints = Checkpoints(workdir / stage)
+    for step in saved:
+        checkpoints.save(name, step, tree(step), {"top1": step / 3})
+    checkpoints.close()
+
+
+def restore(workdir, name, like=None, stage="train"):
+    checkpoints = Checkpoints(workdir / stage)
+    result = checkpoints.restore(name, like)
+    checkpoints.close()
+    return result
+
+
+def folders(workdir, name):
+    return sorted(path.name for path in (workdir / "train" / "checkpoints" / name).iterdir())
+
+
+def snapshot(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    config = config_lib.load("configs/quickstart.py")
+    (tmp_path / "config.json").write_text(config.to_json())
+    return tmp_path
+
+
+def test_two_last_and_one_best_are_kept_side_by_side(workdir):
+    save(workdir, LAST, 2, 4, 6, 8)
+    save(workdir, BEST, 2, 6)
+    assert folders(workdir, LAST) == ["6", "8"] and folders(workdir, BEST) == ["6"]
+
+
+@pytest.mark.parametrize("like", [None, tree(0)])
+def test_what_is_saved_comes_back_to_the_bit(workdir, like):
+    save(workdir, LAST, 5)
+    step, restored, metadata = restore(workdir, LAST, like)
+    assert step == 5 and metadata == {"top1": 5 / 3}
+    assert jax.tree.structure(restored) == jax.tree.structure(tree(5))
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(tree(5)), strict=True):
+        assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def test_values_are_those_of_the_moment_of_saving(workdir):
+    checkpoints = Checkpoints(workdir / "train")
+    values = {"x": np.zeros(1000, np.float32)}
+    checkpoints.save(LAST, 1, values, {})
+    values["x"] += 1  # while it may still be written
+    checkpoints.close()
+    np.testing.assert_array_equal(restore(workdir, LAST)[1]["x"], 0)
+
+
+def test_a_step_that_is_there_already_is_left_as_it_is(workdir):
+    save(workdir, LAST, 3)
+    before = snapshot(workdir / "train" / "checkpoints" / LAST / "3")
+    checkpoints = Checkpoints(workdir / "train")
+    checkpoints.save(LAST, 3, tree(99), {})
+    checkpoints.close()
+    assert snapshot(workdir / "train" / "checkpoints" / LAST / "3") == before
+
+
+def test_nothing_saved_restores_nothing(workdir):
+    assert restore(workdir, LAST) is None
+
+
+@pytest.mark.parametrize("change", ["shape", "missing", "extra"])
+def test_a_tree_of_another_network_is_not_restored(workdir, change):
+    save(workdir, LAST, 5)
+    like = tree(0)
+    if change == "shape":
+        like["params"]["kernel"] = np.zeros((4, 4), np.float32)
+    elif change == "missing":
+        del like["batch_stats"]
+    else:
+        like["params"]["bias"] = np.zeros(4, np.float32)
+    with pytest.raises(ValueError):
+        restore(workdir, LAST, like)
+
+
+def test_the_remains_of_a_killed_save_are_ignored_and_cleared_away(workdir):
+    save(workdir, LAST, 4, 6)
+    last = workdir / "train" / "checkpoints" / LAST
+    remains = last / f"8{TMP_SUFFIX}"
+    shutil.copytree(last / "6", remains)
+    for path in list(remains.rglob("*"))[::2]:
+        if path.is_file():
+            path.unlink()
+    assert restore(workdir, LAST)[0] == 6
+    save(workdir, LAST, 8)
+    assert folders(workdir, LAST) == ["6", "8"]
+    np.testing.assert_array_equal(restore(workdir, LAST)[1]["params"]["kernel"], tree(8)["params"]["kernel"])
+
+
+def test_load_run_reads_best_or_last(workdir):
+    save(workdir, LAST, 2, 9)
+    save(workdir, BEST, 4)
+    for which, step in ((BEST, 4), (LAST, 9)):
+        run = checkpoint.load_run(workdir, which)
+        assert run.stage == "train" and run.step == step and run.metrics == {"top1": step / 3}
+        assert run.config == config_lib.load("configs/quickstart.py")
+        assert run.structure.ds_1d == (32, 64) and run.binarization.estimator == run.config.model.estimator
+        expected = {name: tree(step)[name] for name in ("params", "batch_stats")}
+        jax.tree.map(np.testing.assert_array_equal, run.variables, expected)
+    assert checkpoint.load_run(str(workdir)).step == 4
+
+
+def test_load_run_reads_the_latest_stage_that_has_a_checkpoint(tmp_path):
+    config = config_lib.load("configs/quickstart.py", ["--config.stages=('step1', 'step2')"])
+    (tmp_path / "config.json").write_text(config.to_json())
+    save(tmp_path, LAST, 2, stage="step1")
+    save(tmp_path, BEST, 1, stage="step1")
+    run = checkpoint.load_run(tmp_path)
+    assert (run.stage, run.step) == ("step1", 1) and not run.binarization.weights and run.binarization.activations
+    save(tmp_path, LAST, 3, stage="step2")
+    assert checkpoint.load_run(tmp_path, BEST).stage == "step1"
+    run = checkpoint.load_run(tmp_path, LAST)
+    assert (run.stage, run.step) == ("step2", 3) and run.binarization.weights
+
+
+def test_load_run_changes_nothing_on_disk(workdir):
+    """So that a run in progress can be evaluated, a save in progress included, and one that came without `last`."""
+    save(workdir, BEST, 4)
+    shutil.rmtree(workdir / "train" / "checkpoints" / LAST)
+    in_progress = workdir / "train" / "checkpoints" / BEST / f"8{TMP_SUFFIX}"
+    shutil.copytree(workdir / "train" / "checkpoints" / BEST / "4", in_progress)
+    before = snapshot(workdir)
+    assert checkpoint.load_run(workdir, BEST).step == 4
+    with pytest.raises(UserError):
+        checkpoint.load_run(workdir, LAST)
+    assert snapshot(workdir) == before
+
+
+def test_load_run_names_what_is_missing(workdir, tmp_path):
+    for which in (BEST, LAST):
+        with pytest.raises(UserError, match=f"{workdir} has no '{which}' checkpoint yet"):
+            checkpoint.load_run(workdir, which)
+    Checkpoints(workdir / "train").close()
+    with pytest.raises(UserError, match="has no 'best' checkpoint yet"):
+        checkpoint.load_run(workdir)
+    with pytest.raises(UserError, match="nowhere is not the work directory of a run"):
+        checkpoint.load_run(tmp_path / "nowhere")

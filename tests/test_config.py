@@ -1,0 +1,253 @@
+"""Configs: files, overrides, checks, and the JSON beside a run."""
+
+import json
+import pathlib
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from onebnet_jax import config as config_lib
+from onebnet_jax.errors import UserError
+
+DEFAULT = "configs/default.py"
+CONFIGS = sorted(str(path) for path in pathlib.Path("configs").glob("*.py") if path.name != "__init__.py")
+
+# Another value for each field, as typed and as read.
+OVERRIDES = {
+    "seed": ("7", 7),
+    "model.depth": ("34", 34),
+    "model.block": ("resnet", "resnet"),
+    "model.conv_1d": ("(256,512)", (256, 512)),
+    "model.ds_1d": ("(128,)", (128,)),
+    "model.width_multiplier": ("0.5", 0.5),
+    "model.stem": ("imagenet", "imagenet"),
+    "model.stem_relu": ("true", True),
+    "model.pad_value": ("1", 1),
+    "model.padding": ("torch", "torch"),  # with block=resnet
+    "model.estimator": ("clip", "clip"),
+    "model.window": ("1.5", 1.5),
+    "model.dtype": ("bfloat16", "bfloat16"),
+    "data.name": ("cifar10", "cifar10"),
+    "data.source": ("files", "files"),
+    "data.dir": ("~/data", "~/data"),
+    "data.crop_padding": ("4", 4),
+    "data.flip": ("True", True),
+    "stages": ("('step1','step2')", ("step1", "step2")),
+    "teacher": ("runs/teacher", "runs/teacher"),
+    "checkpoint_seconds": ("60", 60.0),
+    "eval_every_epochs": ("5", 5),
+}
+STAGE_OVERRIDES = {
+    "batch_size": ("128", 128),
+    "epochs": ("3", 3),
+    "learning_rate": ("1e-2", 0.01),
+    "weight_decay": ("1e-4", 1e-4),
+    "label_smoothing": ("0", 0.0),
+    "label_weight": ("0.5", 0.5),
+    "teacher_weight": ("0.5", 0.5),
+    "temperature": ("2", 2.0),
+    "binarize_activations": ("false", False),
+    "binarize_weights": ("false", False),
+}
+OVERRIDES |= {f"{stage}.{field}": row for stage in ("train", "step2") for field, row in STAGE_OVERRIDES.items()}
+OVERRIDES |= {f"step1.{field}": row for field, row in (STAGE_OVERRIDES | {"binarize_weights": ("1", True)}).items()}
+
+
+def refusal(*overrides, path=DEFAULT):
+    """The sentence with which overrides are refused."""
+    with pytest.raises(UserError) as error:
+        config_lib.load(path, overrides)
+    message = str(error.value)
+    assert "\n" not in message and message.endswith(".") and "Traceback" not in message
+    return message
+
+
+def test_every_field_can_be_set():
+    default = config_lib.flat(config_lib.load(DEFAULT))
+    assert OVERRIDES.keys() >= default.keys(), "a new field needs its row in OVERRIDES"
+    for field, value in default.items():
+        typed, read = OVERRIDES[field]
+        others = ["--config.model.block=resnet"] if field == "model.padding" else []
+        config = config_lib.flat(config_lib.load(DEFAULT, [f"--config.{field}={typed}", *others]))
+        assert config[field] == read != value and type(config[field]) is type(value)
+        changed = {name for name in default if config[name] != default[name]}
+        assert changed - {"model.block"} == {field} - {"model.block"}
+
+
+def test_a_value_may_follow_as_a_word_of_its_own_and_a_bool_stand_alone():
+    config = config_lib.load(DEFAULT, ["--config.train.epochs", "5", "--config.data.flip", "--config.seed=2"])
+    assert (config.train.epochs, config.data.flip, config.seed) == (5, True, 2)
+    assert config_lib.load(DEFAULT, ["--noconfig.data.flip"]).data.flip is False
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("zzzz", None),
+        ("train.zzzz", None),
+        ("zzzz.epochs.x", None),
+        ("train", None),
+        ("", None),
+        ("train.epochs.x", "train.epochs"),
+        ("seed.x", "seed"),
+        ("train.epoch", "train.epochs"),
+        ("model.widht_multiplier", "model.width_multiplier"),
+        ("batch_size", "train.batch_size"),
+        ("train..epochs", "train.epochs"),
+    ],
+)
+def test_an_unknown_field_is_named_in_full(field, meant):
+    message = refusal(f"--config.{field}=1")
+    assert message.startswith(f"There is no field '{field}'")
+    assert ("did you mean" in message) == bool(meant) and (meant is None or f"mean '{meant}'?" in message)
+    assert "configs/default.py" in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("train.epochs", "two", "int"),
+        ("train.epochs", "2.5", "int"),
+        ("train.epochs", "", "int"),
+        ("train.epochs", "1\n2", "int"),
+        ("train.batch_size", "1e3", "int"),
+        ("train.learning_rate", "fast", "float"),
+        ("model.width_multiplier", "(1,)", "float"),
+        ("data.flip", "maybe", "bool"),
+        ("model.pad_value", "True", "int"),
+    ],
+)
+def test_a_mistyped_value_is_named_with_its_field_and_type(field, value, kind):
+    assert refusal(f"--config.{field}={value}").startswith(f"{field}={value!r} must be of type {kind}; ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", "-1"),
+        ("seed", "3000000000"),
+        ("model.depth", "19"),
+        ("model.block", "bottleneck"),
+        ("model.conv_1d", "(100,)"),
+        ("model.conv_1d", "(256,256)"),
+        ("model.conv_1d", "256,x"),
+        ("model.ds_1d", "(64,)"),
+        ("model.width_multiplier", "0"),
+        ("model.width_multiplier", "-1"),
+        ("model.width_multiplier", "nan"),
+        ("model.width_multiplier", "inf"),
+        ("model.stem", "vgg"),
+        ("model.pad_value", "-1"),
+        ("model.padding", "valid"),
+        ("model.padding", "torch"),
+        ("model.estimator", "identity"),
+        ("model.window", "0"),
+        ("model.dtype", "float16"),
+        ("data.name", "mnist"),
+        ("data.source", "internet"),
+        ("data.crop_padding", "-1"),
+        ("data.crop_padding", "1000"),
+        ("train.batch_size", "0"),
+        ("train.batch_size", "99999999999999999999"),
+        ("train.epochs", "0"),
+        ("train.learning_rate", "-0.1"),
+        ("train.learning_rate", "nan"),
+        ("train.label_smoothing", "1.1"),
+        ("step1.epochs", "0"),
+        ("step2.temperature", "0"),
+        ("train.teacher_weight", "-1"),
+        ("stages", "()"),
+        ("stages", "('data',)"),
+        ("stages", "('train', 'train')"),
+        ("train.weight_decay", "-1"),
+        ("checkpoint_seconds", "-1"),
+        ("eval_every_epochs", "0"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_its_field(field, value):
+    assert refusal(f"--config.{field}={value}").startswith(f"{field}=")
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [("--confg.seed=1", "confg.seed"), ("extra", "'extra'"), ("-x", "'x'"), ("--config.seed", "config.seed")],
+)
+def test_what_is_no_option_is_refused(argument, named):
+    assert named in refusal(argument)
+
+
+@settings(max_examples=150)
+@given(field=st.sampled_from(sorted(OVERRIDES)), value=st.text(max_size=12))
+@example("model.conv_1d", "((),)")
+@example("model.conv_1d", "[[256]]")
+@example("model.ds_1d", "{}")
+@example("model.ds_1d", "(None,)")
+@example("model.ds_1d", "(float('nan'),)")
+@example("train.batch_size", "0x10")
+@example("model.depth", "1_8")
+@example("checkpoint_seconds", "1e999")
+@example("data.dir", "\x00")
+def test_any_text_for_any_field_is_read_or_refused_in_one_sentence(field, value):
+    try:
+        config = config_lib.load(DEFAULT, [f"--config.{field}={value}"])
+    except UserError as error:
+        assert "\n" not in str(error) and len(str(error)) < 500
+    else:
+        default = config_lib.flat(config_lib.load(DEFAULT))[field]
+        assert type(config_lib.flat(config)[field]) is type(default)
+
+
+def test_a_missing_file_is_named():
+    for path in ("configs/nothing.py", "configs", ""):
+        assert f"There is no config file {path}" in refusal(path=path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "get_config"),
+        ("def get_config(): pass", "None"),
+        ("def get_config(): return 3", "int"),
+        ("x = = 1", "invalid syntax"),
+        ("import nothing_of_this_name", "nothing_of_this_name"),
+        ("def get_config(): 1 / 0", "division"),
+        (
+            "from configs import default\n\n\ndef get_config():\n    c = default.get_config()\n    c.model.dept = 20\n"
+            "    return c",
+            "there is no field dept",
+        ),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path, text, words):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    message = refusal(path=str(path))
+    assert message.startswith(f"{path} is not a config: ") and words in message and len(message) < 300
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_the_json_of_a_config_reads_back_as_the_same(path, tmp_path):
+    config = config_lib.load(path, ["--config.train.learning_rate=0.1", "--config.train.epochs=3"])
+    (tmp_path / "config.json").write_text(config.to_json(indent=2))
+    again = config_lib.load_json(tmp_path / "config.json")
+    assert again == config
+    for name, value in config_lib.flat(config).items():
+        assert type(config_lib.flat(again)[name]) is type(value)
+    assert config_lib.structure(again) == config_lib.structure(config)
+    assert config_lib.binarization(again, "step1") == config_lib.binarization(config, "step1")
+
+
+def test_the_json_of_a_run_is_checked_as_a_config_is(tmp_path):
+    fields = json.loads(config_lib.load(DEFAULT).to_json())
+    path = tmp_path / "config.json"
+    fields["model"]["depth"] = 19
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="model.depth=19"):
+        config_lib.load_json(path)
+    del fields["model"]["depth"]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="config.json is not a config that this version understands: .*depth"):
+        config_lib.load_json(path)
+    with pytest.raises(UserError, match="nowhere is not the work directory of a run"):
+        config_lib.load_json(tmp_path / "nowhere" / "config.json")

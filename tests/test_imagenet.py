@@ -1,0 +1,431 @@
+"""ImageNet's input on real image files made on the spot, in folders and through TFDS's own builder."""
+
+import importlib.util
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import image_files
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import onebnet_jax
+from onebnet_jax import data, imagenet_sources
+from onebnet_jax.errors import UserError
+from onebnet_jax.imagenet import ImageNet
+
+ROOT = Path(__file__).parents[1]
+TRAIN, VAL = (9, 7, 7), (3, 4, 4)  # images of each class: 23 and 11
+needs_tensorflow = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
+
+
+# Which images a process takes, and in which order: without TensorFlow.
+
+
+@given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 4))
+def test_processes_share_every_image_once(size, batch_size, count):
+    shares = [imagenet_sources.Share(batch_size, index, count) for index in range(count)]
+    positions = [share.positions(size) for share in shares]
+    np.testing.assert_array_equal(np.sort(np.concatenate(positions)), np.arange(size))
+    for step in range(shares[0].steps(size) + 1):
+        for share, all_positions in zip(shares, positions):
+            np.testing.assert_array_equal(share.positions(size, step), all_positions[step * batch_size :])
+    batches = np.concatenate(positions) // (batch_size * count)
+    assert batches.max() + 1 == shares[0].steps(size)
+
+
+def records(*arguments):
+    """What the windows hold, as (shard, record in the shard)."""
+    wanted = []
+    for pieces, order in imagenet_sources.windows_of(*arguments):
+        window = [(shard, skip + i) for shard, skip, take in pieces for i in range(take)]
+        wanted += [window[place] for place in order]
+    return wanted
+
+
+@given(st.data())
+def test_windows_hold_each_record_once_and_resume_anywhere(data):
+    lengths = np.array(data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6)))
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, int(lengths.sum()))] * 2)))
+    window = data.draw(st.integers(1, 20))
+    key = data.draw(st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9)))
+    stored = [(shard, record) for shard, length in enumerate(lengths) for record in range(length)][start:stop]
+    all_records = records(lengths, key, start, stop, start, window)
+    if key is None:
+        assert all_records == stored
+    for begin in range(0, len(stored), window):
+        assert sorted(all_records[begin : begin + window]) == stored[begin : begin + window]
+    first = data.draw(st.integers(start, stop))
+    assert records(lengths, key, start, stop, first, window) == all_records[first - start :]
+
+
+def test_windows_are_shuffled_anew():
+    orders = {tuple(records(np.array([50]), key, 0, 50, 0, 25)) for key in [(0, 0), (0, 1), (1, 0), (1, 1)]}
+    assert len(orders) == 4
+    windows = [order for _, order in imagenet_sources.windows_of(np.array([50]), (0, 0), 0, 50, 0, 25)]
+    assert windows[0].tolist() != windows[1].tolist()
+
+
+# Where the data are.
+
+
+def test_importing_does_not_import_tensorflow():
+    program = "import sys; from onebnet_jax import imagenet, data_benchmark; print('tensorflow' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+
+
+@pytest.mark.parametrize("source", ["auto", "tfds", "files"])
+def test_names_all_ways_to_get_missing_data(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+    for directory in ("", str(tmp_path)):
+        with pytest.raises(
+            UserError, match=r"^ImageNet was not found \(.*\): .*_val\.tar.*tfds build.*train/CLASS"
+        ) as error:
+            ImageNet(source, directory, batch_size=2)
+        assert "\n" not in str(error.value)
+
+
+def test_refuses_sources_that_cannot_be():
+    with pytest.raises(UserError, match="data.source='download' will not do for ImageNet"):
+        ImageNet("download", batch_size=2)
+    with pytest.raises(UserError, match="'imagenet2012' does not fit into memory"):
+        data.load("imagenet2012")
+
+
+def test_refuses_folders_that_would_give_wrong_labels(tmp_path):
+    image_files.write_folders(tmp_path, (1, 1), (1, 1, 1))
+    with pytest.raises(UserError, match=f"same class folders: {image_files.CLASSES[2]} is in one"):
+        ImageNet("files", str(tmp_path), batch_size=2)
+    flat = tmp_path / "flat"
+    image_files.write_folders(flat, (1, 1), ())
+    (flat / "val").mkdir()
+    (flat / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
+    with pytest.raises(UserError, match="flat/val has no class folders"):
+        ImageNet("files", str(flat), batch_size=2)
+
+
+def test_says_that_tensorflow_is_missing(tmp_path, monkeypatch):
+    image_files.write_folders(tmp_path, (1,), (1,))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.delitem(sys.modules, "onebnet_jax.imagenet_pipeline", raising=False)
+    monkeypatch.delattr(onebnet_jax, "imagenet_pipeline", raising=False)
+    with pytest.raises(UserError, match="TensorFlow, which is not installed"):
+        ImageNet("files", str(tmp_path), batch_size=2)
+
+
+# Whole epochs, of folders and of what TFDS's builder makes of ILSVRC's tar files.
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("imagenet")
+    image_files.write_folders(root, TRAIN, VAL)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory):
+    """ILSVRC's tar files, and the labels that TFDS gives the validation images."""
+    from tensorflow_datasets.datasets.imagenet2012 import imagenet_common
+
+    folder = tmp_path_factory.mktemp("tars") / "manual"
+    lines = Path(imagenet_common.tfds.core.tfds_path(imagenet_common._VALIDATION_LABELS_FNAME)).read_text().split()
+    # The colour says the place; the labels are those of ImageNet's own first images.
+    image_files.write_tars(folder, TRAIN, [image_files.encode(image_files.plain(0, i)) for i in range(sum(VAL))])
+    names = Path(imagenet_common.tfds.core.tfds_path(imagenet_common._LABELS_FNAME)).read_text().split()
+    return folder, [names.index(line) for line in lines[: sum(VAL)]]
+
+
+def build(tars, directory, **fields):
+    """What `tfds build imagenet2012` does, in four shards."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder("imagenet2012", data_dir=directory, **fields)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(tars[0]), num_shards=4))
+
+
+@pytest.fixture(scope="module")
+def tfds_directory(tars, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tfds")
+    build(tars, directory)
+    return directory
+
+
+@pytest.fixture(params=["files", "tfds"])
+def make(request, monkeypatch):
+    """Makes an `ImageNet` of tiny images from either source, in windows of 8 records."""
+    monkeypatch.setattr(imagenet_sources, "WINDOW", 8)
+    directory = request.getfixturevalue({"files": "folders", "tfds": "tfds_directory"}[request.param])
+
+    def make(batch_size=4, **fields):
+        return ImageNet(
+            request.param, str(directory), **{"batch_size": batch_size, "image_size": 16, "threads": 2, **fields}
+        )
+
+    make.source = request.param
+    return make
+
+
+def identities(batches):
+    """(label, index) of all images that count; the labels are right."""
+    found = []
+    for batch in batches:
+        assert batch["images"].dtype == np.uint8 and batch["labels"].dtype == np.int32
+        assert batch["images"].shape[1:] == (16, 16, 3)
+        for image, label, mask in zip(batch["images"], batch["labels"], batch["mask"], strict=True):
+            if mask:
+                found.append(image_files.identify(image))
+                assert found[-1][0] == label
+            else:
+                assert not image.any()
+    return found
+
+
+def assert_equal(batches, expected):
+    for batch, other in itertools.zip_longest(batches, expected):
+        for name in ("images", "labels", "mask"):
+            np.testing.assert_array_equal(batch[name], other[name])
+
+
+ALL = [(label, index) for label, count in enumerate(TRAIN) for index in range(count)]
+
+
+@needs_tensorflow
+def test_every_epoch_has_every_image_once_in_an_order_of_its_own(make):
+    reader = make()
+    assert (reader.train_size, reader.test_size) == (sum(TRAIN), sum(VAL))
+    assert "23 training and 11 test images" in reader.source and "NOT the full set" in reader.source
+    epochs = [identities(reader.train_batches(epoch)) for epoch in range(3)]
+    epochs.append(identities(make(seed=1).train_batches(0)))
+    assert all(sorted(epoch) == ALL for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 4 and ALL not in epochs
+
+
+@needs_tensorflow
+def test_processes_share_an_epoch_and_its_number_of_batches(make):
+    for batch_size, count in ((4, 2), (5, 3), (4, 5)):  # the last one has a process without images in the last step
+        parts = [list(make(batch_size, process_index=i, process_count=count).train_batches(0)) for i in range(count)]
+        assert [len(part) for part in parts] == [-(-23 // (batch_size * count))] * count
+        assert sorted(identities(itertools.chain(*parts))) == ALL
+        tests = [list(make(batch_size, process_index=i, process_count=count).test_batches()) for i in range(count)]
+        assert sum(batch["mask"].sum() for part in tests for batch in part) == 11
+
+
+@needs_tensorflow
+def test_goes_on_at_any_step_as_if_never_stopped(make):
+    whole = list(make(lighting=0.1).train_batches(3))
+    assert len(whole) == 6
+    for first in range(7):
+        assert_equal(make(lighting=0.1, threads=1 + first % 3).train_batches(3, first), whole[first:])
+    part = dict(process_index=1, process_count=2)
+    assert_equal(make(3, **part).train_batches(1, 2), list(make(3, **part).train_batches(1))[2:])
+
+
+@needs_tensorflow
+def test_global_batches_of_folders_do_not_depend_on_the_processes(folders):
+    def batches(count):
+        readers = [
+            ImageNet("files", str(folders), batch_size=8 // count, image_size=16, process_index=i, process_count=count)
+            for i in range(count)
+        ]
+        for parts in zip(*(reader.train_batches(2) for reader in readers), strict=True):
+            yield {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    assert_equal(batches(4), batches(1))
+
+
+@needs_tensorflow
+def test_validation_has_each_image_once_in_order(make, tars):
+    batches = list(make(4).test_batches())
+    assert [batch["mask"].tolist() for batch in batches] == [[1] * 4, [1] * 4, [1, 1, 1, 0]]
+    if make.source == "files":
+        assert identities(batches) == [(label, index) for label, count in enumerate(VAL) for index in range(count)]
+        return
+    # TFDS stores them in an order of its own.
+    images, labels = (np.concatenate([batch[name] for batch in batches])[:11] for name in ("images", "labels"))
+    places = [image_files.identify(image)[1] for image in images]
+    assert sorted(places) == list(range(11))
+    assert [tars[1][place] for place in places] == labels.tolist()
+
+
+@needs_tensorflow
+def test_refuses_a_tfds_format_that_cannot_be_streamed(tars, tmp_path):
+    build(tars, tmp_path, file_format="array_record")
+    with pytest.raises(UserError, match="is in array_record format, but only tfrecord"):
+        ImageNet("tfds", str(tmp_path), batch_size=2)
+
+
+# The images.
+
+
+def pillow(content):
+    import io
+
+    return Image.open(io.BytesIO(content)).convert("RGB")
+
+
+def assert_close(image, reference):
+    """Pillow rounds between its two passes, and JPEG's colours are smoothed across the edge of what is decoded."""
+    difference = np.abs(np.asarray(image, int) - np.asarray(reference, int))
+    assert difference.mean() < 0.5 and difference.max() <= 6, (difference.mean(), difference.max())
+
+
+SHAPES = [(60, 90), (90, 60), (64, 64), (41, 57), (20, 31), (200, 333), (30, 300)]
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_central_view_equals_torchvision_on_pillow(shape):
+    from onebnet_jax import imagenet_pipeline
+
+    size, short = 28, 32  # as 224 and 256
+    content = image_files.encode(image_files.photo(*shape))
+    reference = pillow(content)
+    width, height = reference.size
+    resized = (short, short * height // width) if width < height else (short * width // height, short)
+    reference = reference.resize(resized, Image.BILINEAR)
+    left, top = (round((side - size) / 2) for side in resized)
+    reference = reference.crop((left, top, left + size, top + size))
+    assert_close(imagenet_pipeline.central_view(content, size), reference)
+
+
+def reference_window(shape, draws):
+    """RandomResizedCrop of torchvision.transforms, get_params, from given uniform draws."""
+    height, width = shape
+    for area, ratio in zip(draws[:10], draws[10:20]):
+        target = height * width * (0.08 + 0.92 * area)
+        ratio = np.exp(np.log(3 / 4) + ratio * (np.log(4 / 3) - np.log(3 / 4)))
+        w, h = round(np.sqrt(target * ratio)), round(np.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(draws[20] * (height - h + 1)), int(draws[21] * (width - w + 1)), h, w
+    if width / height < 3 / 4:
+        w, h = width, round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w, h = round(height * (4 / 3)), height
+    else:
+        w, h = width, height
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 1), (1, 500), (375, 500)])
+def test_random_window_equals_torchvision(shape):
+    from onebnet_jax import imagenet_pipeline
+
+    rng = np.random.default_rng(0)
+    for draws in [*rng.random((30, 22)), np.zeros(22), np.full(22, np.nextafter(1, 0))]:
+        window = imagenet_pipeline.random_window(np.array(shape, np.int32), draws)
+        assert tuple(window.numpy()) == reference_window(shape, draws)
+
+
+@needs_tensorflow
+def test_random_view_is_the_window_resized_and_flipped_by_half():
+    import tensorflow as tf
+
+    from onebnet_jax import imagenet_pipeline
+
+    content = image_files.encode(image_files.photo(75, 100))
+    reference = pillow(content)
+    flipped, windows = 0, set()
+    for index in range(40):
+        draws = tf.random.stateless_uniform([23], (5, index), dtype=tf.float64, alg="philox").numpy()
+        top, left, height, width = reference_window((75, 100), draws[:22])
+        expected = reference.crop((left, top, left + width, top + height)).resize((24, 24), Image.BILINEAR)
+        mirrored = expected.transpose(Image.FLIP_LEFT_RIGHT)
+        view = imagenet_pipeline.random_view(content, 24, (5, index), 0.0).numpy()
+        distances = [np.abs(view - np.asarray(image, float)).mean() for image in (expected, mirrored)]
+        flipped += distances[1] < distances[0]
+        windows.add((top, left, height, width))
+        assert_close(view, mirrored if distances[1] < distances[0] else expected)
+    assert len(windows) == 40 and 10 < flipped < 30
+
+
+@needs_tensorflow
+def test_lighting_follows_the_principal_components():
+    from onebnet_jax import imagenet_pipeline as pipeline
+
+    content = image_files.encode(np.full((16, 16, 3), 128, np.uint8))
+    views = [pipeline.random_view(content, 8, (0, index), 0.1).numpy().astype(float) for index in range(150)]
+    assert all(view.std((0, 1)).max() == 0 for view in views)
+    shifts = np.array([view[0, 0] for view in views]) - 128
+    components = shifts @ np.array(pipeline._EIGENVECTORS)
+    deviations = 0.1 * 255 * np.array(pipeline._EIGENVALUES)
+    # Rounding to whole pixels adds a deviation of 0.29.
+    np.testing.assert_allclose(components.std(0), np.sqrt(deviations**2 + 1 / 12), rtol=0.25)
+    assert (pipeline.random_view(content, 8, (0, 1), 0.0).numpy() == 128).all()
+
+
+# What is not as it should be.
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """20 images of one class, to be spoilt, and a validation image."""
+    image_files.write_folders(tmp_path, (20,), (1,))
+    return sorted((tmp_path / "train").rglob("*.JPEG"))
+
+
+def read(paths, **fields):
+    return ImageNet("files", str(paths[0].parents[2]), batch_size=8, image_size=16, threads=2, **fields)
+
+
+@needs_tensorflow
+def test_unreadable_images_are_left_out_named_and_counted_once(faulty, capsys):
+    faulty[3].write_bytes(b"")
+    faulty[5].write_bytes(b"not an image")
+    content = image_files.encode(image_files.photo(200, 200))
+    faulty[8].write_bytes(content[: len(content) // 8])
+    reader = read(faulty, max_unreadable=3)
+    for epoch in range(2):
+        batches = list(reader.train_batches(epoch))
+        assert sum(batch["mask"].sum() for batch in batches) == 17
+        assert sorted(identities(batches)) == [(0, i) for i in range(20) if i not in (3, 5, 8)]
+    assert reader.unreadable == {str(faulty[i]) for i in (3, 5, 8)}
+    assert capsys.readouterr().err.count("cannot be decoded") == 3
+    with pytest.raises(UserError, match=r"3 images of ImageNet cannot be decoded, such as .*_03\.JPEG, where 2 may"):
+        list(read(faulty, max_unreadable=2).train_batches(0))
+
+
+@needs_tensorflow
+def test_a_batch_of_unreadable_images_does_not_count(faulty):
+    for path in faulty:
+        path.write_bytes(b"\xff\xd8\xff broken")
+    batches = list(read(faulty, max_unreadable=20).train_batches(0))
+    assert len(batches) == 3 and not any(batch["mask"].any() for batch in batches)
+
+
+@needs_tensorflow
+def test_reads_what_imagenet_has_beside_ordinary_jpegs(faulty):
+    """A PNG with the suffix of a JPEG, CMYK and grey JPEGs."""
+    faulty[0].write_bytes(image_files.encode(image_files.plain(0, 0), "PNG"))
+    faulty[1].write_bytes(image_files.encode(image_files.plain(0, 1), mode="CMYK"))
+    faulty[2].write_bytes(image_files.encode(np.full((40, 40, 3), 20, np.uint8), mode="L"))
+    reader = read(faulty, max_unreadable=0)
+    found = [image for batch in reader.train_batches(0) for image, mask in zip(batch["images"], batch["mask"]) if mask]
+    assert len(found) == 20
+    grey = [image for image in found if np.ptp(image.mean((0, 1))) < 1]
+    assert np.abs(np.array(grey[0], int) - 20).max() <= 2 or len(grey) > 1
+    colours = sorted(image_files.identify(image)[1] for image in found)
+    assert colours.count(1) == 1 and colours[0] == 0
+
+
+@needs_tensorflow
+def test_a_file_that_vanishes_is_named(faulty):
+    reader = read(faulty)
+    faulty[4].unlink()
+    with pytest.raises(UserError, match=r"cannot be read: .*_04\.JPEG"):
+        list(reader.train_batches(0))
+
+
+@needs_tensorflow
+def test_damaged_records_are_named(tars, tmp_path):
+    build(tars, tmp_path)
+    for path in tmp_path.glob("imagenet2012/*/imagenet2012-train*"):
+        path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(UserError, match=f"from the TFDS directory {tmp_path}/imagenet2012/5.1.0 cannot be read"):
+        list(ImageNet("tfds", str(tmp_path), batch_size=4, image_size=16).train_batches(0))
