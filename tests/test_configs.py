@@ -56,9 +56,8 @@ def test_it_trains_and_scores_a_batch(path):
         state = stage.initial_state(network, optimizer, info.shape, jax.random.key(config.seed))
         if variables is not None:
             state = state.replace(**stage.check_same_tree(variables, {k: getattr(state, k) for k in variables}))
-        train_steps = steps.make_train_steps(
-            network.apply, optimizer, batch, jax.random.key(0), stage.make_loss(fields, teacher)
-        )
+        train_step = steps.make_train_step(network.apply, optimizer, stage.make_loss(fields, teacher))
+        train_steps = steps.make_train_steps(train_step, batch, jax.random.key(0))
         devices = jax.devices()[:1]
         in_axes = (None, None, 0, 0, None, None)
         train_steps = jax.pmap(train_steps, steps.AXIS, in_axes=in_axes, out_axes=None, devices=devices)
