@@ -27,14 +27,18 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if args.images < 0:
         raise UserError(f"--images={args.images} must be 0 or more.")
+    if args.report is not None:
+        card.check_writable(args.report, ".json")
     tflite, facts = card.read(args.model)
     if args.workdir:
         facts["source"]["workdir"] = args.workdir
     network = source.from_card(facts)
     pixels, labels = _random_pixels(network, args.images) if args.random_images else _test_images(network, args.images)
     report, parity = compare(network, facts, tflite, pixels, labels)
-    print(describe(report, parity, f"{args.model} against {network.title}"))
-    if args.report:
+    dtype = network.config.model.dtype
+    note = "" if dtype == "float32" else f" (trained in {dtype}, compared in float32)"
+    print(describe(report, parity, f"{args.model} against {network.title}{note}"))
+    if args.report is not None:
         content = {**dataclasses.asdict(report), "parity": [dataclasses.asdict(unit) for unit in parity]}
         args.report.write_text(json.dumps(content, indent=2) + "\n")
     if not report.explained:

@@ -27,7 +27,9 @@ def main(argv: list[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if (args.workdir is None) == (args.config is None) or (overrides and args.config is None):
         parser.error("give one of --workdir and --config; only with --config can fields be set")
-    card.check_writable(args.output)
+    card.check_writable(args.output, ".tflite")
+    if args.keras is not None:
+        card.check_writable(args.keras, ".keras")
     if args.workdir is not None:
         network = source.from_run(args.workdir, args.checkpoint)
     else:

@@ -26,7 +26,7 @@ _NAMES_SHOWN = 3
 def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
     """The tensors of a .safetensors file or of one that torch.save wrote, by their names, and the bytes of the file.
 
-    Raises UserError for a file that is missing, damaged, or holds anything but named tensors. Nothing in it is executed.
+    Runs nothing that is in it. Raises UserError if it is missing, damaged, or holds anything but named tensors.
     """
     try:
         content = path.read_bytes()

@@ -23,7 +23,7 @@ class Tiny(nn.Module):
 
 @contextlib.contextmanager
 def cached_compilation(folder):
-    """What is compiled within is read from the folder the next time: most runs of a test module are the same program."""
+    """What is compiled within is read from the folder the next time: most runs of a module are the same program."""
     options = {
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onebnet_jax.binarize import ESTIMATORS, binarize_kernel, binary_conv, sign, ste_sign
@@ -61,6 +61,7 @@ def test_ste_sign_on_zeros_and_edges(estimator, window, dtype):
     np.testing.assert_array_equal(np.float32(x_grad) == 0, expected == 0)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(-4, 4, width=32, allow_subnormal=False), min_size=12, max_size=12), st.sampled_from(WINDOWS))
 def test_ste_sign_on_any_values(values, window):
     x = np.float32(values)

@@ -137,6 +137,7 @@ CONFIGS = {
     "fashionmnist_conv64_ds64": (219_914, 0.078, 1.1),
     "fashionmnist_ds32_64": (280_714, 0.083, 1.4),
     "fashionmnist_fp32": (272_186, 1.038, 31.0),
+    "imagenet_teacher": (21_797_672, 83.152, 3663.8),
     "quickstart": (280_714, 0.083, 1.4),
 }
 CONFIG_FILES = sorted(path for path in ROOT.glob("configs/*.py") if path.stem not in ("__init__", "default"))

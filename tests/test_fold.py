@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from onebnet_jax import structure as structure_lib
+from onebnet_jax.errors import UserError
 from onebnet_jax.export import fold, reference
 from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.layers import Binarization
@@ -118,3 +119,11 @@ def test_binary_kernels_are_plus_and_minus_one_even_of_zeros():
         structure = Structure(6, pad_value=pad_value)
         plan = fold.deployment_plan(structure, Binarization(), variables, dyadic.IMAGE_SHAPE)
         np.testing.assert_array_equal(plan.units[0].conv.kernel, sign * np.where(kernel > 0, 1, -1))
+
+
+def test_refuses_values_that_are_not_finite():
+    structure = Structure(6)
+    variables = random_variables(structure, (8, 8, 3))
+    variables["params"]["stage1_block1_conv2"]["rprelu"]["zeta"][3] = np.nan
+    with pytest.raises(UserError, match="^params/stage1_block1_conv2/rprelu/zeta of the network"):
+        fold.deployment_plan(structure, Binarization(), variables, (8, 8, 3))

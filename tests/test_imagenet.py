@@ -200,27 +200,27 @@ def test_every_epoch_has_every_image_once_in_an_order_of_its_own(make):
     reader = make()
     assert (reader.train_size, reader.test_size) == (sum(TRAIN), sum(VAL))
     assert "23 training and 11 test images" in reader.source and "NOT the full set" in reader.source
-    epochs = [identities(reader.train_batches(epoch)) for epoch in range(3)]
+    epochs = [identities(reader.train_batches(epoch)) for epoch in range(2)]
     epochs.append(identities(make(seed=1).train_batches(0)))
     assert all(sorted(epoch) == ALL for epoch in epochs)
-    assert len(set(map(tuple, epochs))) == 4 and ALL not in epochs
+    assert len(set(map(tuple, epochs))) == 3 and ALL not in epochs
 
 
 @needs_tensorflow
 def test_processes_share_an_epoch_and_its_number_of_batches(make):
-    for batch_size, count in ((4, 2), (5, 3), (4, 5)):  # the last one has a process without images in the last step
-        parts = [list(make(batch_size, process_index=i, process_count=count).train_batches(0)) for i in range(count)]
-        assert [len(part) for part in parts] == [-(-23 // (batch_size * count))] * count
-        assert sorted(identities(itertools.chain(*parts))) == ALL
-        tests = [list(make(batch_size, process_index=i, process_count=count).test_batches()) for i in range(count)]
-        assert sum(batch["mask"].sum() for part in tests for batch in part) == 11
+    parts = [list(make(4, process_index=index, process_count=5).train_batches(0)) for index in range(5)]
+    assert [len(part) for part in parts] == [2] * 5
+    assert [[int(batch["mask"].sum()) for batch in part] for part in parts] == [[4, 3]] + [[4, 0]] * 4
+    assert sorted(identities(itertools.chain(*parts))) == ALL
+    parts = [list(make(4, process_index=index, process_count=5).test_batches()) for index in range(5)]
+    assert [[int(batch["mask"].sum()) for batch in part] for part in parts] == [[4], [4], [3], [0], [0]]
 
 
 @needs_tensorflow
 def test_goes_on_at_any_step_as_if_never_stopped(make):
     whole = list(make(lighting=0.1).train_batches(3))
     assert len(whole) == 6
-    for first in range(7):
+    for first in (1, 4, 5, 6):
         assert_equal(make(lighting=0.1, threads=1 + first % 3).train_batches(3, first), whole[first:])
     part = dict(process_index=1, process_count=2)
     assert_equal(make(3, **part).train_batches(1, 2), list(make(3, **part).train_batches(1))[2:])

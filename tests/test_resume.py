@@ -1,4 +1,4 @@
-"""A real run killed with SIGKILL at random moments, and started again until it is done, equals the quiet run to the bit."""
+"""A run killed with SIGKILL at random moments, and started again until it is done, equals the quiet run to the bit."""
 
 import os
 import pathlib

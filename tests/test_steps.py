@@ -38,7 +38,7 @@ def numbered_images(size):
 
 
 def make_train_steps(apply, optimizer, batch, key, smoothing):
-    """Steps without a teacher, whose only loss is the cross entropy: a function of (state, images, labels, first, last)."""
+    """Steps whose only loss is the cross entropy: a function of (state, images, labels, first, last)."""
 
     def loss(logits, labels, images, constants):
         assert constants == {} and len(images) == len(labels)
@@ -178,7 +178,7 @@ def plain_loop(network, optimizer, state, images, labels, count):
         order = augment.epoch_order(jax.random.fold_in(order_key, epoch), len(labels))
         chosen = order[position * 8 : (position + 1) * 8]
         draws = augment.draw(jax.random.fold_in(augment_key, index), 8, 2, True)
-        draws = jax.tree.map(lambda d, n=len(chosen): d[:n], draws)
+        draws = augment.Draws(draws.offsets[: len(chosen)], draws.flips[: len(chosen)])
         x = augment.apply(images[chosen], draws, 2)
         params, batch_stats, opt_state, loss, hits = step(params, batch_stats, opt_state, x, labels[chosen])
         total_loss, right = total_loss + loss * len(chosen), right + hits

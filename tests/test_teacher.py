@@ -291,7 +291,7 @@ def test_code_in_a_pth_file_does_not_run(form, tmp_path, tiny):
     path, proof = tmp_path / "w.pth", tmp_path / "it ran"
     content = Payload(str(proof))
     if form == "bare pickle":
-        path.write_bytes(pickle.dumps(content))
+        path.write_bytes(pickle.dumps(content, protocol=2))  # as torch writes it
     elif form == "beside tensors":
         tensors = {name: torch.from_numpy(x) for name, x in tiny_tensors().items()}
         torch.save({**tensors, "epoch": content}, path)

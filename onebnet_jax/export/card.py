@@ -71,15 +71,15 @@ def read(model: Path) -> tuple[bytes, dict]:
     return tflite, card
 
 
-def check_writable(model: Path) -> None:
-    """Raises UserError if the model cannot be written, before the work of converting it."""
-    if model.suffix != ".tflite":
-        raise UserError(f"--output={model} must end in .tflite; its card is written beside it as .json.")
+def check_writable(path: Path, suffix: str) -> None:
+    """Raises UserError if a file cannot be written, or is not named *suffix, before the work that it is to hold."""
+    if path.suffix != suffix:
+        raise UserError(f"{path} must end in {suffix}.")
     try:
-        with tempfile.TemporaryFile(dir=model.parent):
+        with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise UserError(f"Cannot write to the folder {model.parent}: {error.strerror}.") from error
+        raise UserError(f"Cannot write to the folder {path.parent}: {error.strerror}.") from error
 
 
 def write(model: Path, tflite: bytes, card: dict) -> None:

@@ -16,6 +16,7 @@ out otherwise only where x is within rounding of alpha.
 import numpy as np
 
 from onebnet_jax import structure as shape
+from onebnet_jax.errors import UserError
 from onebnet_jax.export.plan import Conv, MaxPool, Pads, Plan, ResNetBlock, Unit
 from onebnet_jax.layers import BN_EPSILON, Binarization
 from onebnet_jax.structure import Structure
@@ -40,7 +41,10 @@ def deployment_plan(
       fold: two additions per unit instead of four, see above; False keeps one layer for each.
       normalization: (mean, std), each [C], if the plan is to take pixels p of 0..255 and itself compute
         (p / 255 - mean) / std; None if it takes normalized images.
+
+    Raises UserError for variables that are not finite: a sign would hide them.
     """
+    _check_finite(variables)
     size = tuple(image_shape[:2])
     torch = structure.padding == "torch"
     stem_kernel, stem_strides = _float64(variables["params"]["stem_conv"]["kernel"]), (1, 1)
@@ -209,6 +213,14 @@ def _explicit_pads(size, kernel, strides) -> Pads | None:
         pads.append((low, max(total - low, 0)))
         same.append((total // 2, total - total // 2))
     return None if pads == same else tuple(pads)
+
+
+def _check_finite(tree, path=()):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            _check_finite(value, (*path, name))
+        elif not np.all(np.isfinite(value)):
+            raise UserError(f"{'/'.join((*path, name))} of the network holds values that are not finite.")
 
 
 def _float32(x) -> np.ndarray:

@@ -18,6 +18,7 @@ if not tf.keras.Model.__module__.startswith("tf_keras."):
         "set TF_USE_LEGACY_KERAS=1 in the environment, or import onebnet_jax.export before tensorflow."
     )
 
+tf.config.set_visible_devices([], "GPU")  # small work, and JAX may be using it
 tf.get_logger().setLevel("ERROR")  # LCE's converter reloads models in ways that TensorFlow warns about
 
 __all__ = ["larq", "larq_compute_engine", "tf"]

@@ -115,13 +115,13 @@ def print_summary(model: tf.keras.Model) -> None:
 
 
 def save(model: tf.keras.Model, path: Path) -> None:
-    """Saves a model, in the format that the file's suffix names. Raises UserError if that fails.
+    """Saves a model as a .keras file. Raises UserError if that fails.
 
     `onebnet_jax.export.larq_model` has to be imported where it is loaded.
     """
     try:
         model.save(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"Cannot save the Keras model to {path}: {error}") from error
 
 
