@@ -180,7 +180,7 @@ def make_train_steps(train_step: Callable, batch: Input, key: jax.Array) -> Call
 
 
 def make_batch_step(train_step: Callable, batch: Input) -> Callable:
-    """Returns batch_step(state, constants, images, labels, mask) -> state for streamed uint8 images, as `train_step`."""
+    """Returns batch_step(state, constants, images, labels, mask) -> state: `train_step` of uint8 images."""
 
     def batch_step(state, constants, images, labels, mask):
         images = augment.normalize(images, batch.mean, batch.std, jnp.float32)
