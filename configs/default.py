@@ -49,11 +49,13 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict(
         dict(
-            name="fashion_mnist",  # "fashion_mnist", "cifar10" or "fashion_mnist_mini" (shipped in the package)
+            name="fashion_mnist",  # or "cifar10", "imagenet2012", "fashion_mnist_mini" (shipped in the package)
             source="auto",  # "tfds", "files", "download", or "auto": the first of these three that is there
             dir="",  # folder of the TFDS data or of the original files; "" looks in the usual places
             crop_padding=0,  # pixels of zero padding on each side before a random crop back to size (CIFAR-10: 4)
             flip=False,  # random horizontal flip
+            lighting=0.0,  # ImageNet: standard deviation of AlexNet's colour noise; ReActNet's is in effect 0
+            max_unreadable=10,  # ImageNet: how many images may be left out because they cannot be decoded
         )
     )
 

@@ -124,6 +124,8 @@ def check(config: ConfigDict) -> None:
         "seed": (0, 2**31 - 1),
         "model.window": (1e-3, 1e3),
         "data.crop_padding": (0, min(data.DATASETS[config.data.name].shape[:2])),
+        "data.lighting": (0.0, 10.0),
+        "data.max_unreadable": (0, 10**7),
         "checkpoint_seconds": (0.0, 1e9),
         "eval_every_epochs": (1, 10**6),
     }

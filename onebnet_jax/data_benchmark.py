@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from onebnet_jax import imagenet
-from onebnet_jax.main import cli
+from onebnet_jax.errors import cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
 DISTINCT = 32  # generated images; more files are links to them

@@ -12,6 +12,7 @@ from onebnet_jax import config as config_lib
 from onebnet_jax import data, losses, optim, steps
 from onebnet_jax.checkpoint import BEST, LAST, Checkpoints, Run
 from onebnet_jax.errors import UserError
+from onebnet_jax.feed import Feed, Opened, replicate
 from onebnet_jax.metrics import Metrics
 from onebnet_jax.models import Network
 
@@ -64,32 +65,17 @@ def means(sums: steps.Sums) -> dict[str, float]:
     }
 
 
-class Evaluator:
-    """Scores a network on the test images, which stay on the devices."""
-
-    def __init__(self, network: Network, batch: steps.Input, dataset: data.Dataset):
-        self._images, self._labels = replicate((dataset.test_images, dataset.test_labels))
-        self._batches = batch.steps(len(dataset.test_labels))
-        self._eval_steps = jax.pmap(
-            steps.make_eval_steps(network.apply, batch), steps.AXIS, in_axes=(None, 0, 0, None, None), out_axes=None
-        )
-
-    def __call__(self, params, batch_stats) -> dict[str, float]:
-        variables = {"params": params, "batch_stats": batch_stats}
-        return means(jax.device_get(self._eval_steps(variables, self._images, self._labels, 0, self._batches)))
-
-
-def replicate(tree):
-    """Copies a tree of arrays to every local device, with a new leading axis."""
-    devices = jnp.arange(jax.local_device_count())
-    return jax.pmap(lambda _, x: x, in_axes=(0, None))(devices, tree)
+def make_feed(config: ConfigDict, name: str, opened: Opened, network: Network, optimizer, key: jax.Array, loss) -> Feed:
+    """What runs the steps of a stage."""
+    batch = make_input(config, config[name].batch_size, jax.local_device_count())
+    return opened.feed(network.apply, steps.make_train_step(network.apply, optimizer, loss), batch, key)
 
 
 def train(
     config: ConfigDict,
     name: str,
     folder: Path,
-    dataset: data.Dataset,
+    opened: Opened,
     teacher: Run | None = None,
     initial: dict | None = None,
 ) -> tuple[dict, dict[str, float]]:
@@ -99,7 +85,7 @@ def train(
       config: of the run.
       name: of the stage, a field of the config.
       folder: where its checkpoints and metrics are.
-      dataset: to learn.
+      opened: the data set to learn.
       teacher: the FP32 network of the distribution loss.
       initial: {"params", "batch_stats"} to begin with, of the stage before; random parameters where None.
 
@@ -108,17 +94,16 @@ def train(
 
     Raises UserError if the loss is not finite.
     """
-    fields, devices = config[name], jax.local_device_count()
-    batch = make_input(config, fields.batch_size, devices)
-    steps_per_epoch = batch.steps(len(dataset.train_labels))
+    fields = config[name]
+    steps_per_epoch = -(-opened.train_size // fields.batch_size)
     network = make_network(config, name)
     schedule = optim.poly_schedule(fields.learning_rate, fields.epochs, steps_per_epoch)
     optimizer = optim.adam(schedule, fields.weight_decay)
     # Stages of one run see the images in different orders.
     init_key, batch_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), config.stages.index(name)))
-    state = initial_state(network, optimizer, dataset.info.shape, init_key)
+    state = initial_state(network, optimizer, config_lib.input_shape(config), init_key)
     if initial is not None:
-        state = state.replace(**check_same_tree(initial, {"params": state.params, "batch_stats": state.batch_stats}))
+        state = state.replace(**check_same_tree(initial, variables_of(state)))
 
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     print(f"stage {name}: {parameters:,} parameters, {fields.epochs} epochs of {steps_per_epoch} steps", flush=True)
@@ -134,25 +119,20 @@ def train(
 
     teacher_network = None if teacher is None else make_network(teacher.config, teacher.stage, axis_name=None)
     constants = replicate({} if teacher is None else teacher.variables)
-    train_steps = jax.pmap(
-        steps.make_train_steps(network.apply, optimizer, batch, batch_key, make_loss(fields, teacher_network)),
-        steps.AXIS,
-        in_axes=(None, 0, 0, 0, None, None),
-        out_axes=None,
-        donate_argnums=0,
-    )
-    evaluator = Evaluator(network, batch, dataset)
-    images, labels = replicate((dataset.train_images, dataset.train_labels))
+    loss = make_loss(fields, teacher_network)
+    feed = make_feed(config, name, opened, network, optimizer, batch_key, loss)
 
     total, done = fields.epochs * steps_per_epoch, int(state.step)
-    bar = tqdm(total=total * batch.batch_size, initial=done * batch.batch_size, desc=name, unit="img", unit_scale=True)
+    bar = tqdm(
+        total=total * fields.batch_size, initial=done * fields.batch_size, desc=name, unit="img", unit_scale=True
+    )
     saved_at, dispatch = time.monotonic(), 1
     epoch_seconds = 0.0
     while done < total:
         epoch, first = divmod(done, steps_per_epoch)
         last = min(first + dispatch, steps_per_epoch)
         begun = time.monotonic()
-        state = train_steps(state, constants, images, labels, first, last)
+        state = feed.train(state, constants, epoch, first, last)
         done = int(state.step)
         seconds = time.monotonic() - begun
         if int(state.bad_step) >= 0:
@@ -160,7 +140,7 @@ def train(
             raise non_finite(int(state.bad_step), checkpoints, folder)
         # The first call also compiles; after it the length follows the speed.
         dispatch = dispatch + 1 if dispatch == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
-        bar.update((last - first) * batch.batch_size)
+        bar.update((last - first) * fields.batch_size)
         epoch_seconds += seconds
 
         if last == steps_per_epoch:
@@ -169,12 +149,11 @@ def train(
             metrics.write(done, "train", values | rate)
             state, epoch_seconds = state.replace(sums=steps.Sums.zero()), 0.0
             if (epoch + 1) % config.eval_every_epochs == 0 or done == total:
-                result = {"epoch": epoch + 1, **evaluator(state.params, state.batch_stats)}
+                result = {"epoch": epoch + 1, **means(feed.evaluate(variables_of(state)))}
                 metrics.write(done, "test", result)
                 if result["top1"] > best["top1"]:
                     best = result
-                    variables = {"params": state.params, "batch_stats": state.batch_stats}
-                    checkpoints.save(BEST, done, variables, result)
+                    checkpoints.save(BEST, done, variables_of(state), result)
                 bar.set_postfix_str(f"epoch {epoch + 1}, test Top-1 {result['top1']:.2f} % (best {best['top1']:.2f} %)")
         if last == steps_per_epoch or time.monotonic() - saved_at > config.checkpoint_seconds:
             checkpoints.save(LAST, done, state, {"best": best, "result": result})
@@ -182,7 +161,12 @@ def train(
     bar.close()
     checkpoints.close()
     metrics.close()
-    return jax.device_get({"params": state.params, "batch_stats": state.batch_stats}), result
+    return jax.device_get(variables_of(state)), result
+
+
+def variables_of(state: steps.TrainState) -> dict:
+    """What the network needs of a state."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def check_same_tree(variables: dict, like: dict) -> dict:

@@ -94,23 +94,17 @@ def _sums(logits, labels, losses, mask) -> Sums:
     )
 
 
-def make_train_steps(
-    apply: Callable, optimizer: optax.GradientTransformation, batch: Input, key: jax.Array, loss: Callable
-) -> Callable:
-    """Returns train_steps(state, constants, images, labels, first, last) -> state, to be pmapped over `AXIS`.
+def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, loss: Callable) -> Callable:
+    """Returns train_step(state, constants, images, labels, mask) -> state, to be pmapped over `AXIS`.
 
     Args:
       apply: the network's apply, called with a mask.
       optimizer: of the parameters.
-      batch: how batches are made.
-      key: from which the order of the images and the augmentation of every epoch follow.
-      loss: loss(logits, labels, batch of images, constants) -> [N], of each image.
+      loss: loss(logits, labels, images, constants) -> [N], of each image.
 
-    The returned function takes the steps first, ..., last - 1 of the epoch that state.step lies in, given the constants
-    of the loss, such as a teacher's variables, all images [size, H, W, C] uint8 and labels [size]. Every epoch sees
-    every image once; its last batch is filled up with images that do not count.
+    The returned function takes one step, given the constants of the loss, such as a teacher's variables, and this
+    device's part of the batch: normalized images [N, H, W, C], labels [N], and mask [N], 0 for images not to count.
     """
-    order_key, augment_key = jax.random.split(key)
 
     def train_step(state, constants, images, labels, mask):
         count = lax.psum(jnp.sum(mask), AXIS)
@@ -134,6 +128,33 @@ def make_train_steps(
             bad_step=jnp.where(bad, state.step, state.bad_step),
         )
 
+    return train_step
+
+
+def check_finite(state: TrainState) -> TrainState:
+    """Marks the step behind a state that is not finite.
+
+    An update can overflow where the loss did not, and the sign of a NaN hides it from all later losses.
+    """
+    checked = state.params, state.batch_stats, state.opt_state
+    finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), checked))
+    return state.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step - 1, state.bad_step))
+
+
+def make_train_steps(train_step: Callable, batch: Input, key: jax.Array) -> Callable:
+    """Returns train_steps(state, constants, images, labels, first, last) -> state, to be pmapped over `AXIS`.
+
+    Args:
+      train_step: see `make_train_step`.
+      batch: how batches are made.
+      key: from which the order of the images and the augmentation of every epoch follow.
+
+    The returned function takes the steps first, ..., last - 1 of the epoch that state.step lies in, given all images
+    [size, H, W, C] uint8 and labels [size]. Every epoch sees every image once; its last batch is filled up with images
+    that do not count.
+    """
+    order_key, augment_key = jax.random.split(key)
+
     def train_steps(state, constants, images, labels, first, last):
         size = images.shape[0]
         epoch = state.step // batch.steps(size)
@@ -153,20 +174,37 @@ def make_train_steps(
             batch_images = augment.normalize(batch_images, batch.mean, batch.std, jnp.float32)
             return train_step(state, constants, batch_images, labels[chosen], (positions < size).astype(jnp.float32))
 
-        state = lax.fori_loop(first, last, body, state)
-        # The update can overflow where the loss did not, and the sign of a NaN hides it from all later losses.
-        checked = state.params, state.batch_stats, state.opt_state
-        finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), checked))
-        return state.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step - 1, state.bad_step))
+        return check_finite(lax.fori_loop(first, last, body, state))
 
     return train_steps
 
 
+def make_batch_step(train_step: Callable, batch: Input) -> Callable:
+    """Returns batch_step(state, constants, images, labels, mask) -> state: `train_step` of uint8 images."""
+
+    def batch_step(state, constants, images, labels, mask):
+        images = augment.normalize(images, batch.mean, batch.std, jnp.float32)
+        return check_finite(train_step(state, constants, images, labels, mask))
+
+    return batch_step
+
+
+def make_eval_batch(apply: Callable, batch: Input) -> Callable:
+    """Returns eval_batch(variables, images, labels, mask) -> Sums over this device's uint8 images that count."""
+
+    def eval_batch(variables, images, labels, mask):
+        logits = apply(variables, augment.normalize(images, batch.mean, batch.std, jnp.float32))
+        return _sums(logits, labels, cross_entropy(logits, labels), mask)
+
+    return eval_batch
+
+
 def make_eval_steps(apply: Callable, batch: Input) -> Callable:
-    """Returns eval_steps(variables, images, labels, first, last) -> Sums over those batches, to be pmapped over `AXIS`.
+    """Returns eval_steps(variables, images, labels, first, last) -> Sums of those batches, to be pmapped over `AXIS`.
 
     Each image counts once, whatever the batch size and the number of devices. The loss is plain cross entropy.
     """
+    eval_batch = make_eval_batch(apply, batch)
 
     def eval_steps(variables, images, labels, first, last):
         size = images.shape[0]
@@ -175,10 +213,8 @@ def make_eval_steps(apply: Callable, batch: Input) -> Callable:
             start, local = _local_slice(batch)
             positions = index * batch.batch_size + start + jnp.arange(local)
             chosen = jnp.minimum(positions, size - 1)
-            logits = apply(variables, augment.normalize(images[chosen], batch.mean, batch.std, jnp.float32))
             mask = (positions < size).astype(jnp.float32)
-            losses = cross_entropy(logits, labels[chosen])
-            return jax.tree.map(jnp.add, sums, _sums(logits, labels[chosen], losses, mask))
+            return jax.tree.map(jnp.add, sums, eval_batch(variables, images[chosen], labels[chosen], mask))
 
         return lax.psum(lax.fori_loop(first, last, body, Sums.zero()), AXIS)
 

@@ -5,19 +5,21 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from onebnet_jax import data, stage, workdir
+from onebnet_jax import data, feed, stage, workdir
 from onebnet_jax.checkpoint import LAST, Run, load_run
 from onebnet_jax.errors import UserError
 
 
 def evaluate(run: Run) -> dict[str, float]:
     """Scores a trained network on all test images of its data set."""
-    dataset = data.load(run.config.data.name, run.config.data.source, run.config.data.dir)
+    opened = feed.open_data(run.config)
     devices = jax.local_device_count()
     # The result does not depend on the batch, so any number of devices will do.
-    batch = stage.make_input(run.config, -(-run.config[run.stage].batch_size // devices) * devices, devices)
-    evaluator = stage.Evaluator(stage.make_network(run.config, run.stage), batch, dataset)
-    return evaluator(run.variables["params"], run.variables["batch_stats"])
+    config = run.config.copy_and_resolve_references()
+    config[run.stage].batch_size = -(-config[run.stage].batch_size // devices) * devices
+    network = stage.make_network(config, run.stage)
+    scorer = stage.make_feed(config, run.stage, opened, network, None, jax.random.key(0), None)
+    return stage.means(scorer.evaluate(run.variables))
 
 
 def run(config: ConfigDict, folder: Path) -> dict[str, float]:
@@ -27,17 +29,20 @@ def run(config: ConfigDict, folder: Path) -> dict[str, float]:
     another config, or a loss that is not finite.
     """
     check_batch_sizes(config)
-    dataset = data.load(config.data.name, config.data.source, config.data.dir)
-    size = len(dataset.train_labels)
+    opened = feed.open_data(config)
+    size = opened.train_size
     for name in config.stages:
         if config[name].batch_size > size:
             raise UserError(f"{name}.batch_size={config[name].batch_size} is more than all {size} training images.")
     teacher = load_teacher(config)
     workdir.prepare(config, folder)
-    print(f"{dataset.source}\n{jax.local_device_count()} x {jax.devices()[0].device_kind}", flush=True)
+    print(
+        f"{opened.source}\n{jax.local_device_count()} x {jax.devices()[0].device_kind}",
+        flush=True,
+    )
     variables, result = None, {}
     for name in config.stages:
-        variables, result = stage.train(config, name, folder / name, dataset, teacher, variables)
+        variables, result = stage.train(config, name, folder / name, opened, teacher, variables)
     return result
 
 

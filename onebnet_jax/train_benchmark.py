@@ -56,7 +56,9 @@ class Trainer:
         labels = rng.integers(0, structure.num_classes, self._images_per_call).astype(np.int32)
         self._data = stage.replicate(({}, images, labels))
         loss = stage.make_loss(ConfigDict({**config[name], "label_weight": 1.0, "teacher_weight": 0.0}), None)
-        steps_fn = steps.make_train_steps(network.apply, optimizer, batch, jax.random.key(0), loss)
+        steps_fn = steps.make_train_steps(
+            steps.make_train_step(network.apply, optimizer, loss), batch, jax.random.key(0)
+        )
         pmapped = jax.pmap(steps_fn, steps.AXIS, in_axes=(None, 0, 0, 0, None, None), out_axes=None)
         begun = time.perf_counter()
         self._run = pmapped.lower(self.state, *self._data, 0, 4).compile()

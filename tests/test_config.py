@@ -33,6 +33,8 @@ OVERRIDES = {
     "data.dir": ("~/data", "~/data"),
     "data.crop_padding": ("4", 4),
     "data.flip": ("True", True),
+    "data.lighting": ("0.1", 0.1),
+    "data.max_unreadable": ("3", 3),
     "stages": ("('step1','step2')", ("step1", "step2")),
     "teacher": ("runs/teacher", "runs/teacher"),
     "checkpoint_seconds": ("60", 60.0),

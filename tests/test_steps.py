@@ -44,7 +44,7 @@ def make_train_steps(apply, optimizer, batch, key, smoothing):
         assert constants == {} and len(images) == len(labels)
         return losses.cross_entropy(logits, labels, smoothing)
 
-    train_steps = steps.make_train_steps(apply, optimizer, batch, key, loss)
+    train_steps = steps.make_train_steps(steps.make_train_step(apply, optimizer, loss), batch, key)
     return lambda state, *rest: train_steps(state, {}, *rest)
 
 

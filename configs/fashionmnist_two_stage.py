@@ -1,0 +1,18 @@
+"""The two-stage training of section 4 at small scale: `fashionmnist_ds32_64` with the FP32 ResNet20 as its teacher.
+
+python -m onebnet_jax.main --config=configs/fashionmnist_fp32.py
+python -m onebnet_jax.main --config=configs/fashionmnist_two_stage.py
+"""
+
+from configs import fashionmnist_ds32_64
+
+
+def get_config():
+    config = fashionmnist_ds32_64.get_config()
+    config.stages = ("step1", "step2")
+    config.teacher = "runs/fashionmnist_fp32"
+    for stage in (config.step1, config.step2):
+        stage.epochs = 200
+        stage.label_weight = 0.0
+        stage.teacher_weight = 1.0
+    return config

@@ -1,0 +1,16 @@
+"""FP32 ResNet18 on ImageNet: Table 2, 69.6 % Top-1, 89.2 % Top-5, which are those of torchvision's weights.
+
+python -m onebnet_jax.main --config=configs/imagenet_fp32.py --config.data.dir=DIR
+"""
+
+from configs import imagenet_typeII_scratch
+
+
+def get_config():
+    config = imagenet_typeII_scratch.get_config()
+    config.model.block = "resnet"
+    config.model.stem_relu = True
+    config.model.conv_1d = ()
+    config.model.ds_1d = ()
+    config.train.weight_decay = 1e-5
+    return config

@@ -1,0 +1,15 @@
+"""ResNet18 OneBNet TypeII on ImageNet without a teacher, in one stage: Table 2, 63.9 % Top-1, 84.5 % Top-5.
+
+python -m onebnet_jax.main --config=configs/imagenet_typeII_scratch.py --config.data.dir=DIR
+"""
+
+from configs import imagenet_typeII
+
+
+def get_config():
+    config = imagenet_typeII.get_config()
+    config.stages = ("train",)
+    config.teacher = ""
+    config.train.epochs = 256
+    config.train.label_smoothing = 0.1  # the paper names none; this is that of Bi-Real Net's code
+    return config
