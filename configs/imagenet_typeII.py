@@ -3,9 +3,8 @@
     python -m onebnet_jax.teacher --weights=resnet34-b627a593.pth
     python -m onebnet_jax.main --config=configs/imagenet_typeII.py --config.data.dir=DIR
 
-Section 4: 256 epochs a stage, in batches of 256; the rest is ReActNet's. ReActNet's own command has 128 epochs in
-batches of 512 at 2.5e-3: --config.step1.epochs=128 --config.step1.batch_size=512 --config.step1.learning_rate=2.5e-3, and the
-same for step2.
+Section 4: 256 epochs a stage, in batches of 256; the rest is ReActNet's, whose own command differs:
+--config.step1.epochs=128 --config.step1.batch_size=512 --config.step1.learning_rate=2.5e-3, and the same for step2.
 """
 
 from configs import default
