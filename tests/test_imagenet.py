@@ -446,7 +446,7 @@ def test_benchmark_says_what_limits(capsys):
     output = capsys.readouterr().out
     assert re.search(r"generated JPEGs of 500x375, 1\d\d kB", output)
     rate, per_core = map(int, re.search(r"(\d+) images/s with 1 threads; (\d+) images/s per core", output).groups())
-    assert 0 < rate and 0 < per_core
+    assert rate > 0 and per_core > 0
     assert "the input is the limit" in output
     # One thread decodes, so the clock cannot run faster than it; half as much again for what was ready before.
     assert rate < 1.5 * per_core
