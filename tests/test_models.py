@@ -125,7 +125,7 @@ CASES = {
     "FP32": (dict(block="resnet", stem_relu=True), Binarization()),
     "FP32, torch padding": (dict(block="resnet", stem="imagenet", padding="torch"), Binarization()),
 }
-IMAGES = np.random.default_rng(0).normal(size=(4, 13, 10, 3))  # odd sizes in every stage
+IMAGES = np.random.default_rng(0).normal(size=(4, 15, 10, 3))  # odd and even sizes at every stride
 MASK = np.array([1.0, 1.0, 0.0, 1.0])
 
 

@@ -226,7 +226,7 @@ def trainer(quick_compilation):
 def make_trainer(dtype):
     dataset = data.load("fashion_mnist_mini")
     images, labels = dataset.train_images[:52, 6:22, 6:22], dataset.train_labels[:52]
-    optimizer = optim.adam(optim.poly_schedule(3e-3, 20, 7), 0.0)
+    optimizer = optim.adam(optim.poly_schedule(1e-2, 20, 7), 0.0)
     network = models.Network(STRUCTURE, Binarization(), steps.AXIS, dtype)
     batch = steps.Input(8, 4, dataset.info.mean, dataset.info.std, crop_padding=1, flip=True)
     train_steps = on_devices(make_train_steps(network.apply, optimizer, batch, KEY, 0.2), 4)
@@ -264,6 +264,7 @@ def check_learning(train_steps, state, steps_per_epoch):
         state = train_steps(state.replace(sums=steps.Sums.zero()), 0, steps_per_epoch)
         history.append((float(state.sums.loss) / 52, int(state.sums.top1) / 52))
     smallest = -(0.82 * np.log(0.82) + 9 * 0.02 * np.log(0.02))  # where labels are smoothed by 0.2
+    print(history)
     assert history[0][0] > 2.0 and history[-1][0] - smallest < 0.6 * (history[0][0] - smallest)
     assert history[-1][1] > 0.7 > history[0][1]
     assert int(state.bad_step) == -1
@@ -275,7 +276,7 @@ def test_bad_step_is_the_first_step_that_is_not_finite(trainer, broken):
     train_steps, start, _ = trainer
     state = train_steps(start, 0, 3)
     assert int(state.bad_step) == -1
-    state = jax.device_get(state)
+    state = jax.tree.map(np.array, jax.device_get(state))  # writable
     unit = next(name for name in sorted(state.params) if name.startswith("stage"))
     if broken == "a weight":
         state.params["head"]["kernel"][0, 0] = np.nan
@@ -303,7 +304,7 @@ def test_bfloat16_keeps_parameters_statistics_and_loss_in_float32(quick_compilat
 def test_bfloat16_is_what_convolutions_see_and_float32_what_leaves_the_network():
     network = models.Network(STRUCTURE, Binarization(), None, jnp.bfloat16)
     image = jnp.zeros((2, 16, 16, 1))
-    variables = network.init(jax.random.key(0), image)
+    variables = jax.eval_shape(network.init, jax.random.key(0), image)
     jaxpr = jax.make_jaxpr(network.apply)(variables, image)
     convolutions = [v.aval.dtype for v in _convolution_outputs(jaxpr.jaxpr)]
     assert len(convolutions) >= 1 + 6 + 2 and set(convolutions) == {jnp.dtype("bfloat16")}
