@@ -134,6 +134,7 @@ def _masked(images: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> Batch:
 
 
 def _import_pipeline():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors, but no hints
     try:
         from onebnet_jax import imagenet_pipeline
     except ModuleNotFoundError as error:

@@ -13,7 +13,7 @@ from onebnet_jax.errors import UserError
 
 INFO = data.DATASETS["imagenet2012"]
 SOURCES = ("tfds", "files")  # in the order in which "auto" tries them
-WINDOW = 8192  # records that are shuffled among themselves, about 0.9 GB of JPEGs
+WINDOW = 4096  # records that are shuffled among themselves, about 0.45 GB of JPEGs
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
