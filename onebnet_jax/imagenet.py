@@ -5,6 +5,7 @@ epoch, so training goes on at any step as if it had never stopped. TensorFlow is
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 
@@ -107,7 +108,7 @@ class ImageNet:
             try:
                 batch = next(batches, None)
             except self._pipeline.Error as error:
-                raise UserError(f"ImageNet {self._data.origin} cannot be read: {error.message}.") from error
+                raise UserError(f"ImageNet {self._data.origin} cannot be read: {_essence(error)}.") from error
             if batch is None:  # only other processes have images left
                 shape = (share.batch_size, self._image_size, self._image_size, 3)
                 yield _masked(np.zeros(shape, np.uint8), np.zeros(shape[0], np.int32), np.zeros(shape[0], bool))
@@ -133,8 +134,14 @@ def _masked(images: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> Batch:
     return {"images": images, "labels": labels, "mask": mask.astype(np.float32)}
 
 
+def _essence(error) -> str:
+    """What a tf.errors.OpError says, without the operations that it came through."""
+    line = re.sub(r"\{\{.*?\}\} |\[Op:.*", "", error.message.splitlines()[0])
+    return re.sub(r"^Error in .* iterator: Iterator::\S+: ", "", line).strip()
+
+
 def _import_pipeline():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors, but no hints
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions
     try:
         from onebnet_jax import imagenet_pipeline
     except ModuleNotFoundError as error:
