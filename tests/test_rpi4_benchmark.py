@@ -117,7 +117,15 @@ def open_script(pi, *arguments, models=("imagenet_typeII.tflite",), host="user@p
     path = path or f"{pi / 'here'}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PI": str(pi), "PYTHON": sys.executable, **environment}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen([*map(str, command)], cwd=pi, env=environment, start_new_session=True, **pipes)
+    return subprocess.Popen(
+        [*map(str, command)],
+        cwd=pi,
+        env=environment,
+        start_new_session=True,
+        # A test run that was started in the background ignores SIGINT, and what it starts would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **pipes,
+    )
 
 
 def start(pi, *arguments, **changes):
