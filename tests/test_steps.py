@@ -264,7 +264,6 @@ def check_learning(train_steps, state, steps_per_epoch):
         state = train_steps(state.replace(sums=steps.Sums.zero()), 0, steps_per_epoch)
         history.append((float(state.sums.loss) / 52, int(state.sums.top1) / 52))
     smallest = -(0.82 * np.log(0.82) + 9 * 0.02 * np.log(0.02))  # where labels are smoothed by 0.2
-    print(history)
     assert history[0][0] > 2.0 and history[-1][0] - smallest < 0.6 * (history[0][0] - smallest)
     assert history[-1][1] > 0.4 > 2 * history[0][1]
     assert int(state.bad_step) == -1
