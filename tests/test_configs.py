@@ -14,7 +14,7 @@ from onebnet_jax import data, models, optim, stage, steps
 from onebnet_jax.structure import Structure
 
 CONFIGS = sorted(path for path in pathlib.Path("configs").glob("*.py") if path.stem not in ("__init__", "default"))
-QUICK = ("fashionmnist_fp32", "imagenet_typeIII", "quickstart")  # the others take a minute each to compile
+QUICK = ("fashionmnist_fp32", "imagenet_typeIII")  # test_resume.py trains quickstart; each takes long to compile
 TRAINED = [pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow) for path in CONFIGS]
 SMALLER = ["--config.model.width_multiplier=0.125"]
 
