@@ -98,7 +98,12 @@ def describe(report, parity, title: str) -> str:
         ]
         lines += ["a flip before. Last two columns: LCE's output of each unit alone, on JAX's input.", ""]
         lines += _unit_table(report, parity)
-    lines += ["", _verdict(report)]
+    lines.append("")
+    for name, other in (("Keras", report.keras), ("LCE", report.lce)):
+        for index, unit, margin in other.differing:
+            where = f"first flip in {unit}, margin {margin:.1e}" if unit else "no flip"
+            lines.append(f"{name} predicts another class for image {index}: {where}")
+    lines.append(_verdict(report))
     return "\n".join(lines)
 
 

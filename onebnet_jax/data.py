@@ -105,11 +105,12 @@ DATASETS = {
         train_size=1281167,
         test_size=50000,
         remedy=(
+            # Not `tfds build`: in 4.9.10 it needs apache_beam, which it does not declare.
             "register at https://image-net.org/download-images and get ILSVRC2012_img_train.tar and "
-            "ILSVRC2012_img_val.tar; then put both into downloads/manual of a TFDS data directory, run `tfds build "
-            "imagenet2012 --data_dir=DIR` and name DIR by data.dir or $TFDS_DATA_DIR; or unpack them as "
-            "DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, as torchvision's ImageFolder has them, and name DIR by "
-            "data.dir"
+            'ILSVRC2012_img_val.tar; then put both into DIR/downloads/manual, run python -c "import '
+            "tensorflow_datasets; tensorflow_datasets.builder('imagenet2012', data_dir='DIR').download_and_prepare()\" "
+            "and name DIR by data.dir or $TFDS_DATA_DIR; or unpack them as DIR/train/CLASS/*.JPEG and "
+            "DIR/val/CLASS/*.JPEG, as torchvision's ImageFolder has them, and name DIR by data.dir"
         ),
         streamed=True,
     ),

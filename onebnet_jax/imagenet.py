@@ -54,7 +54,7 @@ class ImageNet:
         """Finds the data; nothing is read before the first batch is asked for.
 
         Args:
-          source: "tfds", imagenet2012 as `tfds build` prepares it; "files", the folders train/CLASS and val/CLASS, the
+          source: "tfds", imagenet2012 as TFDS prepares it; "files", the folders train/CLASS and val/CLASS, the
             classes being their sorted names; "auto", the first of these that is there.
           directory: the TFDS data directory ("": $TFDS_DATA_DIR or ~/tensorflow_datasets), or the folder that holds
             train and val.

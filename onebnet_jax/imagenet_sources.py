@@ -117,9 +117,7 @@ class _Records:
         except Exception as error:  # TFDS documents no exceptions for damaged metadata
             raise UserError(f"The TFDS data in {folder} cannot be read: {error!r}; prepare them again.") from error
         if file_format != "tfrecord":
-            raise UserError(
-                f"{folder} is in {file_format} format, but only tfrecord, the default of `tfds build`, can be read."
-            )
+            raise UserError(f"{folder} is in {file_format} format, but only tfrecord, TFDS's default, can be read.")
         self.origin = f"from the TFDS directory {folder}"
 
     def size(self, split: str) -> int:

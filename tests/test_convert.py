@@ -152,8 +152,12 @@ def test_an_unexplained_difference_ends_with_1(tmp_path, monkeypatch, capsys):
 
     network = source.from_config(config.load(CONFIG[0], CONFIG[1:]))
     card.write(tmp_path / "m.tflite", b"content", card.make(network, b"content", {}, True, False))
+    differs = [(2, "stage1_block1_conv1", 0.25)]
     flips = [agreement.UnitFlips("stage1_block1_conv1", 100, 2, 0.5, 1, 0.25)]
-    good, bad = agreement.Comparison(0.1, 0.01, 3, 4, 0, [], flips), agreement.Comparison(2.0, 0.5, 2, 3, 1, [2], flips)
+    good, bad = (
+        agreement.Comparison(0.1, 0.01, 3, 4, 0, [], [], flips),
+        agreement.Comparison(2.0, 0.5, 2, 3, 1, [2], differs, flips),
+    )
     parity = [unit_parity.UnitParity("stage1_block1_conv1", 0, 1e-6, 5.0)]
     for lce, difference, verdict in (
         (good, 0.0, "Every difference is explained"),
@@ -168,7 +172,9 @@ def test_an_unexplained_difference_ends_with_1(tmp_path, monkeypatch, capsys):
             with pytest.raises(SystemExit) as exit_:
                 agree.main([str(tmp_path / "m.tflite"), "--random-images"])
             assert exit_.value.code == 1
-        assert verdict in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert verdict in printed
+        assert ("LCE predicts another class for image 2: first flip in stage1_block1_conv1" in printed) == (lce is bad)
 
 
 def test_lint_failure_leaves_no_file(tmp_path, monkeypatch):

@@ -98,6 +98,9 @@ def test_report_finds_what_rounding_does_not_explain(converted):
     assert flips[plan.units[0].name].flips == 0
     assert flips[unit.name].first_flips == flips[unit.name].flips > 0
     assert 1e-3 < flips[unit.name].first_margin < 0.02
+    predictions = (logits(structure, Binarization(), moved, images), lce.executable(tflite)(images=pixels)["head"])
+    changed = np.flatnonzero(predictions[0].argmax(-1) != predictions[1].argmax(-1))
+    assert [index for index, *_ in report.lce.differing] == changed.tolist()
     assert report.correct is None and report.conversion_difference == 0
 
     # A network that does the same, with another file, is found out as well.

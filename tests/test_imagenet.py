@@ -86,7 +86,7 @@ def test_names_all_ways_to_get_missing_data(source, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
     for directory in ("", str(tmp_path)):
         with pytest.raises(
-            UserError, match=r"^ImageNet was not found \(.*\): .*_val\.tar.*tfds build.*train/CLASS"
+            UserError, match=r"^ImageNet was not found \(.*\): .*_val\.tar.*download_and_prepare.*train/CLASS"
         ) as error:
             ImageNet(source, directory, batch_size=2)
         assert "\n" not in str(error.value)
@@ -144,7 +144,7 @@ def tars(tmp_path_factory):
 
 
 def build(tars, directory, **fields):
-    """What `tfds build imagenet2012` does, in four shards."""
+    """What the command in the error message does, in four shards."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder("imagenet2012", data_dir=directory, **fields)

@@ -54,6 +54,8 @@ class Comparison:
       images_with_flips: images in which any sign differs.
       unexplained: indices of images whose first flip is wider than rounding, or whose logits are further apart than
         rounding without any flip. Empty if all is well.
+      differing: (index, unit, margin) of images that are predicted differently: where their first flip is and how
+        wide; ("", 0) if they have none.
       units: in order.
     """
 
@@ -63,6 +65,7 @@ class Comparison:
     equal_predictions: int = 0
     images_with_flips: int = 0
     unexplained: list[int] = dataclasses.field(default_factory=list)
+    differing: list[tuple[int, str, float]] = dataclasses.field(default_factory=list)
     units: list[UnitFlips] = dataclasses.field(default_factory=list)
 
 
@@ -149,7 +152,7 @@ class _Accumulator:
         """outputs: the other implementation's logits and pre-signs by the names of their layers."""
         result, logits = self.result_, outputs["head"]
         flipped = np.zeros(len(logits), bool)
-        explained = np.ones(len(logits), bool)
+        first_unit, first_margin = np.full(len(logits), "", object), np.zeros(len(logits))
         for flips, unit in zip(result.units, self.units, strict=True):
             distance = distances[unit.name]
             differs = positive(unit, outputs[f"{unit.name}_rsign"]) != (distance > 0)
@@ -157,7 +160,7 @@ class _Accumulator:
             widest = margins.max(axis=(1, 2, 3))
             number = differs.sum(axis=(1, 2, 3))
             first = ~flipped & (number > 0)
-            explained &= ~first | (widest <= ROUNDING)
+            first_unit[first], first_margin[first] = unit.name, widest[first]
             flips.signs += differs.size
             flips.flips += int(number.sum())
             flips.margin = max(flips.margin, float(widest.max()))
@@ -167,12 +170,14 @@ class _Accumulator:
         difference = np.abs(logits - trained_logits)
         same = logits.argmax(-1) == trained_logits.argmax(-1)
         close = difference.max(-1) <= ROUNDING * _max_abs(trained_logits)
-        explained &= flipped | close
+        explained = np.where(flipped, first_margin <= ROUNDING, close)
         result.max_difference = max(result.max_difference, float(difference.max()))
         self.total_difference, self.logits = self.total_difference + float(difference.sum()), self.logits + logits.size
         result.equal_predictions += int(same.sum())
         result.images_with_flips += int(flipped.sum())
         result.unexplained += (self.seen + np.flatnonzero(~explained)).tolist()
+        for index in np.flatnonzero(~same):
+            result.differing.append((int(self.seen + index), first_unit[index], float(first_margin[index])))
         if labels is not None:
             result.correct = (result.correct or 0) + int(np.sum(logits.argmax(-1) == labels))
         self.seen += len(logits)
