@@ -21,6 +21,7 @@ from onebnet_jax.structure import Structure
 
 # What rounding can do, as a share of the RMS of a unit's x - alpha or of the largest logit: 84 float32 epsilons.
 ROUNDING = 1e-5
+TINY = np.finfo(np.float32).tiny
 
 
 @dataclasses.dataclass
@@ -145,18 +146,19 @@ class _Accumulator:
 
     def __init__(self, plan: Plan):
         self.units = [unit for unit in plan.units if unit.sign]
-        self.result_ = Comparison(units=[UnitFlips(unit.name) for unit in self.units])
-        self.total_difference, self.logits, self.seen = 0.0, 0, 0
+        self.comparison = Comparison(units=[UnitFlips(unit.name) for unit in self.units])
+        self.images, self.sum_of_means = 0, 0.0
 
     def add(self, trained_logits, distances, outputs, labels):
         """outputs: the other implementation's logits and pre-signs by the names of their layers."""
-        result, logits = self.result_, outputs["head"]
+        result, logits = self.comparison, outputs["head"]
         flipped = np.zeros(len(logits), bool)
         first_unit, first_margin = np.full(len(logits), "", object), np.zeros(len(logits))
         for flips, unit in zip(result.units, self.units, strict=True):
             distance = distances[unit.name]
             differs = positive(unit, outputs[f"{unit.name}_rsign"]) != (distance > 0)
-            margins = np.where(differs, np.abs(distance), 0) / np.sqrt(np.mean(np.square(distance)))
+            rms = np.sqrt(np.mean(np.square(distance)))
+            margins = np.where(differs, np.abs(distance) / max(rms, TINY), 0)
             widest = margins.max(axis=(1, 2, 3))
             number = differs.sum(axis=(1, 2, 3))
             first = ~flipped & (number > 0)
@@ -172,19 +174,19 @@ class _Accumulator:
         close = difference.max(-1) <= ROUNDING * _max_abs(trained_logits)
         explained = np.where(flipped, first_margin <= ROUNDING, close)
         result.max_difference = max(result.max_difference, float(difference.max()))
-        self.total_difference, self.logits = self.total_difference + float(difference.sum()), self.logits + logits.size
+        self.sum_of_means += float(difference.mean(-1).sum())
         result.equal_predictions += int(same.sum())
         result.images_with_flips += int(flipped.sum())
-        result.unexplained += (self.seen + np.flatnonzero(~explained)).tolist()
+        result.unexplained += (self.images + np.flatnonzero(~explained)).tolist()
         for index in np.flatnonzero(~same):
-            result.differing.append((int(self.seen + index), first_unit[index], float(first_margin[index])))
+            result.differing.append((int(self.images + index), first_unit[index], float(first_margin[index])))
         if labels is not None:
             result.correct = (result.correct or 0) + int(np.sum(logits.argmax(-1) == labels))
-        self.seen += len(logits)
+        self.images += len(logits)
 
     def result(self) -> Comparison:
-        self.result_.mean_difference = self.total_difference / self.logits
-        return self.result_
+        self.comparison.mean_difference = self.sum_of_means / self.images
+        return self.comparison
 
 
 def trained_units(structure: Structure, binarization: Binarization, variables: dict, images: jax.Array):
