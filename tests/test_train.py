@@ -24,10 +24,14 @@ def cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setattr(stage, "make_network", lambda *_: Tiny())
-    monkeypatch.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1, 2, 2, ... steps
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """Yields the real `make_network`."""
+    with pytest.MonkeyPatch.context() as patched:
+        make_network = stage.make_network
+        patched.setattr(stage, "make_network", lambda *_: Tiny())
+        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1, 2, 2, ... steps
+        yield make_network
 
 
 def load(*overrides, batch_size=500, epochs=3, name="train"):
@@ -36,6 +40,13 @@ def load(*overrides, batch_size=500, epochs=3, name="train"):
     fields["checkpoint_seconds"] = 0.0
     given = [f"--config.{name}={value}" for name, value in fields.items()]
     return config_lib.load("configs/quickstart.py", [*given, *overrides])
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """(work directory, result) of the run of `load()`."""
+    workdir = tmp_path_factory.mktemp("quiet")
+    return workdir, train.run(load(), workdir)
 
 
 def test_a_run_leaves_config_metrics_and_checkpoints(tmp_path, capsys):
@@ -61,9 +72,8 @@ def test_a_run_leaves_config_metrics_and_checkpoints(tmp_path, capsys):
     assert train.evaluate(last) | {"epoch": 4} == result
 
 
-def test_the_score_is_that_of_the_test_images_and_running_statistics(tmp_path):
-    train.run(load(epochs=1), tmp_path)
-    run = checkpoint.load_run(tmp_path, LAST)
+def test_the_score_is_that_of_the_test_images_and_running_statistics(quiet):
+    run = checkpoint.load_run(quiet[0], LAST)
     dataset = data.load("fashion_mnist_mini")
     x = (dataset.test_images.astype(np.float64) / 255 - dataset.info.mean) / dataset.info.std
     x = x.reshape(-1, 4, 7, 4, 7).mean((2, 4)).reshape(-1, 16)
@@ -83,9 +93,8 @@ def test_evaluation_happens_as_often_as_asked_and_after_the_last_epoch(tmp_path)
     assert [x["epoch"] for x in lines(tmp_path / "train") if x["split"] == "test"] == [2, 3]
 
 
-def test_evaluation_needs_no_batch_that_the_devices_share(tmp_path):
-    train.run(load(epochs=1), tmp_path)
-    run = checkpoint.load_run(tmp_path, LAST)
+def test_evaluation_needs_no_batch_that_the_devices_share(quiet):
+    run = checkpoint.load_run(quiet[0], LAST)
     expected = train.evaluate(run)
     run.config.train.batch_size = 333
     result = train.evaluate(run)
@@ -119,34 +128,37 @@ def interrupt(config, workdir, saves):
     [(1, 1), (3, 5), (5, STEPS), (6, STEPS)],
     ids=["first checkpoint", "mid-epoch", "after best, before last", "end of an epoch"],
 )
-def test_a_run_interrupted_and_continued_equals_the_quiet_run(tmp_path, saves, step):
-    config = load()
-    expected = train.run(config, tmp_path / "quiet")
-    assert interrupt(config, tmp_path / "cut", saves)[-1] == step
-    assert train.run(config, tmp_path / "cut") == expected
-    assert_same_run(tmp_path / "cut", tmp_path / "quiet")
+def test_a_run_interrupted_and_continued_equals_the_quiet_run(tmp_path, quiet, saves, step):
+    assert interrupt(load(), tmp_path, saves)[-1] == step
+    assert train.run(load(), tmp_path) == quiet[1]
+    assert_same_run(tmp_path, quiet[0])
 
 
-def test_a_run_interrupted_before_its_first_checkpoint_starts_again(tmp_path):
+def test_a_run_interrupted_before_its_first_checkpoint_starts_again(tmp_path, quiet):
     config = load("--config.checkpoint_seconds=1e6")
-    expected = train.run(config, tmp_path / "quiet")
-    assert interrupt(config, tmp_path / "cut", 0) == []
-    assert len(lines(tmp_path / "cut" / "train")) == 2
-    assert train.run(config, tmp_path / "cut") == expected
-    assert_same_run(tmp_path / "cut", tmp_path / "quiet")
+    assert interrupt(config, tmp_path, 0) == []
+    assert len(lines(tmp_path / "train")) == 2
+    assert train.run(config, tmp_path) == quiet[1]
+    assert_same_run(tmp_path, quiet[0])
+
+
+@pytest.fixture(scope="module")
+def two_stages(tmp_path_factory):
+    """(config, work directory, result) of a run in two stages."""
+    overrides = [f"--config.{name}.{field}" for name in ("step1", "step2") for field in ("epochs=2", "batch_size=500")]
+    config = load("--config.stages=('step1', 'step2')", *overrides)
+    workdir = tmp_path_factory.mktemp("two_stages")
+    return config, workdir, train.run(config, workdir)
 
 
 @pytest.mark.parametrize("saves", [3, 15])
-def test_a_run_in_two_stages_continues_in_the_right_one(tmp_path, saves):
-    stages = "step1", "step2"
-    overrides = [f"--config.{name}.{field}" for name in stages for field in ("epochs=2", "batch_size=500")]
-    config = load("--config.stages=('step1', 'step2')", *overrides)
-    expected = train.run(config, tmp_path / "quiet")
-    interrupt(config, tmp_path / "cut", saves)
-    assert (tmp_path / "cut" / "step2").exists() == (saves == 15)
-    assert train.run(config, tmp_path / "cut") == expected
-    assert_same_run(tmp_path / "cut", tmp_path / "quiet", stages)
-    assert checkpoint.load_run(tmp_path / "cut").stage == "step2"
+def test_a_run_in_two_stages_continues_in_the_right_one(tmp_path, two_stages, saves):
+    config, quiet, expected = two_stages
+    interrupt(config, tmp_path, saves)
+    assert (tmp_path / "step2").exists() == (saves == 15)
+    assert train.run(config, tmp_path) == expected
+    assert_same_run(tmp_path, quiet, config.stages)
+    assert checkpoint.load_run(tmp_path).stage == "step2"
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path, capsys, monkeypatch):
@@ -244,10 +256,9 @@ def test_the_step_of_a_loss_that_is_not_finite_is_exact_within_a_call(tmp_path, 
         train.run(load(), tmp_path)
 
 
-def test_what_a_run_is_made_of_is_what_the_config_says(monkeypatch):
-    monkeypatch.undo()
+def test_what_a_run_is_made_of_is_what_the_config_says(tiny):
     config = load("--config.model.dtype=bfloat16", "--config.model.estimator=clip", "--config.model.window=0.5")
-    network = stage.make_network(config, "train")
+    network = tiny(config, "train")
     assert network.structure.ds_1d == (32, 64) and network.dtype == jnp.bfloat16
     assert (network.binarization.estimator, network.binarization.window) == ("clip", 0.5)
     config = load("--config.data.crop_padding=3", "--config.data.flip=True")
