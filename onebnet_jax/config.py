@@ -41,9 +41,18 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UserError(f"There is no config file {path}; the configs are in configs/.")
     try:
         config = runpy.run_path(path)["get_config"]()
-        fields = flat(config)
+        flat(config)
     except Exception as error:  # whatever a file that is no config may raise
         raise UserError(f"{path} is not a config: {_one_line(error)}.") from error
+    return override(config, overrides)
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """A config with overrides such as "--config.train.epochs=2".
+
+    Raises UserError for an unknown field, a value of another type, or values that `check` refuses.
+    """
+    fields = flat(config)
     for override in overrides:
         named = re.match(r"--(?:no)?config\.([^=]*)", override)
         if named and named[1] not in fields:
