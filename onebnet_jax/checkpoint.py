@@ -1,7 +1,12 @@
 """Checkpoints of a run, by Orbax: the last states, to go on from, and the best variables, to use."""
 
+import contextlib
 import dataclasses
+import hashlib
 import logging
+import sys
+import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.layers import Binarization
 from onebnet_jax.structure import Structure
 
+DIGEST = "digest"
 LAST, BEST = "last", "best"
 logging.getLogger("orbax").setLevel(logging.ERROR)
 
@@ -22,59 +28,123 @@ logging.getLogger("orbax").setLevel(logging.ERROR)
 class Checkpoints:
     """The checkpoints under the folder of a stage: `last/STEP` (two are kept) and `best/STEP` (one).
 
-    Saving is asynchronous, and a checkpoint takes its name only once it is complete.
+    Saving is asynchronous, a checkpoint takes its name only once it is complete, and an older one goes only then. Of
+    several processes the leader alone uses this class; the state is the same in all of them.
     """
 
     def __init__(self, folder: Path):
-        self._managers = {
-            name: ocp.CheckpointManager(
-                folder.absolute() / "checkpoints" / name,
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
-                ),
-            )
-            for name, keep in ((LAST, 2), (BEST, 1))
-        }
+        self._folder = folder.absolute() / "checkpoints"
+        self._managers = {name: self._open(name, keep) for name, keep in ((LAST, 2), (BEST, 1))}
+
+    def _open(self, name: str, keep: int) -> ocp.CheckpointManager:
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        alone = ocp.options.MultiprocessingOptions(active_processes={jax.process_index()}, primary_host=0)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            cleanup_tmp_directories=True,
+            create=False,
+            enable_async_checkpointing=True,
+            multiprocessing_options=alone,
+        )
+        return ocp.CheckpointManager(folder, options=options)
 
     def save(self, name: str, step: int, tree: Any, metadata: dict) -> None:
-        """Saves a tree of arrays and a small JSON dictionary. A step that is there already is left as it is."""
+        """Saves a tree of arrays and a small JSON dictionary. A step that is there already is left as it is.
+
+        Raises UserError if this checkpoint, or the one before that was still being written, cannot be written.
+        """
         manager = self._managers[name]
         if step in manager.all_steps():
             return
         tree = jax.tree.map(np.asarray, jax.device_get(tree))
-        manager.save(step, args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), info=ocp.args.JsonSave(metadata)))
+        info = ocp.args.JsonSave(metadata | {DIGEST: digest(tree)})
+        with self._told():
+            manager.save(step, args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), info=info))
 
     def restore(self, name: str, like: Any = None) -> tuple[int, Any, dict] | None:
-        """(step, tree, metadata) of the newest checkpoint, or None where there is none.
+        """(step, tree, metadata) of the newest checkpoint that is whole, or None where there is none.
 
-        With `like`, a tree of arrays or shapes, the tree read has its structure, shapes and types, or it is an error.
+        With `like`, a tree of arrays or shapes, the tree read has its structure, shapes and types. Checkpoints that
+        cannot be read are named and moved to `checkpoints/broken`, once an older one was read.
+
+        Raises UserError if there are checkpoints, but none that can be read.
         """
-        return _restore(self._managers[name], like)
+        restored, broken = _restore(self._managers[name], like)
+        for step in broken:
+            (self._folder / "broken").mkdir(exist_ok=True)
+            target = self._folder / "broken" / f"{name}-{step}-{time.time_ns()}"
+            (self._folder / name / str(step)).rename(target)
+            print(f"moved to {target}", file=sys.stderr)
+        if broken:
+            self._managers[name].reload()
+        return restored
 
     def latest_step(self, name: str) -> int | None:
         """The step of the newest complete checkpoint."""
         return self._managers[name].latest_step()
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk."""
-        for manager in self._managers.values():
-            manager.wait_until_finished()
+        """Returns when all that was saved is on disk. Raises UserError if it cannot be written."""
+        with self._told():
+            for manager in self._managers.values():
+                manager.wait_until_finished()
 
     def close(self) -> None:
+        """Waits, and lets go of the threads that write."""
+        self.wait()
         for manager in self._managers.values():
             manager.close()
 
+    @contextlib.contextmanager
+    def _told(self):
+        """Failures to write, which Orbax has several exceptions for, in one sentence."""
+        try:
+            yield
+        except Exception as error:
+            raise UserError(
+                f"No checkpoint could be written to {self._folder} ({summary(error)}); make room there or allow "
+                "writing, and give the same command again: it goes on from the last checkpoint that is complete."
+            ) from error
 
-def _restore(manager: ocp.CheckpointManager, like: Any = None) -> tuple[int, Any, dict] | None:
-    """See `Checkpoints.restore`."""
-    step = manager.latest_step()
-    if step is None:
-        return None
+
+def digest(tree: Any) -> str:
+    """A checksum of the arrays of a tree, whatever holds them."""
+    leaves = (np.asarray(leaf) for leaf in jax.tree.leaves(tree))
+    parts = sorted(hashlib.blake2b(f"{x.dtype}{x.shape}".encode() + x.tobytes()).hexdigest() for x in leaves)
+    return hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def summary(error: Exception) -> str:
+    """The first line of what went wrong, and not too long."""
+    return textwrap.shorten(next(iter(str(error).splitlines()), "") or type(error).__name__, 200)
+
+
+def _restore(manager: ocp.CheckpointManager, like: Any = None) -> tuple[tuple[int, Any, dict] | None, list[int]]:
+    """The newest checkpoint that is whole, see `Checkpoints.restore`, and the newer steps that are not."""
+    broken, first = [], None
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            return _restore_step(manager, step, like), broken
+        except Exception as error:  # Orbax, TensorStore and JSON have many for files that are not whole
+            path = manager.directory / str(step)
+            print(f"The checkpoint {path} cannot be read: {summary(error)}", file=sys.stderr, flush=True)
+            broken.append(step)
+            first = first or error
+    if broken:
+        raise UserError(
+            f"None of the checkpoints in {manager.directory} can be read, the newest because: {summary(first)}; "
+            "bring one back from elsewhere, or choose another --workdir to start anew."
+        ) from first
+    return None, []
+
+
+def _restore_step(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[int, Any, dict]:
     if like is not None:
         like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(like), info=ocp.args.JsonRestore())
     restored = manager.restore(step, args=args)
-    tree = jax.tree.map(np.asarray, restored["tree"])
+    tree, info = jax.tree.map(np.asarray, restored["tree"]), restored["info"]
     if like is not None:  # Orbax compares structures only
         for (path, wanted), found in zip(jax.tree_util.tree_leaves_with_path(like), jax.tree.leaves(tree)):
             if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
@@ -82,7 +152,9 @@ def _restore(manager: ocp.CheckpointManager, like: Any = None) -> tuple[int, Any
                     f"{jax.tree_util.keystr(path)} is {found.dtype}{found.shape} in the checkpoint of step {step}, "
                     f"where {wanted.dtype}{wanted.shape} is needed."
                 )
-    return step, tree, restored["info"]
+    if info.pop(DIGEST, None) not in (None, digest(tree)):  # of runs before there was one
+        raise ValueError("what it holds is not what was saved, by its checksum.")
+    return step, tree, info
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +191,7 @@ def load_run(workdir: str | Path, which: str = BEST) -> Run:
         if not folder.is_dir():
             continue
         manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False))
-        restored = _restore(manager)
+        restored, _ = _restore(manager)
         manager.close()
         if restored is not None:
             step, tree, metrics = restored

@@ -20,8 +20,8 @@ class Feed(Protocol):
     def train(self, state: steps.TrainState, constants, epoch: int, first: int, last: int) -> steps.TrainState:
         """Takes the steps first, ..., last - 1 of an epoch."""
 
-    def evaluate(self, variables: dict) -> steps.Sums:
-        """Scores all test images."""
+    def evaluate(self, variables: dict, stopping: Callable[[], bool] = lambda: False) -> steps.Sums | None:
+        """Scores all test images; or gives up and returns None, if `stopping`, asked now and then, says so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ class InMemory:
     def train(self, state, constants, epoch, first, last):
         return self._train_steps(state, constants, *self._train_data, first, last)
 
-    def evaluate(self, variables):
+    def evaluate(self, variables, stopping=lambda: False):
         return jax.device_get(self._eval_steps(variables, *self._test_data, 0, self._test_steps))
 
 

@@ -1,33 +1,52 @@
-"""Trains or evaluates: python -m onebnet_jax.main --config=configs/quickstart.py [--config.field=value ...]"""
+"""Trains or evaluates: python -m onebnet_jax.main --config=configs/quickstart.py [--config.field=value ...]
+
+Exit status: 0 when all is done; 2 for an error with its remedy; 75 when SIGINT or SIGTERM stopped it after a
+checkpoint, from which the same command goes on.
+"""
 
 import argparse
 from pathlib import Path
 
-from onebnet_jax import checkpoint, config, train
-from onebnet_jax.errors import UserError, cli
+from onebnet_jax import checkpoint, config, hosts, signals, train
+from onebnet_jax.errors import cli
 
 
 def main(argv: list[str]) -> None:
     """Parses the command line and calls `train.run` or `train.evaluate`."""
-    parser = argparse.ArgumentParser(prog="python -m onebnet_jax.main", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m onebnet_jax.main",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--config", help="config file; --config.field=value changes a field of it")
     parser.add_argument("--workdir", type=Path, help="folder of the run (default: runs/NAME_OF_CONFIG)")
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
     parser.add_argument("--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), default=checkpoint.BEST)
+    parser.add_argument(
+        "--change-config", action="store_true", help="let the run in the work directory go on with another config"
+    )
+    group = parser.add_argument_group("several processes", "found by itself under srun, mpirun and on a TPU slice")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where the first process can be reached")
+    group.add_argument("--processes", type=int, help="how many there are")
+    group.add_argument("--process", type=int, help="the number of this one, from 0")
     args, overrides = parser.parse_known_args(argv)
     if not (args.config or (args.mode == "eval" and args.workdir)):
         parser.error("--config is required, such as --config=configs/quickstart.py")
     workdir = args.workdir or Path("runs") / Path(args.config).stem
     print(f"work directory: {workdir}", flush=True)
-    if args.mode == "eval":
-        if overrides:
-            raise UserError(f"{overrides[0]!r} has no place in --mode=eval, which takes its config from {workdir}.")
-        run = checkpoint.load_run(workdir, args.checkpoint)
-        result = train.evaluate(run)
-        print(f"{args.checkpoint} checkpoint, step {run.step}: {describe(result)}")
-    else:
-        result = train.run(config.load(args.config, overrides), workdir)
-        print(f"epoch {result['epoch']}: {describe(result)}")
+    asked = config.load(args.config, overrides) if args.mode == "train" else None
+    with hosts.joined(args.coordinator, args.processes, args.process):
+        if asked is None:
+            run = checkpoint.load_run(workdir, args.checkpoint)
+            result = train.evaluate(run, overrides)
+            done = f"{args.checkpoint} checkpoint, step {run.step}"
+        else:
+            with signals.stopping() as stopping:
+                result = train.run(asked, workdir, args.change_config, stopping)
+            done = f"epoch {result.get('epoch')}"
+        if hosts.is_leader():
+            print(f"{done}: {describe(result)}")
 
 
 def describe(result: dict[str, float]) -> str:

@@ -10,18 +10,18 @@ from tensorboardX import SummaryWriter
 class Metrics:
     """Appends measurements to metrics.jsonl and to TensorBoard events in the work directory.
 
-    A run that goes on from a step takes back what an interrupted run had written beyond it.
+    A run that goes on takes back what an interrupted run had written of the steps from `first_step` on.
     """
 
-    def __init__(self, workdir: Path, step: int):
+    def __init__(self, workdir: Path, first_step: int):
         self._path = workdir / "metrics.jsonl"
         if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
+            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) < first_step]
             replacement = self._path.with_suffix(".tmp")
             replacement.write_text("".join(line + "\n" for line in kept))
             os.replace(replacement, self._path)
         self._file = self._path.open("a")
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
         """One line of JSON, {"step", "split", **values}, and one TensorBoard scalar "split/name" per value."""

@@ -1,20 +1,20 @@
-"""One stage of training, from its first or last state to its end. The effects are here: devices, disk, progress."""
+"""One stage of training, from its first or last state to its end."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import data, losses, optim, steps
-from onebnet_jax.checkpoint import BEST, LAST, Checkpoints, Run
-from onebnet_jax.errors import UserError
+from onebnet_jax import data, hosts, losses, optim, steps
+from onebnet_jax.checkpoint import Run
+from onebnet_jax.errors import Interrupted, UserError
 from onebnet_jax.feed import Feed, Opened, replicate
-from onebnet_jax.metrics import Metrics
 from onebnet_jax.models import Network
+from onebnet_jax.record import Record
 
 DISPATCH_SECONDS = 2.0  # how long one call to the devices should take: long enough to keep them busy
 
@@ -67,35 +67,40 @@ def means(sums: steps.Sums) -> dict[str, float]:
 
 def make_feed(config: ConfigDict, name: str, opened: Opened, network: Network, optimizer, key: jax.Array, loss) -> Feed:
     """What runs the steps of a stage."""
-    batch = make_input(config, config[name].batch_size, jax.local_device_count())
+    batch = make_input(config, config[name].batch_size, jax.device_count())
     return opened.feed(network.apply, steps.make_train_step(network.apply, optimizer, loss), batch, key)
 
 
 def train(
     config: ConfigDict,
     name: str,
-    folder: Path,
+    folder: Path | None,
     opened: Opened,
     teacher: Run | None = None,
     initial: dict | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[dict, dict[str, float]]:
     """Trains a stage, or goes on training it, in a folder of its own.
 
     Args:
       config: of the run.
       name: of the stage, a field of the config.
-      folder: where its checkpoints and metrics are.
+      folder: where its checkpoints and metrics are; None in processes other than the leader.
       opened: the data set to learn.
       teacher: the FP32 network of the distribution loss.
       initial: {"params", "batch_stats"} to begin with, of the stage before; random parameters where None.
+      stopping: says when to stop.
 
     Returns:
-      (variables, evaluation) after the last epoch.
+      (variables, evaluation) after the last epoch; the leader's evaluation counts.
 
-    Raises UserError if the loss is not finite.
+    Raises:
+      UserError: if the loss is not finite, or nothing can be read from or written to the folder.
+      Interrupted: after a checkpoint, when any process is to stop.
     """
     fields = config[name]
     steps_per_epoch = -(-opened.train_size // fields.batch_size)
+    total = fields.epochs * steps_per_epoch
     network = make_network(config, name)
     schedule = optim.poly_schedule(fields.learning_rate, fields.epochs, steps_per_epoch)
     optimizer = optim.adam(schedule, fields.weight_decay)
@@ -104,64 +109,70 @@ def train(
     state = initial_state(network, optimizer, config_lib.input_shape(config), init_key)
     if initial is not None:
         state = state.replace(**check_same_tree(initial, variables_of(state)))
-
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    print(f"stage {name}: {parameters:,} parameters, {fields.epochs} epochs of {steps_per_epoch} steps", flush=True)
-
-    checkpoints = Checkpoints(folder)
-    best, result = {"top1": -1.0}, {}
-    restored = checkpoints.restore(LAST, like=state)
-    if restored is not None:
-        step, state, info = restored
-        best, result = info["best"], info["result"]
-        print(f"resumed from the checkpoint of step {step}")
-    metrics = Metrics(folder, int(state.step))
-
     teacher_network = None if teacher is None else make_network(teacher.config, teacher.stage, axis_name=None)
     constants = replicate({} if teacher is None else teacher.variables)
-    loss = make_loss(fields, teacher_network)
-    feed = make_feed(config, name, opened, network, optimizer, batch_key, loss)
+    feed = make_feed(config, name, opened, network, optimizer, batch_key, make_loss(fields, teacher_network))
 
-    total, done = fields.epochs * steps_per_epoch, int(state.step)
-    bar = tqdm(
-        total=total * fields.batch_size, initial=done * fields.batch_size, desc=name, unit="img", unit_scale=True
-    )
-    saved_at, dispatch = time.monotonic(), 1
-    epoch_seconds = 0.0
-    while done < total:
+    def epoch_ended(state):  # and its sums are still to be written down
+        return int(state.step) % steps_per_epoch == 0 and int(state.sums.count) > 0
+
+    record = None if folder is None else Record(folder)
+    if record:
+        parameters = sum(x.size for x in jax.tree.leaves(state.params))
+        print(f"stage {name}: {parameters:,} parameters, {fields.epochs} epochs of {steps_per_epoch} steps", flush=True)
+        state = record.restore(state)
+        record.start(name, state, total, fields.batch_size, epoch_ended(state))
+    state = hosts.from_leader(state)
+
+    saved_at, saved_step, dispatch, epoch_seconds = time.monotonic(), int(state.step), 1, 0.0
+    while True:
+        done, result = int(state.step), {}
+        due = done > saved_step and not epoch_ended(state) and time.monotonic() - saved_at > config.checkpoint_seconds
+        stop, save, dispatch = hosts.agree(stopping(), due, dispatch)  # else one process would wait for another
+        if stop or save:
+            if record:
+                record.save(done, state)
+            saved_at, saved_step = time.monotonic(), done
+        if stop:
+            if record:
+                record.close()
+            raise Interrupted(f"stage {name} at step {done} of {total}; the same command goes on from there.")
+
+        if epoch_ended(state):
+            epoch = done // steps_per_epoch
+            if epoch % config.eval_every_epochs == 0 or done == total:
+                sums = feed.evaluate(variables_of(state), lambda: bool(hosts.agree(stopping())[0]))
+                if sums is None:
+                    continue
+                result = {"epoch": epoch, **means(sums)}
+            if record:
+                rate = {"learning_rate": float(schedule(done - 1)), "epoch": epoch, "seconds": epoch_seconds}
+                record.trained(done, means(jax.device_get(state.sums)) | rate)
+                if result:
+                    record.evaluated(done, variables_of(state), result)
+            state, epoch_seconds = state.replace(sums=steps.Sums.zero()), 0.0
+            if record:
+                record.save(done, state)
+            saved_at, saved_step = time.monotonic(), done
+        if done == total:
+            break
+
         epoch, first = divmod(done, steps_per_epoch)
         last = min(first + dispatch, steps_per_epoch)
         begun = time.monotonic()
         state = feed.train(state, constants, epoch, first, last)
-        done = int(state.step)
+        bad_step = int(state.bad_step)  # waits for the devices
         seconds = time.monotonic() - begun
-        if int(state.bad_step) >= 0:
-            bar.close()
-            raise non_finite(int(state.bad_step), checkpoints, folder)
+        if bad_step >= 0:
+            raise record.non_finite(bad_step) if record else UserError(f"The loss is not finite at step {bad_step}.")
         # The first call also compiles; after it the length follows the speed.
         dispatch = dispatch + 1 if dispatch == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
-        bar.update((last - first) * fields.batch_size)
         epoch_seconds += seconds
-
-        if last == steps_per_epoch:
-            values = means(jax.device_get(state.sums))
-            rate = {"learning_rate": float(schedule(done - 1)), "epoch": epoch + 1, "seconds": epoch_seconds}
-            metrics.write(done, "train", values | rate)
-            state, epoch_seconds = state.replace(sums=steps.Sums.zero()), 0.0
-            if (epoch + 1) % config.eval_every_epochs == 0 or done == total:
-                result = {"epoch": epoch + 1, **means(feed.evaluate(variables_of(state)))}
-                metrics.write(done, "test", result)
-                if result["top1"] > best["top1"]:
-                    best = result
-                    checkpoints.save(BEST, done, variables_of(state), result)
-                bar.set_postfix_str(f"epoch {epoch + 1}, test Top-1 {result['top1']:.2f} % (best {best['top1']:.2f} %)")
-        if last == steps_per_epoch or time.monotonic() - saved_at > config.checkpoint_seconds:
-            checkpoints.save(LAST, done, state, {"best": best, "result": result})
-            saved_at = time.monotonic()
-    bar.close()
-    checkpoints.close()
-    metrics.close()
-    return jax.device_get(variables_of(state)), result
+        if record:
+            record.advance((last - first) * fields.batch_size)
+    if record:
+        record.close()
+    return jax.device_get(variables_of(state)), record.result if record else result
 
 
 def variables_of(state: steps.TrainState) -> dict:
@@ -179,14 +190,3 @@ def check_same_tree(variables: dict, like: dict) -> dict:
     if differing:
         raise UserError(f"The stage before left other parameters than this one needs, first {differing[0]}.")
     return variables
-
-
-def non_finite(step: int, checkpoints: Checkpoints, folder: Path) -> UserError:
-    """The error for a loss that is not finite, naming the step and what there is to go back to."""
-    checkpoints.wait()
-    good = checkpoints.latest_step(LAST)
-    path = folder / "checkpoints" / LAST / str(good)
-    where = "no checkpoint was saved yet" if good is None else f"the last good checkpoint is {path}"
-    return UserError(
-        f"The loss or the network is not finite at step {step}; {where}. Lower train.learning_rate in a new --workdir."
-    )

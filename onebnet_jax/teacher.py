@@ -73,7 +73,8 @@ def _write(variables: dict, facts: dict[str, str], config: ConfigDict, output: P
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as partial:
         folder = Path(partial) / output.name
-        workdir.prepare(config, folder)
+        folder.mkdir()
+        workdir.prepare(config, folder, change_config=False)
         checkpoints = Checkpoints(folder / config.stages[-1])
         for name in (BEST, LAST):  # evaluation and conversion take the one, training with a teacher the other
             checkpoints.save(name, 0, variables, facts)

@@ -1,32 +1,53 @@
 """A run from config to checkpoints: its data, its teacher, and its stages in turn."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from onebnet_jax import data, feed, stage, workdir
+from onebnet_jax import config as config_lib
+from onebnet_jax import data, feed, hosts, stage, workdir
 from onebnet_jax.checkpoint import LAST, Run, load_run
 from onebnet_jax.errors import UserError
 
 
-def evaluate(run: Run) -> dict[str, float]:
-    """Scores a trained network on all test images of its data set."""
-    opened = feed.open_data(run.config)
-    devices = jax.local_device_count()
+def evaluate(run: Run, overrides: Sequence[str] = ()) -> dict[str, float]:
+    """Scores a trained network on all test images of its data set; `overrides` may say where these are.
+
+    Raises UserError for overrides of anything but the data, and where these are missing or unlike those of training.
+    """
+    others = [word for word in overrides if not word.startswith("--config.data.")]
+    if others:
+        raise UserError(
+            f"{others[0]!r} has no place in an evaluation, which takes all but --config.data.* from the run's config."
+        )
+    config = config_lib.override(run.config.copy_and_resolve_references(), overrides)
+    check_same_images(config, run.config, "The network")
+    opened = feed.open_data(config)
+    devices = jax.device_count()
     # The result does not depend on the batch, so any number of devices will do.
-    config = run.config.copy_and_resolve_references()
     config[run.stage].batch_size = -(-config[run.stage].batch_size // devices) * devices
     network = stage.make_network(config, run.stage)
     scorer = stage.make_feed(config, run.stage, opened, network, None, jax.random.key(0), None)
     return stage.means(scorer.evaluate(run.variables))
 
 
-def run(config: ConfigDict, folder: Path) -> dict[str, float]:
+def run(
+    config: ConfigDict, folder: Path, change_config: bool = False, stopping: Callable[[], bool] = lambda: False
+) -> dict[str, float]:
     """Trains all stages, or goes on training, in a work directory; returns the last evaluation.
 
-    Raises UserError for missing data, an impossible batch size, a teacher that does not fit, a work directory of
-    another config, or a loss that is not finite.
+    Args:
+      config: of the run.
+      folder: the work directory; of several processes, the leader alone uses it.
+      change_config: whether a run that is there may go on with another config.
+      stopping: says when to stop; asked at least every few seconds.
+
+    Raises:
+      UserError: for missing data, an impossible batch size, a teacher that does not fit, a work directory of another
+        config, in use, or that cannot be written, or a loss that is not finite.
+      Interrupted: after a checkpoint, when any process is asked to stop.
     """
     check_batch_sizes(config)
     opened = feed.open_data(config)
@@ -35,20 +56,26 @@ def run(config: ConfigDict, folder: Path) -> dict[str, float]:
         if config[name].batch_size > size:
             raise UserError(f"{name}.batch_size={config[name].batch_size} is more than all {size} training images.")
     teacher = load_teacher(config)
-    workdir.prepare(config, folder)
-    print(
-        f"{opened.source}\n{jax.local_device_count()} x {jax.devices()[0].device_kind}",
-        flush=True,
-    )
+    if not hosts.is_leader():
+        return stages(config, None, opened, teacher, stopping)
+    processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
+    print(f"{opened.source}\n{jax.device_count()} x {jax.devices()[0].device_kind}{processes}", flush=True)
+    with workdir.opened(config, folder, change_config):
+        return stages(config, folder, opened, teacher, stopping)
+
+
+def stages(config, folder, opened, teacher, stopping) -> dict[str, float]:
+    """Trains one stage after the other, see `run`; in the folder STAGE of the work directory, if there is one."""
     variables, result = None, {}
     for name in config.stages:
-        variables, result = stage.train(config, name, folder / name, opened, teacher, variables)
+        place = None if folder is None else folder / name
+        variables, result = stage.train(config, name, place, opened, teacher, variables, stopping)
     return result
 
 
 def check_batch_sizes(config: ConfigDict) -> None:
     """Raises UserError for a batch that the devices cannot share equally."""
-    devices = jax.local_device_count()
+    devices = jax.device_count()
     for name in config.stages:
         if config[name].batch_size % devices:
             raise UserError(
@@ -66,8 +93,13 @@ def load_teacher(config: ConfigDict) -> Run | None:
             "teacher is empty, but a stage has a teacher_weight; set it to the work directory of a network."
         )
     teacher = load_run(config.teacher, LAST)
-    for field in ("shape", "num_classes", "mean", "std"):
-        mine, its = (getattr(data.DATASETS[c.data.name], field) for c in (config, teacher.config))
-        if mine != its:
-            raise UserError(f"teacher={config.teacher!r} was trained on images of other {field}: {its}, not {mine}.")
+    check_same_images(config, teacher.config, f"teacher={config.teacher!r}")
     return teacher
+
+
+def check_same_images(config: ConfigDict, of_run: ConfigDict, run_name: str) -> None:
+    """Raises UserError if a network was trained on images that are unlike those of a config."""
+    for field in ("shape", "num_classes", "mean", "std"):
+        mine, its = (getattr(data.DATASETS[c.data.name], field) for c in (config, of_run))
+        if mine != its:
+            raise UserError(f"{run_name} was trained on images of other {field}: {its}, not {mine}.")

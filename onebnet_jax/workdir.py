@@ -1,5 +1,11 @@
-"""The work directory of a run: its config.json, and one folder a stage."""
+"""The work directory of a run: its config.json, one folder a stage, and a lock while it is in use."""
 
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -8,31 +14,68 @@ from onebnet_jax import config as config_lib
 from onebnet_jax.errors import UserError
 
 
-def prepare(config: ConfigDict, workdir: Path) -> None:
-    """Creates the work directory with its config.json, or checks that it belongs to this config."""
-    path = workdir / "config.json"
+@contextlib.contextmanager
+def opened(config: ConfigDict, workdir: Path, change_config: bool = False) -> Iterator[None]:
+    """Holds the work directory for a run of a config; creates it with its config.json where there is none.
+
+    With `change_config` a run of another config goes on with this one; its config.json is kept under another name.
+
+    Raises UserError if another run holds it, it belongs to another config, or it cannot be written, then or later.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            check_same(config, workdir)
-        else:
-            partial = path.with_suffix(".tmp")
-            partial.write_text(config.to_json(indent=2) + "\n")
-            partial.replace(path)
+        with locked(workdir):
+            prepare(config, workdir, change_config)
+            yield
     except OSError as error:
-        raise UserError(f"The work directory {workdir} cannot be used: {error.strerror}; choose another.") from error
+        raise UserError(
+            f"The work directory {workdir} cannot be used: {error.strerror or error}; mend that, or choose another. "
+            "Complete checkpoints in it are as they were, and the same command goes on from the last."
+        ) from error
 
 
-def check_same(config: ConfigDict, workdir: Path) -> None:
-    """Raises UserError that names the fields in which a work directory's config differs from the one asked for."""
-    saved, asked = (config_lib.flat(c) for c in (config_lib.load_json(workdir / "config.json"), config))
-    differing = [
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds the file `lock` of a work directory, which the system lets go of however this process ends."""
+    with (workdir / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(
+                f"{workdir} is in use by {holder}; wait for it, stop it, or choose another --workdir."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def prepare(config: ConfigDict, workdir: Path, change_config: bool) -> None:
+    """Writes config.json, or checks that there is the same one already."""
+    path = workdir / "config.json"
+    if path.exists():
+        differing = differences(config_lib.load_json(path), config)
+        if differing and not change_config:
+            raise UserError(
+                f"{workdir} holds a run of another config: {', '.join(differing)}; choose another --workdir, set these "
+                "fields as they were, or let that run go on with this config by --change-config."
+            )
+        if not differing:
+            return
+        number = sum(1 for _ in workdir.glob("config.*.json"))
+        shutil.copy2(path, workdir / f"config.{number}.json")
+    partial = path.with_suffix(".tmp")
+    partial.write_text(config.to_json(indent=2) + "\n")
+    partial.replace(path)
+
+
+def differences(saved: ConfigDict, asked: ConfigDict) -> list[str]:
+    """The fields in which a saved config differs from the one asked for, in words."""
+    saved, asked = config_lib.flat(saved), config_lib.flat(asked)
+    return [
         f"{name} ({saved.get(name)!r} there, {asked.get(name)!r} now)"
         for name in sorted(saved.keys() | asked.keys())
         if saved.get(name) != asked.get(name)
     ]
-    if differing:
-        raise UserError(
-            f"{workdir} holds a run of another config: {', '.join(differing)}; choose another --workdir, or set these "
-            "fields as they were."
-        )

@@ -92,7 +92,7 @@ def test_the_same_command_again_finds_the_work_done(command):
         ([QUICKSTART, "zzzz"], "'zzzz'"),
         (["--mode=eval", QUICKSTART], "runs/quickstart"),
         (["--mode=eval", "--workdir=nowhere"], "nowhere"),
-        (["--mode=eval", "--workdir=nowhere", "--config.train.epochs=2"], "--config.train.epochs=2"),
+        (["--mode=eval", "--workdir=nowhere", "--config.data.dir=x"], "nowhere"),
     ],
 )
 def test_a_bad_command_line_ends_with_one_sentence_before_any_work(command, tmp_path, monkeypatch, arguments, named):

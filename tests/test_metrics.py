@@ -51,7 +51,7 @@ def test_a_run_that_goes_on_takes_back_what_lies_beyond(tmp_path, resumed_at):
     metrics.close()
     for path in (tmp_path / "tensorboard").iterdir():
         path.rename(path.with_name("events.out.tfevents.1"))  # files are named by the second, and sorted by name
-    metrics = Metrics(tmp_path, resumed_at)
+    metrics = Metrics(tmp_path, resumed_at + 1)
     metrics.write(16, "train", {"loss": 0.5})
     metrics.close()
     kept = [step for step in (4, 8, 12) if step <= resumed_at]
@@ -63,13 +63,13 @@ def test_a_run_that_goes_on_takes_back_what_lies_beyond(tmp_path, resumed_at):
 def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path, remains):
     whole = '{"step": 4, "split": "train", "loss": 1.0}\n'
     (tmp_path / "metrics.jsonl").write_text(whole + remains)
-    Metrics(tmp_path, 4).close()
+    Metrics(tmp_path, 5).close()
     assert (tmp_path / "metrics.jsonl").read_text() == whole
 
 
 def test_a_line_without_its_newline_is_kept_whole(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 4, "split": "train", "loss": 1.0}')
-    metrics = Metrics(tmp_path, 4)
+    metrics = Metrics(tmp_path, 5)
     metrics.write(8, "train", {"loss": 2.0})
     metrics.close()
     assert [line["step"] for line in read(tmp_path / "metrics.jsonl")] == [4, 8]

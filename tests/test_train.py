@@ -183,14 +183,14 @@ def test_the_seed_decides_the_run(tmp_path):
 
 def test_a_work_directory_of_another_config_is_refused_and_left_as_it_is(tmp_path):
     train.run(load(epochs=1), tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "lock"}
     with pytest.raises(UserError) as error:
         train.run(load("--config.model.ds_1d=(64,)", "--config.train.learning_rate=0.01", epochs=1), tmp_path)
     message = str(error.value)
     assert "model.ds_1d ((32, 64) there, (64,) now)" in message
     assert "train.learning_rate (0.02 there, 0.01 now)" in message
     assert message.count(" there, ") == 2 and "\n" not in message
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "lock"} == before
 
 
 @pytest.mark.parametrize(("batch_size", "words"), [(6, "multiple of 4"), (4004, "4000 training images")])
@@ -210,7 +210,7 @@ def test_missing_data_are_refused_before_anything_is_made(tmp_path):
 def test_a_work_directory_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UserError, match=f"{workdir} cannot be used: .*; choose another"):
+        with pytest.raises(UserError, match=f"{workdir} cannot be used: .*choose another"):
             train.run(load(), workdir)
 
 

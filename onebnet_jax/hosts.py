@@ -1,0 +1,116 @@
+"""Several processes that train one network: how they find each other, agree, and end when one of them is lost."""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from onebnet_jax import errors
+from onebnet_jax.errors import UserError
+
+CONNECT_SECONDS = 300  # in which all processes must have started
+HEARTBEAT_SECONDS = 60  # a process that is silent for so long is taken for lost
+LOST = (
+    "error: this process broke off, most likely because another process of the run was lost; start all of them again "
+    "with the same command, and training goes on from the last checkpoint."
+)
+
+
+@contextlib.contextmanager
+def joined(coordinator: str | None = None, processes: int | None = None, process: int | None = None):
+    """Joins the other processes of a run, if there are any, before JAX looks for its devices.
+
+    Args:
+      coordinator: HOST:PORT of the first process, where it listens.
+      processes: how many there are.
+      process: the number of this one, from 0.
+
+    Without these, JAX asks the environment: Slurm (srun), Open MPI (mpirun), or a TPU slice. Where that says nothing,
+    this process is alone. If one of several fails, it ends at once, so that the others notice; they end too.
+
+    Raises UserError if the three are not given together or cannot be, or if the others cannot be reached.
+    """
+    _check(coordinator, processes, process)
+    if coordinator is None and not _in_cluster():
+        yield
+        return
+    # JAX aborts the whole process where another is lost, so that only someone else can say what to do.
+    script = f'trap "" INT TERM HUP; read -r goodbye || echo "{LOST}" >&2'
+    watcher = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        _initialize(coordinator, processes, process)
+        try:
+            yield
+        except errors.Interrupted:  # which all processes do at the same step
+            jax.distributed.shutdown()
+            raise
+        jax.distributed.shutdown()  # waits for the others
+        watcher.communicate(b"goodbye\n")
+    except BaseException as error:
+        watcher.communicate(b"goodbye\n")
+        if jax.process_count() == 1:
+            raise
+        # The usual way out would wait for the others, which wait for this process.
+        status = errors.report(error)
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _check(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    given = {"--coordinator": coordinator, "--processes": processes, "--process": process}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == len(given):
+        return
+    if missing:
+        raise UserError(f"{' and '.join(missing)} must be given too: {', '.join(given)} go together.")
+    if processes < 1 or not 0 <= process < processes:
+        raise UserError(f"--process={process} must lie between 0 and --processes={processes} less one.")
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--coordinator={coordinator!r} must be HOST:PORT, such as 10.0.0.1:1234.")
+
+
+def _in_cluster() -> bool:
+    """Whether this process was started as one of several, or on a TPU machine, which may be one of several."""
+    several = any(int(os.environ.get(name) or 1) > 1 for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    return several or importlib.util.find_spec("libtpu") is not None
+
+
+def _initialize(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            initialization_timeout=CONNECT_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        if coordinator is None and "should be defined" in reason:
+            return  # a TPU machine on its own
+        raise UserError(f"The other processes of the run could not be joined: {reason[:300]}") from error
+
+
+def is_leader() -> bool:
+    """Whether this is the process that writes and reports."""
+    return jax.process_index() == 0
+
+
+def agree(*values: int) -> tuple[int, ...]:
+    """The largest that any process has, of each value. All processes have to call this."""
+    if jax.process_count() == 1:
+        return values
+    return tuple(multihost_utils.process_allgather(np.array(values, np.int32)).max(0).tolist())
+
+
+def from_leader(tree):
+    """The leader's arrays, of a tree whose shapes are the same in all processes. All of them have to call this."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))

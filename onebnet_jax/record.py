@@ -1,0 +1,83 @@
+"""What a stage of training leaves on disk and shows while it runs: checkpoints, metrics, a progress bar."""
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
+from onebnet_jax.errors import UserError
+from onebnet_jax.metrics import Metrics
+from onebnet_jax.steps import TrainState
+
+
+class Record:
+    """The record of a stage in its folder. Of several processes only the leader has one.
+
+    Attributes:
+      best, result: the best and the latest evaluation: epoch, loss, top1, top5.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._checkpoints = Checkpoints(folder)
+        self.best, self.result = {"top1": -1.0}, {}
+
+    def restore(self, state: TrainState) -> TrainState:
+        """The state of the newest checkpoint, with the same structure and shapes; where there is none, that given."""
+        restored = self._checkpoints.restore(LAST, like=state)
+        if restored is not None:
+            step, state, info = restored
+            self.best, self.result = info["best"], info["result"]
+            print(f"resumed from the checkpoint of step {step}", flush=True)
+        return state
+
+    def start(self, name: str, state: TrainState, total: int, batch_size: int, pending: bool) -> None:
+        """Begins to measure and show the progress of stage `name`, of `total` steps.
+
+        With `pending`, the epoch that ends with the state is still to be written down.
+        """
+        done = int(state.step)
+        self._metrics = Metrics(self._folder, done if pending else done + 1)
+        self._bar = tqdm(
+            total=total * batch_size, initial=done * batch_size, desc=name, unit="img", unit_scale=True, mininterval=1.0
+        )
+
+    def advance(self, images: int) -> None:
+        """Moves the bar."""
+        self._bar.update(images)
+
+    def trained(self, step: int, values: dict) -> None:
+        """Writes down what was measured in an epoch of training."""
+        self._metrics.write(step, "train", values)
+
+    def evaluated(self, step: int, variables: dict, result: dict) -> None:
+        """Writes down an evaluation, and keeps the variables if it is the best so far."""
+        self.result = result
+        self._metrics.write(step, "test", result)
+        if result["top1"] > self.best["top1"]:
+            self.best = result
+            self._checkpoints.save(BEST, step, variables, result)
+        best = self.best["top1"]
+        self._bar.set_postfix_str(f"epoch {result['epoch']}, test Top-1 {result['top1']:.2f} % (best {best:.2f} %)")
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Saves the state, to go on from."""
+        self._checkpoints.save(LAST, step, state, {"best": self.best, "result": self.result})
+
+    def non_finite(self, step: int) -> UserError:
+        """The error for a loss that is not finite, naming the step and what there is to go back to."""
+        self._bar.close()
+        self._checkpoints.wait()
+        good = self._checkpoints.latest_step(LAST)
+        path = self._folder / "checkpoints" / LAST / str(good)
+        where = "no checkpoint was saved yet" if good is None else f"the last good checkpoint is {path}"
+        return UserError(
+            f"The loss or the network is not finite at step {step}; {where}. Lower train.learning_rate in a new "
+            "--workdir."
+        )
+
+    def close(self) -> None:
+        """Returns when everything is on disk."""
+        self._bar.close()
+        self._checkpoints.close()
+        self._metrics.close()

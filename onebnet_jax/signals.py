@@ -1,0 +1,29 @@
+"""Being asked to stop: by Ctrl-C, by a scheduler that takes the machine away, or by kill."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether SIGINT or SIGTERM came; a second SIGINT raises KeyboardInterrupt."""
+    asked = []
+
+    def ask(number, frame):
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+        name = signal.Signals(number).name
+        # Not by print, which may be what the signal came in the middle of.
+        os.write(sys.stderr.fileno(), f"\n{name}: stopping after a checkpoint (Ctrl-C: at once)\n".encode())
+
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
