@@ -1,0 +1,142 @@
+"""Two real processes on loopback against one: the same run, and what happens when one of them is lost or stopped."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from runs import final, lines
+
+from onebnet_jax import hosts
+from onebnet_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# The command itself with a small network, and few steps to a call.
+PROGRAM = """
+from runs import Tiny
+from onebnet_jax import errors, hosts, main, stage
+stage.make_network = lambda *_: Tiny()
+stage.DISPATCH_SECONDS = 0.0
+hosts.HEARTBEAT_SECONDS = 10
+errors.cli(main.main)
+"""
+FIELDS = {"train.batch_size": 500, "train.epochs": 2, "data.crop_padding": 2, "data.flip": True}
+
+
+def start(*arguments, **fields):
+    """Starts the command on two fake devices."""
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    fields = [f"--config.{name}={value}" for name, value in fields.items()]
+    command = [sys.executable, "-c", PROGRAM, "--config=configs/quickstart.py", *arguments, *fields]
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def start_two(*arguments, **fields):
+    """Starts the first and the second of two processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    return [start(*flags, f"--process={index}", *arguments, **fields) for index in range(2)]
+
+
+def ends(*processes):
+    """[(exit status, standard output, standard error)]"""
+    texts = [process.communicate(timeout=120) for process in processes]
+    return [(process.returncode, *text) for process, text in zip(processes, texts)]
+
+
+def wait_for_checkpoint(workdir, step):
+    last = workdir / "train" / "checkpoints" / "last"
+    limit = time.monotonic() + 120
+    while not (last.is_dir() and any(path.name.isdigit() and int(path.name) >= step for path in last.iterdir())):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def assert_close_runs(workdir, other):
+    """Equal up to rounding, as another order of summation leaves it."""
+    for mine, its in zip(lines(workdir / "train"), lines(other / "train"), strict=True):
+        assert (mine.keys(), mine["step"], mine["split"]) == (its.keys(), its["step"], its["split"])
+        assert mine["loss"] == pytest.approx(its["loss"], rel=1e-4)
+        assert mine["top1"] == pytest.approx(its["top1"], abs=0.21)  # 2 of 1000 test images
+    (_, mine, _), (_, its, _) = final(workdir / "train")[0], final(other / "train")[0]
+    np.testing.assert_allclose(mine["params"]["head"]["kernel"], its["params"]["head"]["kernel"], atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The work directory of the run in one process on two devices."""
+    workdir = tmp_path_factory.mktemp("alone")
+    ((status, _, error),) = ends(start(f"--workdir={workdir}", **FIELDS))
+    assert status == 0, error
+    return workdir
+
+
+def test_two_processes_give_the_run_of_one(tmp_path, alone):
+    (status, out, error), (status_1, out_1, error_1) = ends(*start_two(f"--workdir={tmp_path}", **FIELDS))
+    assert (status, status_1) == (0, 0), error + error_1
+    assert "4 x cpu in 2 processes" in out and out.splitlines()[-1].startswith("epoch 2: test Top-1")
+    assert out_1.splitlines() == out.splitlines()[:1] and "img/s" not in error_1  # one of them reports
+    assert_close_runs(tmp_path, alone)
+    (status, evaluated, error), (status_1, _, error_1) = ends(*start_two("--mode=eval", f"--workdir={tmp_path}"))
+    assert (status, status_1) == (0, 0), error + error_1
+    assert evaluated.splitlines()[-1].partition(": ")[2] == out.splitlines()[-1].partition(": ")[2]
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):
+    fields = FIELDS | {"checkpoint_seconds": 0.0}
+    two = start_two(f"--workdir={tmp_path}", **fields)
+    wait_for_checkpoint(tmp_path, 3)
+    two[1].send_signal(signal.SIGTERM)  # one of them is enough
+    assert [status for status, _, _ in ends(*two)] == [75, 75]
+    ((status, out, error),) = ends(start(f"--workdir={tmp_path}", **fields))
+    assert status == 0, error
+    assert "resumed from the checkpoint of step" in out
+    assert_close_runs(tmp_path, alone)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_loss_of_a_process_ends_the_other(tmp_path, lost):
+    two = start_two(f"--workdir={tmp_path}", **FIELDS | {"train.epochs": 10**5, "checkpoint_seconds": 0.0})
+    wait_for_checkpoint(tmp_path, 2)
+    two[lost].kill()
+    begun = time.monotonic()
+    ended = ends(*two)
+    assert time.monotonic() - begun < 60
+    assert ended[lost][0] == -signal.SIGKILL
+    status, _, error = ended[1 - lost]
+    assert status not in (0, 2, 75)
+    assert hosts.LOST in error.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"coordinator": "localhost:1"}, "--processes and --process must be given too"),
+        ({"processes": 2, "process": 0}, "--coordinator must be given too"),
+        ({"coordinator": "localhost:1", "processes": 2, "process": 2}, "--process=2 must lie between 0 and"),
+        ({"coordinator": "localhost:1", "processes": 0, "process": 0}, "--processes=0"),
+        ({"coordinator": "localhost", "processes": 2, "process": 0}, "--coordinator='localhost' must be HOST:PORT"),
+        ({"coordinator": ":80", "processes": 2, "process": 0}, "--coordinator=':80' must be HOST:PORT"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused(arguments, words):
+    with pytest.raises(UserError, match=words), hosts.joined(**arguments):
+        raise AssertionError("joined")
+
+
+def test_without_flags_a_process_is_alone():
+    with hosts.joined():
+        assert hosts.is_leader() and hosts.agree(3, 4) == (3, 4)
