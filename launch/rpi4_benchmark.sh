@@ -17,13 +17,12 @@ kernels=(default indirect)
 binary=${LCE_BENCHMARK_MODEL:-lce_benchmark_model_aarch64}
 output=runs/rpi4-$(date +%Y%m%d-%H%M%S)
 ssh_options=(-o ConnectTimeout=10 -o ServerAliveInterval=10)
-dry_run=no
 host=
 models=()
 extra_flags=()
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=${here%/*}
+root=$(cd "$(dirname "$0")/.." && pwd)
+source "$root/launch/lib.sh"
 python=$root/.venv/bin/python # of launch/setup.sh
 [[ -x $python ]] || python=python3
 python=${PYTHON:-$python}
@@ -54,11 +53,6 @@ parse_arguments() {
             -o) ssh_options+=(-o "$2") ;;
             esac
             shift
-            ;;
-        --dry-run) dry_run=yes ;;
-        -h | --help)
-            sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}"
-            exit 0
             ;;
         --)
             shift
@@ -113,7 +107,7 @@ check_host() {
 }
 
 send_files() {
-    local model files=("$here/rpi4_remote.sh")
+    local model files=("$root/launch/rpi4_remote.sh")
     run mkdir -p "$output"
     for model in "${models[@]}"; do
         files+=("$model")
@@ -189,27 +183,8 @@ clean_up() {
     rm -rf "$scratch"
 }
 
-run() { # runs a command, or prints it
-    if [[ $dry_run == yes ]]; then quote "$@" && echo; else "$@"; fi
-}
-
 run_to() { # FILE COMMAND ...: the same, its output into a file
-    if [[ $dry_run == yes ]]; then echo "$(quote "${@:2}")> $(quote "$1")2>&1"; else "${@:2}" >"$1" 2>&1; fi
-}
-
-quote() { # words as a shell reads them
-    local word
-    for word in "$@"; do
-        case $word in
-        *[!A-Za-z0-9_@%+=:,./-]* | '') printf "'%s' " "${word//\'/\'\\\'\'}" ;;
-        *) printf '%s ' "$word" ;;
-        esac
-    done
-}
-
-fail() {
-    echo "error: $*" >&2
-    exit 2
+    if [[ $dry_run == yes ]]; then echo "$(quote "${@:2}") > $(quote "$1") 2>&1"; else "${@:2}" >"$1" 2>&1; fi
 }
 
 main "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with a requirements file, once; later calls return at once.
-# usage: launch/setup.sh VENV REQUIREMENTS
+# Makes a virtual environment with a requirements file, and perhaps more, once; later calls return at once.
+# usage: launch/setup.sh VENV REQUIREMENTS [PACKAGE ...]
 set -euo pipefail
 venv=$1 requirements=$2
 
@@ -10,8 +10,8 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (
     exit 2
 fi
 if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
-    echo "installing $requirements into $venv"
+    echo "installing $requirements${3:+ and ${*:3}} into $venv"
     "$python" -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements" "${@:3}"
     cat requirements*.txt >"$venv/installed"
 fi

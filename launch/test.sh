@@ -11,7 +11,7 @@ if [[ ${1:-} == --newest ]]; then
     shift
     mkdir -p .venv-newest
     sed 's/==[^ ]*//' requirements-train.txt >.venv-newest/requirements.txt
-    printf 'pytest\nhypothesis\nmatplotlib\n' >>.venv-newest/requirements.txt
+    printf 'pytest\nhypothesis\nmatplotlib\nshellcheck-py\n' >>.venv-newest/requirements.txt
     launch/setup.sh .venv-newest .venv-newest/requirements.txt
     exec .venv-newest/bin/python -m pytest "$@"
 fi

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from onebnet_jax import latency, paper
 from onebnet_jax.benchmark_log import Run, throttling
-from onebnet_jax.cost_report import Table, table1_name
+from onebnet_jax.cost_report import Table
 from onebnet_jax.structure import Structure
 
 FP32 = "FP32 ResNet18"
-TABLE1 = {table1_name(row): row for row in paper.TABLE1}
+TABLE1 = {row.label: row for row in paper.TABLE1}
 PAPER_MS = {  # threads -> table -> network -> ms
     1: {
         "Table 1": {name: row.latency_ms for name, row in TABLE1.items()},

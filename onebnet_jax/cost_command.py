@@ -75,5 +75,4 @@ def _from_config(path: str, overrides: Sequence[str]) -> Entry:
 
 
 def _from_table1(row: paper.Table1Row) -> Entry:
-    name = cost_report.table1_name(row)
-    return Entry(name, latency.table1_structure(row), latency.IMAGENET_INPUT, row.latency_ms)
+    return Entry(row.label, latency.table1_structure(row), latency.IMAGENET_INPUT, row.latency_ms)

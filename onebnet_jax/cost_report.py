@@ -30,12 +30,6 @@ class Entry:
         return milliseconds, milliseconds - saves_most, milliseconds - saves_least
 
 
-def table1_name(row: paper.Table1Row) -> str:
-    """The paper's name of a structure, else its stages."""
-    parts = [("conv", row.conv_1d), ("DS", row.ds_1d)]
-    return row.name or "; ".join(f"{label} {','.join(map(str, stages))}" for label, stages in parts if stages)
-
-
 def summary(entries: Sequence[Entry]) -> Table:
     """One row for each network."""
     header = ["network", "input", "parameters", "float MACs (M)", "binary MACs (M)", "OPs (M)", "storage (MiB)"]
@@ -105,7 +99,7 @@ def residual_table() -> Table:
     rows = [["network", "measured (ms)", "estimated (ms)", "difference (ms)", "left out of the fit (ms)"]]
     for row, residual, left_out in zip(paper.TABLE1, fit.residuals, fit.left_out):
         cells = (f"{row.latency_ms:.1f}", f"{row.latency_ms - residual:.1f}", f"{residual:+.2f}", f"{left_out:+.2f}")
-        rows.append([table1_name(row), *cells])
+        rows.append([row.label, *cells])
     rows.append(["rms of the twelve", "", "", *(f"{rms(errors):.2f}" for errors in (fit.residuals, fit.left_out))])
     for name, (estimated, measured) in latency.checks().items():
         rows.append(

@@ -2,9 +2,12 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 
 class Metrics:
@@ -21,18 +24,25 @@ class Metrics:
             replacement.write_text("".join(line + "\n" for line in kept))
             os.replace(replacement, self._path)
         self._file = self._path.open("a")
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        # Not a SummaryWriter, whose thread would fail unseen on a full disk.
+        self._events = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        restart = SessionLog(status=SessionLog.START)  # TensorBoard then drops what it read from this step on
+        self._events.write_event(Event(wall_time=time.time(), step=first_step, session_log=restart))
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
         """One line of JSON, {"step", "split", **values}, and one TensorBoard scalar "split/name" per value."""
         self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._writer.add_scalar(f"{split}/{name}", value, step)
+            summary = scalar(f"{split}/{name}", value)
+            self._events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._events.flush()
 
     def close(self) -> None:
         self._file.close()
-        self._writer.close()
+        self._events.close()
 
 
 def _step_of(line: str) -> float:

@@ -7,6 +7,8 @@ in Table 1, and 86.9 ms for ReActNetA, which is 76.9 in Table 8.
 
 from typing import NamedTuple
 
+from onebnet_jax.errors import UserError
+
 
 class Table1Row(NamedTuple):
     """One structure of ResNet18 on ImageNet: accuracy with the teacher, latency with one thread."""
@@ -16,6 +18,12 @@ class Table1Row(NamedTuple):
     ds_1d: tuple[int, ...]
     top1: float
     latency_ms: float
+
+    @property
+    def label(self) -> str:
+        """The paper's name, else one made of the stages, such as "conv256_512_ds128"."""
+        parts = [(kind, stages) for kind, stages in (("conv", self.conv_1d), ("ds", self.ds_1d)) if stages]
+        return self.name or "_".join(kind + "_".join(map(str, stages)) for kind, stages in parts)
 
 
 TABLE1 = (
@@ -32,6 +40,15 @@ TABLE1 = (
     Table1Row("", (64, 128), (256, 512), 67.6, 100.0),
     Table1Row("TypeIII", (512,), (512,), 67.3, 87.4),
 )
+
+
+def table1_row(label: str) -> Table1Row:
+    """The row of Table 1 with a label. Raises UserError for any other."""
+    rows = {row.label: row for row in TABLE1}
+    if label not in rows:
+        raise UserError(f"{label!r} is not in the paper's Table 1; it must be one of {', '.join(rows)}.")
+    return rows[label]
+
 
 
 class Accuracy(NamedTuple):

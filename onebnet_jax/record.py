@@ -5,13 +5,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import Interrupted
 from onebnet_jax.metrics import Metrics
 from onebnet_jax.steps import TrainState
 
 
 class Record:
-    """The record of a stage in its folder. Of several processes only the leader has one.
+    """The record of a stage in its folder, for as long as the `with` block lasts; only the leader has one.
 
     Attributes:
       best, result: the best and the latest evaluation: epoch, loss, top1, top5.
@@ -22,13 +22,27 @@ class Record:
         self._checkpoints = Checkpoints(folder)
         self.best, self.result = {"top1": -1.0}, {}
 
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        """Ends the record; returns when everything is on disk, unless that has failed already."""
+        self._bar.close()
+        if kind in (None, Interrupted):
+            self._checkpoints.close()
+            self._metrics.close()
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        print(text, flush=True)
+
     def restore(self, state: TrainState) -> TrainState:
         """The state of the newest checkpoint, with the same structure and shapes; where there is none, that given."""
         restored = self._checkpoints.restore(LAST, like=state)
         if restored is not None:
             step, state, info = restored
             self.best, self.result = info["best"], info["result"]
-            print(f"resumed from the checkpoint of step {step}", flush=True)
+            self.say(f"resumed from the checkpoint of step {step}")
         return state
 
     def start(self, name: str, state: TrainState, total: int, batch_size: int, pending: bool) -> None:
@@ -64,20 +78,28 @@ class Record:
         """Saves the state, to go on from."""
         self._checkpoints.save(LAST, step, state, {"best": self.best, "result": self.result})
 
-    def non_finite(self, step: int) -> UserError:
-        """The error for a loss that is not finite, naming the step and what there is to go back to."""
-        self._bar.close()
+    def last_checkpoint(self) -> Path | None:
+        """The newest of which nothing is missing."""
         self._checkpoints.wait()
-        good = self._checkpoints.latest_step(LAST)
-        path = self._folder / "checkpoints" / LAST / str(good)
-        where = "no checkpoint was saved yet" if good is None else f"the last good checkpoint is {path}"
-        return UserError(
-            f"The loss or the network is not finite at step {step}; {where}. Lower train.learning_rate in a new "
-            "--workdir."
-        )
+        step = self._checkpoints.latest_step(LAST)
+        return None if step is None else self._folder / "checkpoints" / LAST / str(step)
 
-    def close(self) -> None:
-        """Returns when everything is on disk."""
-        self._bar.close()
-        self._checkpoints.close()
-        self._metrics.close()
+
+class Silent:
+    """The record of a process that is not the leader: none."""
+
+    result = {}
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def restore(self, state: TrainState) -> TrainState:
+        return state
+
+    def say(self, *_) -> None:
+        pass
+
+    start = advance = trained = evaluated = save = last_checkpoint = say

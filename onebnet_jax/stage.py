@@ -14,7 +14,7 @@ from onebnet_jax.checkpoint import Run
 from onebnet_jax.errors import Interrupted, UserError
 from onebnet_jax.feed import Feed, Opened, replicate
 from onebnet_jax.models import Network
-from onebnet_jax.record import Record
+from onebnet_jax.record import Record, Silent
 
 DISPATCH_SECONDS = 2.0  # how long one call to the devices should take: long enough to keep them busy
 
@@ -116,63 +116,61 @@ def train(
     def epoch_ended(state):  # and its sums are still to be written down
         return int(state.step) % steps_per_epoch == 0 and int(state.sums.count) > 0
 
-    record = None if folder is None else Record(folder)
-    if record:
+    with Silent() if folder is None else Record(folder) as record:
         parameters = sum(x.size for x in jax.tree.leaves(state.params))
-        print(f"stage {name}: {parameters:,} parameters, {fields.epochs} epochs of {steps_per_epoch} steps", flush=True)
-        state = record.restore(state)
+        record.say(f"stage {name}: {parameters:,} parameters, {fields.epochs} epochs of {steps_per_epoch} steps")
+        state = hosts.from_leader(record.restore(state))
         record.start(name, state, total, fields.batch_size, epoch_ended(state))
-    state = hosts.from_leader(state)
+        saved_at, saved_step, dispatch, epoch_seconds = time.monotonic(), int(state.step), 1, 0.0
 
-    saved_at, saved_step, dispatch, epoch_seconds = time.monotonic(), int(state.step), 1, 0.0
-    while True:
-        done, result = int(state.step), {}
-        due = done > saved_step and not epoch_ended(state) and time.monotonic() - saved_at > config.checkpoint_seconds
-        stop, save, dispatch = hosts.agree(stopping(), due, dispatch)  # else one process would wait for another
-        if stop or save:
-            if record:
+        while True:
+            done = int(state.step)
+            due = done > saved_step and time.monotonic() - saved_at > config.checkpoint_seconds
+            # Agreed, else one process would wait for another.
+            stop, save, dispatch = hosts.agree(stopping(), due and not epoch_ended(state), dispatch)
+            if stop or save:
                 record.save(done, state)
-            saved_at, saved_step = time.monotonic(), done
-        if stop:
-            if record:
-                record.close()
-            raise Interrupted(f"stage {name} at step {done} of {total}; the same command goes on from there.")
+                saved_at, saved_step = time.monotonic(), done
+            if stop:
+                raise Interrupted(f"stage {name} at step {done} of {total}; the same command goes on from there.")
 
-        if epoch_ended(state):
-            epoch = done // steps_per_epoch
-            if epoch % config.eval_every_epochs == 0 or done == total:
-                sums = feed.evaluate(variables_of(state), lambda: bool(hosts.agree(stopping())[0]))
-                if sums is None:
-                    continue
-                result = {"epoch": epoch, **means(sums)}
-            if record:
+            if epoch_ended(state):
+                epoch, result = done // steps_per_epoch, None
+                if epoch % config.eval_every_epochs == 0 or done == total:
+                    sums = feed.evaluate(variables_of(state), lambda: bool(hosts.agree(stopping())[0]))
+                    if sums is None:
+                        continue
+                    result = {"epoch": epoch, **means(sums)}
                 rate = {"learning_rate": float(schedule(done - 1)), "epoch": epoch, "seconds": epoch_seconds}
                 record.trained(done, means(jax.device_get(state.sums)) | rate)
                 if result:
                     record.evaluated(done, variables_of(state), result)
-            state, epoch_seconds = state.replace(sums=steps.Sums.zero()), 0.0
-            if record:
+                state, epoch_seconds = state.replace(sums=steps.Sums.zero()), 0.0
                 record.save(done, state)
-            saved_at, saved_step = time.monotonic(), done
-        if done == total:
-            break
+                saved_at, saved_step = time.monotonic(), done
+            if done == total:
+                return jax.device_get(variables_of(state)), record.result
 
-        epoch, first = divmod(done, steps_per_epoch)
-        last = min(first + dispatch, steps_per_epoch)
-        begun = time.monotonic()
-        state = feed.train(state, constants, epoch, first, last)
-        bad_step = int(state.bad_step)  # waits for the devices
-        seconds = time.monotonic() - begun
-        if bad_step >= 0:
-            raise record.non_finite(bad_step) if record else UserError(f"The loss is not finite at step {bad_step}.")
-        # The first call also compiles; after it the length follows the speed.
-        dispatch = dispatch + 1 if dispatch == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
-        epoch_seconds += seconds
-        if record:
+            epoch, first = divmod(done, steps_per_epoch)
+            last = min(first + dispatch, steps_per_epoch)
+            begun = time.monotonic()
+            state = feed.train(state, constants, epoch, first, last)
+            bad_step = int(state.bad_step)  # waits for the devices
+            seconds = time.monotonic() - begun
+            if bad_step >= 0:
+                raise non_finite(bad_step, record.last_checkpoint())
+            # The first call also compiles; after it the length follows the speed.
+            dispatch = dispatch + 1 if dispatch == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
+            epoch_seconds += seconds
             record.advance((last - first) * fields.batch_size)
-    if record:
-        record.close()
-    return jax.device_get(variables_of(state)), record.result if record else result
+
+
+def non_finite(step: int, checkpoint: Path | None) -> UserError:
+    """The error for a loss that is not finite, naming the step and what there is to go back to."""
+    where = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint was saved yet"
+    return UserError(
+        f"The loss or the network is not finite at step {step}; {where}. Lower train.learning_rate in a new --workdir."
+    )
 
 
 def variables_of(state: steps.TrainState) -> dict:

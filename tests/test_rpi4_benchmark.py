@@ -365,9 +365,3 @@ def test_over_a_real_ssh_connection(pi, sshd):
     done = start(pi, *sshd, host="127.0.0.1", path=os.environ["PATH"])
     assert done.returncode == 2 and "The C library on 127.0.0.1 is older" in done.stderr
     assert list((pi / "home").iterdir()) == []
-
-
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
-@pytest.mark.parametrize("script", ["rpi4_benchmark.sh", "rpi4_remote.sh"])
-def test_shellcheck(script):
-    subprocess.run(["shellcheck", ROOT / "launch" / script], check=True)

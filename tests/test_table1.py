@@ -5,12 +5,11 @@ import pytest
 import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
 from onebnet_jax import latency, paper
 from onebnet_jax import structure as structure_lib
-from onebnet_jax.cost_report import table1_name
 from onebnet_jax.export import table1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", paper.TABLE1, ids=table1_name)
+@pytest.mark.parametrize("row", paper.TABLE1, ids=lambda row: row.label)
 def test_file_has_the_size_of_the_cost_model_and_of_table_3(row):
     pytest.importorskip("larq_compute_engine")
     units = structure_lib.units(latency.table1_structure(row))

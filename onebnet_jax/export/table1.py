@@ -11,8 +11,8 @@ import dataclasses
 import numpy as np
 
 from onebnet_jax import cost, latency, paper
-from onebnet_jax.cost_report import render, table1_name
-from onebnet_jax.errors import UserError, cli
+from onebnet_jax.cost_report import render
+from onebnet_jax.errors import cli
 from onebnet_jax.export import fold, lint
 from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.layers import Binarization
@@ -56,12 +56,11 @@ def convert(row: paper.Table1Row, folded: bool, images: int = 0) -> Converted:
         report = agreement.compare(structure, Binarization(), variables, plan, tflite, pixels, batch_size=4)
     counts = cost.total(cost.layers(structure, shape, folded=folded))
     operators = lce.histogram(tflite)
-    return Converted(table1_name(row), folded, len(tflite) / 2**20, counts.storage_mib, operators, report)
+    return Converted(row.label, folded, len(tflite) / 2**20, counts.storage_mib, operators, report)
 
 
 def main(argv: list[str]) -> None:
     """Parses the command line, converts, prints the table."""
-    names = [table1_name(row) for row in paper.TABLE1]
     parser = argparse.ArgumentParser(
         prog="python -m onebnet_jax.export.table1", description=__doc__.partition("\n\n")[2], allow_abbrev=False
     )
@@ -69,15 +68,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--images", type=int, default=8, help="random images for the comparison (default 8; 0: none)")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     args = parser.parse_args(argv)
-    wanted = names if args.names == ["all"] else args.names or NAMED
-    if unknown := [name for name in wanted if name not in names]:
-        raise UserError(f"{unknown[0]!r} is not in Table 1; it has {', '.join(map(repr, names))}.")
-    rows = [
-        convert(row, folded, args.images)
-        for row in paper.TABLE1
-        if table1_name(row) in wanted
-        for folded in (False, True)
-    ]
+    wanted = paper.TABLE1 if args.names == ["all"] else [paper.table1_row(name) for name in args.names or NAMED]
+    rows = [convert(row, folded, args.images) for row in wanted for folded in (False, True)]
     print(render(table(rows), args.markdown))
 
 
