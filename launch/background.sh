@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs a command that outlives the connection over which it was started, shows its output and ends with its exit status.
+# Called again while the command runs, it shows the output of that one.
+# usage: launch/background.sh COMMAND [ARGUMENT ...]
+#        launch/background.sh --stop     sends SIGTERM to the command and waits for its end
+set -euo pipefail
+cd "$(dirname "$0")/.."
+state=runs/background
+(($#)) || { echo "error: Name the command to run, or --stop." >&2; exit 2; }
+
+mkdir -p "$state"
+exec 9>>"$state/lock" # the command holds it until it ends
+if flock --nonblock 9; then
+    [[ $1 != --stop ]] || { echo "error: Nothing is running in $PWD." >&2; exit 2; }
+    rm -f "$state/status"
+    # shellcheck disable=SC2016 # for the inner shell
+    setsid bash -c '"${@:2}" & trap "kill -TERM $!" TERM; wait $!; wait $!; echo $? >"$1"' bash "$state/status" "$@" \
+        </dev/null >"$state/log" 2>&1 &
+    echo $! >"$state/pid"
+elif [[ $1 == --stop ]]; then
+    kill -TERM "$(<"$state/pid")"
+else
+    echo "a command is running already; this is its output:" >&2
+fi
+exec 9>&-
+tail --pid="$(<"$state/pid")" --lines=+1 --follow "$state/log"
+exit "$(cat "$state/status" || echo 1)" # there is none where the command was killed together with its shell

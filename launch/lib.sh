@@ -1,0 +1,55 @@
+# shellcheck shell=bash
+# What the other scripts source: commands that are printed instead of run with --dry-run, and errors. Takes --dry-run
+# and --help, wherever they stand, from the arguments of the script that sources it.
+dry_run=no
+
+quote() { # words as a shell reads them
+    local word space=
+    for word in "$@"; do
+        case $word in
+        *[!A-Za-z0-9_@%+=:,./-]* | '') printf "%s'%s'" "$space" "${word//\'/\'\\\'\'}" ;;
+        *) printf '%s%s' "$space" "$word" ;;
+        esac
+        space=' '
+    done
+}
+
+run() { # runs a command, or prints it
+    if [[ $dry_run == yes ]]; then quote "$@" && echo; else "$@"; fi
+}
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+need() { # TOOL REMEDY: a dry run needs no tools
+    [[ $dry_run == yes ]] || command -v "$1" >/dev/null || fail "There is no $1 here: $2."
+}
+
+check_trainer_flags() { # what can be seen before a machine is asked for
+    local flag
+    for flag in "$@"; do
+        case $flag in
+        --mode=eval) return ;;
+        --config=*)
+            [[ -f ${flag#*=} ]] || fail "There is no config ${flag#*=}; the paper's are in configs/."
+            return
+            ;;
+        esac
+    done
+    fail "Name a config, such as --config=configs/cifar10_typeII.py."
+}
+
+_rest=()
+for _argument in "$@"; do
+    case $_argument in
+    --dry-run) dry_run=yes ;;
+    -h | --help)
+        sed -n '2,/^[^#]/{/^#SBATCH/d;/^#/s/^# \{0,1\}//p;}' "$0"
+        exit 0
+        ;;
+    *) _rest+=("$_argument") ;;
+    esac
+done
+set -- ${_rest[@]+"${_rest[@]}"}
