@@ -1,6 +1,7 @@
 """Reading configs: from a file with overrides, or from a run's config.json; checked as a whole before any work."""
 
 import difflib
+import inspect
 import json
 import re
 import runpy
@@ -33,18 +34,40 @@ SOURCES = ("auto", "tfds", "files", "download")
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """The config of a file such as configs/quickstart.py, with overrides such as "--config.train.epochs=2".
+    """The config of a file, with overrides such as "--config.train.epochs=2".
 
-    Raises UserError for a missing file, an unknown field, a value of another type, or values that `check` refuses.
+    Args:
+      path: such as configs/quickstart.py, or configs/imagenet.py:TypeI with an argument for the file's get_config.
+      overrides: see `override`.
+
+    Raises UserError for a missing file, an argument that it does not take, or what `override` refuses.
     """
-    if not Path(path).is_file():
-        raise UserError(f"There is no config file {path}; the configs are in configs/.")
+    file, arguments = _split(path)
+    if not Path(file).is_file():
+        raise UserError(f"There is no config file {file}; the configs are in configs/.")
     try:
-        config = runpy.run_path(path)["get_config"]()
+        get_config = runpy.run_path(file)["get_config"]
+        if arguments and not inspect.signature(get_config).parameters:
+            raise UserError(f"{file} takes no argument such as {arguments[0]!r}; leave out what follows .py.")
+        config = get_config(*arguments)
         flat(config)
+    except UserError:
+        raise
     except Exception as error:  # whatever a file that is no config may raise
-        raise UserError(f"{path} is not a config: {_one_line(error)}.") from error
+        raise UserError(f"{file} is not a config: {_one_line(error)}.") from error
     return override(config, overrides)
+
+
+def name(path: str) -> str:
+    """A name for what is made of a config: "quickstart" of configs/quickstart.py; an argument follows with a "_"."""
+    file, arguments = _split(path)
+    return "_".join([Path(file).stem, *arguments])
+
+
+def _split(path: str) -> tuple[str, list[str]]:
+    """The file of a config's path, and a list of the argument if there is one."""
+    file, colon, argument = path.partition(".py:")
+    return (f"{file}.py", [argument]) if colon else (path, [])
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:

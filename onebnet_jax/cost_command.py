@@ -1,7 +1,6 @@
 """The command `python -m onebnet_jax.cost CONFIG [CONFIG ...]`: prints tables of what networks cost."""
 
 import argparse
-import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -71,7 +70,7 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 def _from_config(path: str, overrides: Sequence[str]) -> Entry:
     config = config_lib.load(path, overrides)
-    return Entry(pathlib.Path(path).stem, config_lib.structure(config), config_lib.input_shape(config))
+    return Entry(config_lib.name(path), config_lib.structure(config), config_lib.input_shape(config))
 
 
 def _from_table1(row: paper.Table1Row) -> Entry:

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--output", type=Path, help="the teacher's folder (default: runs/NAME_OF_CONFIG)")
     args, overrides = parser.parse_known_args(argv)
     config = config_lib.load(args.config, overrides)
-    output = args.output or Path("runs") / Path(args.config).stem
+    output = args.output or Path("runs") / config_lib.name(args.config)
     facts = convert(args.weights, config, output)
     print(f"{output}: ResNet{config.model.depth} from {facts['weights']} (SHA-256 {facts['sha256']})")
 

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from onebnet_jax import config as config_lib
+from onebnet_jax import latency, paper
 from onebnet_jax.errors import UserError
 
 DEFAULT = "configs/default.py"
@@ -226,6 +227,29 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text, words):
     path.write_text(text)
     message = refusal(path=str(path))
     assert message.startswith(f"{path} is not a config: ") and words in message and len(message) < 300
+
+
+@pytest.mark.parametrize("row", paper.TABLE1, ids=lambda row: row.label)
+def test_a_config_takes_any_row_of_table_1_by_name(row):
+    path = f"configs/imagenet.py:{row.label}"
+    config = config_lib.load(path, ["--config.step2.epochs=3"])
+    assert config_lib.structure(config) == latency.table1_structure(row) and config.step2.epochs == 3
+    assert config_lib.name(path) == f"imagenet_{row.label}" and "/" not in row.label
+
+
+def test_rows_of_table_1_have_names_of_their_own():
+    labels = [row.label for row in paper.TABLE1]
+    assert len(set(labels)) == 12 and {"ReActNet18", "TypeI", "TypeII", "TypeIII", "conv256_512_ds128"} < set(labels)
+
+
+def test_an_argument_that_is_not_taken_is_refused():
+    for wrong in ("TypeIV", "typeII", "", "TypeII:TypeI"):
+        message = refusal(path=f"configs/imagenet.py:{wrong}")
+        assert message.startswith(f"{wrong!r} is not in the paper's Table 1; ")
+        assert all(row.label in message for row in paper.TABLE1)
+    assert "quickstart.py takes no argument such as 'TypeI'" in refusal(path="configs/quickstart.py:TypeI")
+    assert "There is no config file configs/nothing.py;" in refusal(path="configs/nothing.py:TypeI")
+    assert config_lib.name("configs/quickstart.py") == "quickstart"
 
 
 @pytest.mark.parametrize("path", CONFIGS)

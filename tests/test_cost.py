@@ -138,6 +138,7 @@ CONFIGS = {
     "fashionmnist_ds32_64": (280_714, 0.083, 1.4),
     "fashionmnist_fp32": (272_186, 1.038, 31.0),
     "fashionmnist_two_stage": (280_714, 0.083, 1.4),
+    "imagenet": (9_102_952, 5.027, 199.5),  # TypeII, where no row is named
     "imagenet_fp32": (11_689_512, 44.592, 1814.1),
     "imagenet_reactnet": (11_704_424, 4.052, 164.0),
     "imagenet_teacher": (21_797_672, 83.152, 3663.8),

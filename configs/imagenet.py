@@ -1,0 +1,32 @@
+"""A ResNet18 of any row of Table 1 on ImageNet, in the two stages of section 4 with a ResNet34 teacher.
+
+    python -m onebnet_jax.teacher --weights=resnet34-b627a593.pth
+    python -m onebnet_jax.main --config=configs/imagenet.py:TypeII --config.data.dir=DIR
+
+Behind the colon stands the row: ReActNet18, TypeI, TypeII, TypeIII, or the stages of one without a name, such as
+conv256_512_ds128; any other word is answered with all twelve. Top-1 (paper): 65.4 to 68.4 %, see onebnet_jax/paper.py.
+
+Section 4: 256 epochs a stage, in batches of 256; the rest is ReActNet's, whose own command differs:
+--config.step1.epochs=128 --config.step1.batch_size=512 --config.step1.learning_rate=2.5e-3, and the same for step2.
+"""
+
+from configs import default
+from onebnet_jax import paper
+
+
+def get_config(label="TypeII"):
+    row = paper.table1_row(label)
+    config = default.get_config()
+    config.model.depth = 18
+    config.model.conv_1d = row.conv_1d
+    config.model.ds_1d = row.ds_1d
+    config.model.stem = "imagenet"
+    config.data.name = "imagenet2012"
+    config.data.flip = True
+    config.stages = ("step1", "step2")
+    config.teacher = "runs/imagenet_teacher"
+    for stage in (config.step1, config.step2):
+        stage.epochs = 256
+        stage.label_weight = 0.0
+        stage.teacher_weight = 1.0
+    return config
