@@ -1,7 +1,9 @@
-"""The two-stage training of section 4 at small scale: `fashionmnist_ds32_64` with the FP32 ResNet20 as its teacher.
+"""The two stages of section 4 at small scale: `fashionmnist_ds32_64` with the FP32 ResNet20 as its teacher.
 
-python -m onebnet_jax.main --config=configs/fashionmnist_fp32.py
-python -m onebnet_jax.main --config=configs/fashionmnist_two_stage.py
+    python -m onebnet_jax.main --config=configs/fashionmnist_fp32.py
+    python -m onebnet_jax.main --config=configs/fashionmnist_two_stage.py
+
+Not in the paper, which trains FashionMNIST from scratch: Table 6, 93.4 % Top-1 (paper). As many epochs in all.
 """
 
 from configs import fashionmnist_ds32_64

@@ -1,4 +1,4 @@
-"""FP32 ResNet18 on ImageNet: Table 2, 69.6 % Top-1, 89.2 % Top-5, which are those of torchvision's weights.
+"""FP32 ResNet18 on ImageNet: Table 2, 69.6 % Top-1, 89.2 % Top-5 (paper, of He et al.).
 
 python -m onebnet_jax.main --config=configs/imagenet_fp32.py --config.data.dir=DIR
 """

@@ -50,7 +50,6 @@ def table1_row(label: str) -> Table1Row:
     return rows[label]
 
 
-
 class Accuracy(NamedTuple):
     top1: float
     top5: float

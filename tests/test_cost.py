@@ -134,6 +134,7 @@ CONFIGS = {
     "cifar10_reactnet": (11_188_874, 2.085, 16.6),
     "cifar10_typeI": (11_540_106, 3.425, 35.8),
     "cifar10_typeII": (8_587_402, 3.06, 28.2),
+    "cifar10_two_stage": (8_587_402, 3.06, 28.2),
     "fashionmnist_conv64_ds64": (219_914, 0.078, 1.1),
     "fashionmnist_ds32_64": (280_714, 0.083, 1.4),
     "fashionmnist_fp32": (272_186, 1.038, 31.0),
