@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
             name="fashion_mnist",  # or "cifar10", "imagenet2012", "fashion_mnist_mini" (shipped in the package)
             source="auto",  # "tfds", "files", "download", or "auto": the first of these three that is there
             dir="",  # folder of the TFDS data or of the original files; "" looks in the usual places
+            image_size=0,  # ImageNet: height and width of the images; 0 for 224
             crop_padding=0,  # pixels of zero padding on each side before a random crop back to size (CIFAR-10: 4)
             flip=False,  # random horizontal flip
             lighting=0.0,  # ImageNet: standard deviation of AlexNet's colour noise; ReActNet's is in effect 0

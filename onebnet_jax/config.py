@@ -155,6 +155,7 @@ def check(config: ConfigDict) -> None:
     ranges = {
         "seed": (0, 2**31 - 1),
         "model.window": (1e-3, 1e3),
+        "data.image_size": (0, 1024),
         "data.crop_padding": (0, min(data.DATASETS[config.data.name].shape[:2])),
         "data.lighting": (0.0, 10.0),
         "data.max_unreadable": (0, 10**7),
@@ -169,7 +170,20 @@ def check(config: ConfigDict) -> None:
     for field, (low, high) in ranges.items():
         if not low <= _get(config, field) <= high:
             raise UserError(f"{field}={_get(config, field)} must lie between {low} and {high}.")
-    structure(config)
+    _check_image_size(config)
+
+
+def _check_image_size(config):
+    """Refuses a size where the images have one already, and one of which a network's strides would leave nothing."""
+    size, info = config.data.image_size, data.DATASETS[config.data.name]
+    reduction = structure(config).reduction
+    if size and not info.streamed:
+        raise UserError(f"data.image_size={size} must be 0 for {info.title}, whose images are stored in their size.")
+    if 0 < size < reduction:
+        raise UserError(
+            f"data.image_size={size} is too small for the network, which makes maps {reduction} times smaller; it must "
+            f"be 0 or at least {reduction}."
+        )
 
 
 def _get(config, field):
@@ -205,4 +219,5 @@ def binarization(config: ConfigDict, stage: str) -> Binarization:
 
 def input_shape(config: ConfigDict) -> tuple[int, int, int]:
     """(H, W, C) of an image."""
-    return data.DATASETS[config.data.name].shape
+    shape, size = data.DATASETS[config.data.name].shape, config.data.image_size
+    return (size, size, shape[2]) if size else shape

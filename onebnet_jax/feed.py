@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from onebnet_jax import config as config_lib
 from onebnet_jax import data, imagenet, steps
 from onebnet_jax.errors import UserError
 
@@ -56,6 +57,7 @@ def open_data(config: ConfigDict) -> Opened:
             fields.dir,
             batch_size=batch_size,
             seed=config.seed,
+            image_size=config_lib.input_shape(config)[0],
             lighting=fields.lighting,
             max_unreadable=fields.max_unreadable,
         )

@@ -84,6 +84,11 @@ class Structure:
         """Output channels of each stage after the multiplier."""
         return tuple(round(self.width_multiplier * width) for width in DEPTHS[self.depth][0])
 
+    @property
+    def reduction(self) -> int:
+        """How many times smaller than the image the last map is, in height and in width."""
+        return (4 if self.stem == "imagenet" else 1) * 2 ** (len(self.widths) - 1)
+
 
 def _one_of(field, value, allowed):
     if value not in allowed:

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import latency, paper
+from onebnet_jax import cost, latency, paper
 from onebnet_jax.errors import UserError
 
 DEFAULT = "configs/default.py"
@@ -32,6 +32,7 @@ OVERRIDES = {
     "data.name": ("cifar10", "cifar10"),
     "data.source": ("files", "files"),
     "data.dir": ("~/data", "~/data"),
+    "data.image_size": ("64", 64),  # of ImageNet
     "data.crop_padding": ("4", 4),
     "data.flip": ("True", True),
     "data.lighting": ("0.1", 0.1),
@@ -71,11 +72,12 @@ def test_every_field_can_be_set():
     assert OVERRIDES.keys() >= default.keys(), "a new field needs its row in OVERRIDES"
     for field, value in default.items():
         typed, read = OVERRIDES[field]
-        others = ["--config.model.block=resnet"] if field == "model.padding" else []
+        needed = {"model.padding": "model.block=resnet", "data.image_size": "data.name=imagenet2012"}.get(field, "")
+        others = [f"--config.{needed}"] if needed else []
         config = config_lib.flat(config_lib.load(DEFAULT, [f"--config.{field}={typed}", *others]))
         assert config[field] == read != value and type(config[field]) is type(value)
         changed = {name for name in default if config[name] != default[name]}
-        assert changed - {"model.block"} == {field} - {"model.block"}
+        assert changed == {field, *filter(None, [needed.partition("=")[0]])}
 
 
 def test_a_value_may_follow_as_a_word_of_its_own_and_a_bool_stand_alone():
@@ -149,6 +151,8 @@ def test_a_mistyped_value_is_named_with_its_field_and_type(field, value, kind):
         ("model.dtype", "float16"),
         ("data.name", "mnist"),
         ("data.source", "internet"),
+        ("data.image_size", "-1"),
+        ("data.image_size", "28"),  # of FashionMNIST
         ("data.crop_padding", "-1"),
         ("data.crop_padding", "1000"),
         ("train.batch_size", "0"),
@@ -227,6 +231,24 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text, words):
     path.write_text(text)
     message = refusal(path=str(path))
     assert message.startswith(f"{path} is not a config: ") and words in message and len(message) < 300
+
+
+def test_the_smallest_image_leaves_one_pixel_of_the_last_map():
+    """No smaller one would have a pixel for each of the network's strides."""
+    for path, others, least in [
+        ("configs/imagenet_typeI.py", [], 32),
+        ("configs/imagenet_fp32.py", ["--config.model.depth=34"], 32),
+        ("configs/imagenet_fp32.py", ["--config.model.stem=cifar"], 8),
+        ("configs/imagenet_fp32.py", ["--config.model.depth=20"], 16),
+    ]:
+        assert f"it must be 0 or at least {least}." in refusal(
+            *others, f"--config.data.image_size={least - 1}", path=path
+        )
+        config = config_lib.load(path, [*others, f"--config.data.image_size={least}"])
+        assert config_lib.input_shape(config) == (least, least, 3)
+        *_, pool, _ = cost.layers(config_lib.structure(config), config_lib.input_shape(config))
+        assert (pool.name, pool.elements) == ("pool", config_lib.structure(config).widths[-1])
+    assert config_lib.input_shape(config_lib.load("configs/imagenet_fp32.py")) == (224, 224, 3)
 
 
 @pytest.mark.parametrize("row", paper.TABLE1, ids=lambda row: row.label)

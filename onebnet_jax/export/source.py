@@ -35,7 +35,8 @@ class Source:
 
     @property
     def info(self) -> data.Info:
-        return data.DATASETS[self.config.data.name]
+        """What is known of the data set, with the shape that its images have here."""
+        return dataclasses.replace(data.DATASETS[self.config.data.name], shape=config_lib.input_shape(self.config))
 
     @property
     def title(self) -> str:
