@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import os
+import re
 import sys
 import textwrap
 import time
@@ -116,7 +118,10 @@ def digest(tree: Any) -> str:
 
 
 def summary(error: Exception) -> str:
-    """The first line of what went wrong, and not too long."""
+    """What went wrong, without where in the library."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # as TensorStore says it, after much else
+    if code:
+        return os.strerror(int(code[1]))
     return textwrap.shorten(next(iter(str(error).splitlines()), "") or type(error).__name__, 200)
 
 

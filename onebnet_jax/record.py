@@ -20,6 +20,7 @@ class Record:
     def __init__(self, folder: Path):
         self._folder = folder
         self._checkpoints = Checkpoints(folder)
+        self._bar = tqdm(disable=True)  # until the start
         self.best, self.result = {"top1": -1.0}, {}
 
     def __enter__(self) -> "Record":

@@ -166,3 +166,58 @@ def test_load_run_names_what_is_missing(workdir, tmp_path):
         checkpoint.load_run(workdir)
     with pytest.raises(UserError, match="nowhere is not the work directory of a run"):
         checkpoint.load_run(tmp_path / "nowhere")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+@pytest.mark.parametrize("harm", [cut, flip_a_bit, lambda path: path.unlink()], ids=["cut", "flipped bit", "removed"])
+def test_a_checkpoint_that_is_not_whole_is_never_taken_for_one(workdir, tmp_path_factory, harm):
+    """Whichever file of the newest is harmed: either that does not matter, or the one before is read instead."""
+    save(workdir, LAST, 2, 4)
+    newest = workdir / "train" / "checkpoints" / "last" / "4"
+    fell_back = 0
+    for path in files(newest):
+        copy = tmp_path_factory.mktemp("copy")
+        shutil.copytree(workdir, copy, dirs_exist_ok=True)
+        harm(copy / path.relative_to(workdir))
+        step, restored, metadata = restore(copy, LAST, tree(0))
+        assert step in (2, 4) and metadata == {"top1": step / 3}
+        for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(tree(step)), strict=True):
+            assert a.tobytes() == b.tobytes()
+        fell_back += step == 2
+        assert len(list((copy / "train" / "checkpoints").glob("broken/last-4-*"))) == (step == 2)
+        save(copy, LAST, 4)  # as the run that goes on does
+        assert restore(copy, LAST, tree(0))[0] == 4
+    assert fell_back >= 3
+
+
+def test_reading_a_run_falls_back_without_changing_it(workdir, capsys):
+    save(workdir, LAST, 2, 4)
+    for path in files(workdir / "train" / "checkpoints" / "last" / "4" / "tree"):
+        cut(path)
+    before = snapshot(workdir)
+    run = checkpoint.load_run(workdir, LAST)
+    assert run.step == 2 and snapshot(workdir) == before
+    assert "last/4 cannot be read" in capsys.readouterr().err
+
+
+def test_checkpoints_of_which_none_is_whole_are_an_error_and_stay(workdir):
+    save(workdir, LAST, 2, 4)
+    for path in files(workdir / "train" / "checkpoints" / "last"):
+        cut(path)
+    before = snapshot(workdir)
+    with pytest.raises(UserError, match="None of the checkpoints in .*last can be read"):
+        restore(workdir, LAST, tree(0))
+    assert snapshot(workdir) == before
