@@ -19,6 +19,7 @@ from onebnet_jax.layers import Binarization
 from onebnet_jax.structure import Structure
 
 DTYPES = ("float32", "bfloat16")
+DEFAULT = Path(__file__).parents[1] / "configs" / "default.py"
 SCHEMA = "configs/default.py lists every field and its type"
 STAGE_RANGES = {
     "batch_size": (1, 2**20),
@@ -125,8 +126,9 @@ def _one_line(error: Exception) -> str:
 def load_json(path: Path) -> ConfigDict:
     """The config that a run saved. Raises UserError where it is missing or broken."""
     try:
-        config = ConfigDict(json.loads(path.read_text(), object_hook=_lists_to_tuples)).lock()
-        check(config)
+        config = ConfigDict(json.loads(path.read_text(), object_hook=_lists_to_tuples))
+        _add_new_fields(config, runpy.run_path(str(DEFAULT))["get_config"]())
+        check(config.lock())
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {path.parent} is not the work directory of a run.") from None
     except UserError:
@@ -134,6 +136,15 @@ def load_json(path: Path) -> ConfigDict:
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a config that this version understands: {_one_line(error)}.") from error
     return config
+
+
+def _add_new_fields(saved: ConfigDict, schema: ConfigDict) -> None:
+    """Gives a config the fields that came after it was saved, at their defaults, which leave things as they were."""
+    for name, value in schema.items():
+        if isinstance(value, ConfigDict):
+            _add_new_fields(saved[name], value)
+        elif name not in saved:
+            saved[name] = value
 
 
 def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:

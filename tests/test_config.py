@@ -293,9 +293,17 @@ def test_the_json_of_a_run_is_checked_as_a_config_is(tmp_path):
     path.write_text(json.dumps(fields))
     with pytest.raises(UserError, match="model.depth=19"):
         config_lib.load_json(path)
-    del fields["model"]["depth"]
+    del fields["model"]
     path.write_text(json.dumps(fields))
-    with pytest.raises(UserError, match="config.json is not a config that this version understands: .*depth"):
+    with pytest.raises(UserError, match="config.json is not a config that this version understands: .*model"):
         config_lib.load_json(path)
     with pytest.raises(UserError, match="nowhere is not the work directory of a run"):
         config_lib.load_json(tmp_path / "nowhere" / "config.json")
+
+
+def test_a_config_saved_before_a_field_existed_gets_its_default(tmp_path):
+    config = config_lib.load("configs/quickstart.py", ["--config.seed=5"])
+    old = json.loads(config.to_json())
+    del old["model"]["window"], old["train"]["temperature"], old["checkpoint_seconds"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert config_lib.load_json(tmp_path / "config.json") == config
