@@ -6,16 +6,17 @@
 #   --newest    the training half on the newest JAX and Flax that this Python installs, in .venv-newest
 set -euo pipefail
 cd "$(dirname "$0")/.."
+parallel=(-n auto --maxprocesses=8 --dist=loadfile) # a process for each core; a file's tests share what they set up
 
 if [[ ${1:-} == --newest ]]; then
     shift
     mkdir -p .venv-newest
     sed 's/==[^ ]*//' requirements-train.txt >.venv-newest/requirements.txt
-    printf 'pytest\nhypothesis\nmatplotlib\nshellcheck-py\n' >>.venv-newest/requirements.txt
+    printf 'pytest\npytest-xdist\nhypothesis\nmatplotlib\nshellcheck-py\n' >>.venv-newest/requirements.txt
     launch/setup.sh .venv-newest .venv-newest/requirements.txt
-    exec .venv-newest/bin/python -m pytest "$@"
+    exec .venv-newest/bin/python -m pytest "${parallel[@]}" "$@"
 fi
 launch/setup.sh .venv requirements.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest "${parallel[@]}" "$@"

@@ -4,12 +4,17 @@ import sys
 import traceback
 from collections.abc import Callable
 
+FAULT = 1  # something else broke: another process, a machine; the same command may do better
 USER_ERROR = 2  # mend what the sentence names
 INTERRUPTED = 75  # give the same command again to go on; sysexits.h calls it EX_TEMPFAIL
 
 
 class UserError(ValueError):
     """Bad input, missing data, an unusable folder: one clear sentence that names the thing and the remedy."""
+
+
+class Unavailable(Exception):
+    """Something that is not there or not free at present, where nothing is wrong with the command; one sentence."""
 
 
 class Interrupted(Exception):
@@ -21,16 +26,19 @@ def report(error: BaseException) -> int:
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr, flush=True)
         return USER_ERROR
+    if isinstance(error, Unavailable):
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return FAULT
     if isinstance(error, Interrupted):
         print(f"interrupted: {error}", file=sys.stderr, flush=True)
         return INTERRUPTED
     traceback.print_exception(error)
-    return 1
+    return FAULT
 
 
 def cli(main: Callable[[list[str]], None]) -> None:
-    """Runs a command on the program's arguments; what it says for a UserError or an interruption is `report`'s."""
+    """Runs a command on the program's arguments; how it ends for the exceptions here is `report`'s."""
     try:
         main(sys.argv[1:])
-    except (UserError, Interrupted) as error:
+    except (UserError, Unavailable, Interrupted) as error:
         sys.exit(report(error))

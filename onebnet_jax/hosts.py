@@ -33,7 +33,7 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
     Without these, JAX asks the environment: Slurm (srun), Open MPI (mpirun), or a TPU slice. Where that says nothing,
     this process is alone. If one of several fails, it ends at once, so that the others notice; they end too.
 
-    Raises UserError if the three are not given together or cannot be, or if the others cannot be reached.
+    Raises UserError if the three are not given together or cannot be, Unavailable if the others cannot be reached.
     """
     _check(coordinator, processes, process)
     if coordinator is None and not _in_cluster():
@@ -94,7 +94,7 @@ def _initialize(coordinator: str | None, processes: int | None, process: int | N
         reason = " ".join(str(error).split())
         if coordinator is None and "should be defined" in reason:
             return  # a TPU machine on its own
-        raise UserError(f"The other processes of the run could not be joined: {reason[:300]}") from error
+        raise errors.Unavailable(f"The other processes of the run could not be joined: {reason[:300]}") from error
 
 
 def is_leader() -> bool:

@@ -46,7 +46,8 @@ def run(
 
     Raises:
       UserError: for missing data, an impossible batch size, a teacher that does not fit, a work directory of another
-        config, in use, or that cannot be written, or a loss that is not finite.
+        config or that cannot be written, or a loss that is not finite.
+      Unavailable: if another run uses the work directory.
       Interrupted: after a checkpoint, when any process is asked to stop.
     """
     check_batch_sizes(config)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import Unavailable, UserError
 
 
 @contextlib.contextmanager
@@ -20,7 +20,8 @@ def opened(config: ConfigDict, workdir: Path, change_config: bool = False) -> It
 
     With `change_config` a run of another config goes on with this one; its config.json is kept under another name.
 
-    Raises UserError if another run holds it, it belongs to another config, or it cannot be written, then or later.
+    Raises Unavailable if another run holds it, UserError if it belongs to another config or cannot be written, then or
+    later.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -43,7 +44,7 @@ def locked(workdir: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise UserError(
+            raise Unavailable(
                 f"{workdir} is in use by {holder}; wait for it, stop it, or choose another --workdir."
             ) from None
         file.truncate(0)
