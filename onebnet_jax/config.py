@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import os
 import re
 import runpy
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from onebnet_jax.structure import Structure
 DTYPES = ("float32", "bfloat16")
 DEFAULT = Path(__file__).parents[1] / "configs" / "default.py"
 SCHEMA = "configs/default.py lists every field and its type"
+OPTIONS = "fields are set as --config.field=value"
 STAGE_RANGES = {
     "batch_size": (1, 2**20),
     "epochs": (1, 10**6),
@@ -44,14 +46,15 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     Raises UserError for a missing file, an argument that it does not take, or what `override` refuses.
     """
     file, arguments = _split(path)
-    if not Path(file).is_file():
+    if not os.path.isfile(file):
         raise UserError(f"There is no config file {file}; the configs are in configs/.")
     try:
         get_config = runpy.run_path(file)["get_config"]
         if arguments and not inspect.signature(get_config).parameters:
             raise UserError(f"{file} takes no argument such as {arguments[0]!r}; leave out what follows .py.")
         config = get_config(*arguments)
-        flat(config)
+        if not isinstance(config, ConfigDict):
+            raise TypeError(f"get_config() gives a {type(config).__name__}, not a ConfigDict")
     except UserError:
         raise
     except Exception as error:  # whatever a file that is no config may raise
@@ -77,15 +80,19 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     Raises UserError for an unknown field, a value of another type, or values that `check` refuses.
     """
     fields = flat(config)
-    for override in overrides:
-        named = re.match(r"--(?:no)?config\.([^=]*)", override)
+    for word in overrides:
+        named = re.match(r"--?(?:no)?config\.([^=]*)", word)
         if named and named[1] not in fields:
             raise UserError(f"There is no field {named[1]!r}{_did_you_mean(named[1], fields)}; {SCHEMA}.")
+        if re.match(r"--|-[a-z]", word) and not named:  # absl has options of its own, such as --flagfile
+            raise UserError(f"{word!r} is not an option; {OPTIONS}.")
     values = flags.FlagValues()
     argv = ["onebnet_jax", *overrides]
     config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=values, sys_argv=argv)
     try:
         rest = values(argv)[1:]
+    except (RecursionError, MemoryError) as error:  # of Python's parser
+        raise UserError(f"{max(overrides, key=len)[:80]} ... is nested too deeply to be read; {SCHEMA}.") from error
     except (flags.Error, ValueError, TypeError) as error:
         illegal = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
         if illegal:
@@ -93,7 +100,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
             raise UserError(f"{illegal[1]}={illegal[2]!r} must be of type {kind}; {SCHEMA}.") from error
         raise UserError(f"{_one_line(error)}; {SCHEMA}.") from error
     if rest:
-        raise UserError(f"{rest[0]!r} is not an option; fields are set as --config.field=value.")
+        raise UserError(f"{rest[0]!r} is not an option; {OPTIONS}.")
     check(values.config)
     return values.config
 
@@ -119,7 +126,7 @@ def _one_line(error: Exception) -> str:
     if unknown:
         return f"there is no field {unknown[1]}"
     if isinstance(error, KeyError):
-        return f"there is no {error.args[0]}"
+        return f"there is no {str(error.args[0]).splitlines()[0]}"
     return " ".join(str(error).split()).rstrip(".")
 
 
@@ -127,13 +134,15 @@ def load_json(path: Path) -> ConfigDict:
     """The config that a run saved. Raises UserError where it is missing or broken."""
     try:
         config = ConfigDict(json.loads(path.read_text(), object_hook=_lists_to_tuples))
-        _add_new_fields(config, runpy.run_path(str(DEFAULT))["get_config"]())
+        _add_new_fields(config, _default())
         check(config.lock())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing: {path.parent} is not the work directory of a run.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except UserError:
         raise
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a config that this version understands: {_one_line(error)}.") from error
     return config
 
@@ -152,8 +161,14 @@ def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
+def _default() -> ConfigDict:
+    return runpy.run_path(str(DEFAULT))["get_config"]()
+
+
 def check(config: ConfigDict) -> None:
     """Raises UserError with one sentence for the first field that cannot be."""
+    stages = tuple(name for name, value in config.items() if isinstance(value, ConfigDict) and "epochs" in value)
+    _check_types(config, stages)
     one_of = {
         "data.name": tuple(data.DATASETS),
         "data.source": SOURCES,
@@ -173,15 +188,28 @@ def check(config: ConfigDict) -> None:
         "checkpoint_seconds": (0.0, 1e9),
         "eval_every_epochs": (1, 10**6),
     }
-    stages = tuple(name for name, value in config.items() if isinstance(value, ConfigDict) and "epochs" in value)
-    if not config.stages or not set(config.stages) <= set(stages) or len(set(config.stages)) < len(config.stages):
-        raise UserError(f"stages={tuple(config.stages)} must name one or more of {', '.join(stages)}, each once.")
+    if not config.stages or any(config.stages.count(name) > 1 or name not in stages for name in config.stages):
+        raise UserError(f"stages={config.stages} must name one or more of {', '.join(stages)}, each once.")
     for name in stages:
         ranges |= {f"{name}.{field}": limits for field, limits in STAGE_RANGES.items()}
     for field, (low, high) in ranges.items():
         if not low <= _get(config, field) <= high:
             raise UserError(f"{field}={_get(config, field)} must lie between {low} and {high}.")
     _check_image_size(config)
+
+
+def _check_types(config: ConfigDict, stages: tuple[str, ...]) -> None:
+    """Refuses a config that lacks a field of the schema, or has one of another type; files and JSON may have either."""
+    schema, fields = _default(), flat(config)
+    wanted = flat(schema)
+    for stage in stages:
+        wanted |= flat(schema.train, f"{stage}.")
+    for field, default in wanted.items():
+        if field not in fields:
+            raise UserError(f"There is no field {field} in the config; {SCHEMA}.")
+        kind, value = type(default), fields[field]
+        if type(value) is not kind and (type(value), kind) != (int, float):
+            raise UserError(f"{field}={value!r} must be of type {kind.__name__}; {SCHEMA}.")
 
 
 def _check_image_size(config):

@@ -178,7 +178,7 @@ def test_a_value_that_cannot_be_is_named_with_its_field(field, value):
 
 @pytest.mark.parametrize(
     ("argument", "named"),
-    [("--confg.seed=1", "confg.seed"), ("extra", "'extra'"), ("-x", "'x'"), ("--config.seed", "config.seed")],
+    [("--confg.seed=1", "confg.seed"), ("extra", "'extra'"), ("-x", "'-x'"), ("--config.seed", "config.seed")],
 )
 def test_what_is_no_option_is_refused(argument, named):
     assert named in refusal(argument)
