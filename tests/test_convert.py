@@ -193,3 +193,15 @@ def test_lint_failure_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="stage1_block1_conv1 has "):
         convert.main([f"--config={CONFIG[0]}", *CONFIG[1:], f"--output={tmp_path}/m.tflite"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_and_its_run_can_be_moved_together(tmp_path, monkeypatch):
+    network = source.from_run(make_run(tmp_path / "run"), "best")
+    model = tmp_path / "run" / "m.tflite"
+    card.write(model, b"content", card.make(network, b"content", {}, True, False))
+    assert str(tmp_path) not in card.path_of(model).read_text()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    facts = card.read(Path("moved/m.tflite"))[1]
+    assert facts["source"]["workdir"] == "moved"
+    assert source.from_card(facts).title == "moved (stage train, best checkpoint, step 7)"

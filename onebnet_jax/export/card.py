@@ -68,6 +68,9 @@ def read(model: Path) -> tuple[bytes, dict]:
         raise UserError(f"{path_of(model)} is not the card of a converted model: {error}.") from error
     if hashlib.sha256(tflite).hexdigest() != digest:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: convert it again.")
+    origin = card.get("source", {})
+    if "workdir" in origin:
+        origin["workdir"] = os.path.normpath(model.parent / origin["workdir"])
     return tflite, card
 
 
@@ -83,7 +86,14 @@ def check_writable(path: Path, suffix: str) -> None:
 
 
 def write(model: Path, tflite: bytes, card: dict) -> None:
-    """Writes a file and its card, each complete or not at all. Raises UserError if that fails."""
+    """Writes a file and its card, each complete or not at all. Raises UserError if that fails.
+
+    On disk the card names the work directory as seen from its own folder, so that both can be moved together.
+    """
+    origin = card.get("source", {})
+    if "workdir" in origin:
+        origin = origin | {"workdir": os.path.relpath(origin["workdir"], model.parent)}
+        card = card | {"source": origin}
     for path, content in ((model, tflite), (path_of(model), (json.dumps(card, indent=2) + "\n").encode())):
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:

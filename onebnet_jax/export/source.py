@@ -49,7 +49,7 @@ class Source:
 def from_run(workdir: Path, which: str) -> Source:
     """The "best" or "last" checkpoint of a run's latest stage. Raises UserError where there is none."""
     run = checkpoint.load_run(workdir, which)
-    origin = {"workdir": str(Path(workdir).absolute()), "stage": run.stage, "checkpoint": which, "step": run.step}
+    origin = {"workdir": str(workdir), "stage": run.stage, "checkpoint": which, "step": run.step}
     return Source(run.config, run.structure, run.binarization, run.variables, origin, run.metrics)
 
 
