@@ -1,7 +1,9 @@
 """What a stage of training leaves on disk and shows while it runs: checkpoints, metrics, a progress bar."""
 
+import os
 from pathlib import Path
 
+import jax
 from tqdm import tqdm
 
 from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
@@ -62,8 +64,8 @@ class Record:
         self._bar.update(images)
 
     def trained(self, step: int, values: dict) -> None:
-        """Writes down what was measured in an epoch of training."""
-        self._metrics.write(step, "train", values)
+        """Writes down what was measured in an epoch of training, and the memory held after it."""
+        self._metrics.write(step, "train", values | memory())
 
     def evaluated(self, step: int, variables: dict, result: dict) -> None:
         """Writes down an evaluation, and keeps the variables if it is the best so far."""
@@ -84,6 +86,14 @@ class Record:
         self._checkpoints.wait()
         step = self._checkpoints.latest_step(LAST)
         return None if step is None else self._folder / "checkpoints" / LAST / str(step)
+
+
+def memory() -> dict[str, float]:
+    """What this process holds now, in MiB: resident on the host, and in use on its first device if that says so."""
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    found = {"host_mib": resident / 2**20}
+    device = jax.local_devices()[0].memory_stats()
+    return found | {"device_mib": device["bytes_in_use"] / 2**20} if device else found
 
 
 class Silent:

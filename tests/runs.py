@@ -39,8 +39,11 @@ def cached_compilation(folder):
 
 
 def lines(folder):
-    """The lines of a stage's metrics.jsonl, without what depends on the clock."""
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in metrics.read(folder / "metrics.jsonl")]
+    """The lines of a stage's metrics.jsonl, without what depends on the clock and the machine."""
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "host_mib", "device_mib")}
+        for line in metrics.read(folder / "metrics.jsonl")
+    ]
 
 
 def final(folder):
