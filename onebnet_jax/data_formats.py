@@ -1,7 +1,8 @@
 """Readers of the formats in which FashionMNIST and CIFAR-10 are published, all without TensorFlow.
 
 Every reader returns `Arrays` and raises `Missing` where there is nothing to read, UserError where a file is damaged.
-Files are data and no more: nothing is extracted to disk, and CIFAR-10's pickles cannot call anything.
+Files are data and no more: nothing is extracted to disk, CIFAR-10's pickles cannot call anything, and TFDS imports
+nothing that a directory names.
 """
 
 import gzip
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onebnet_jax import tfds_builder
 from onebnet_jax.errors import UserError
 
 # Training images uint8 [N, H, W, C] and labels [N], test images and labels.
@@ -208,10 +210,8 @@ def read_tfds(folder: Path) -> Arrays:
     TFDS reads the first two without TensorFlow. Of the third, its default, TFDS only decodes the records; their frames
     are read here.
     """
-    import tensorflow_datasets as tfds
-
     try:
-        builder = tfds.builder_from_directory(folder)
+        builder = tfds_builder.open_directory(folder)
         is_tfrecord = builder.info.file_format.value == "tfrecord"
         examples = _tfrecord_examples if is_tfrecord else _random_access_examples
         arrays = []

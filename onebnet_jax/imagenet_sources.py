@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from etils import epath
 
-from onebnet_jax import data, data_formats
+from onebnet_jax import data, data_formats, tfds_builder
 from onebnet_jax.data_formats import Missing
 from onebnet_jax.errors import UserError
 
@@ -108,12 +108,12 @@ class _Records:
     def __init__(self, directory: str):
         root = epath.Path(directory) if directory else data.tfds_directory("")
         folder = data_formats.find_tfds(root, "imagenet2012")
-        import tensorflow_datasets as tfds  # does not import TensorFlow
-
         try:
-            self._info = tfds.builder_from_directory(folder).info
+            self._info = tfds_builder.open_directory(folder).info
             self._splits = {split: self._info.splits[split] for split in ("train", "validation")}
             file_format = self._info.file_format.value
+        except UserError:
+            raise
         except Exception as error:  # TFDS documents no exceptions for damaged metadata
             raise UserError(f"The TFDS data in {folder} cannot be read: {error!r}; prepare them again.") from error
         if file_format != "tfrecord":
