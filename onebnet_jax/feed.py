@@ -1,8 +1,11 @@
 """How images reach the devices: a small data set lies there as a whole, ImageNet is streamed."""
 
+import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import jax
@@ -13,6 +16,8 @@ from ml_collections import ConfigDict
 from onebnet_jax import config as config_lib
 from onebnet_jax import data, imagenet, steps
 from onebnet_jax.errors import UserError
+
+CALLS_AHEAD = 2  # so many wait on the devices, each with its batch
 
 
 class Feed(Protocol):
@@ -51,22 +56,22 @@ def open_data(config: ConfigDict) -> Opened:
             f"data.name={fields.name!r} has its own crops and flips: set data.crop_padding=0, data.flip=True."
         )
 
-    def reader(batch_size: int) -> imagenet.ImageNet:
-        return imagenet.ImageNet(
-            fields.source,
-            fields.dir,
-            batch_size=batch_size,
-            seed=config.seed,
-            image_size=config_lib.input_shape(config)[0],
-            lighting=fields.lighting,
-            max_unreadable=fields.max_unreadable,
-        )
+    found = imagenet.ImageNet(
+        fields.source,
+        fields.dir,
+        batch_size=1,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        image_size=config_lib.input_shape(config)[0],
+        lighting=fields.lighting,
+        max_unreadable=fields.max_unreadable,
+    )
 
     def feed(apply, train_step, batch, key):
-        del key  # the stream has its own, from the seed
-        return Streamed(reader(batch.batch_size), apply, train_step, batch)
+        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))  # the same in all processes, another one in each stage
+        reader = found.rebatched(batch.batch_size // jax.process_count(), seed)
+        return Streamed(reader, apply, train_step, batch)
 
-    found = reader(1)
     return Opened(found.train_size, found.source, feed)
 
 
@@ -104,37 +109,79 @@ class InMemory:
 
 
 class Streamed:
-    """A `Feed` that takes batches from the host, one to a call; calls are queued while the next batch is decoded."""
+    """A `Feed` that takes batches from the host, one to a call.
+
+    Calls are queued on the devices while a background thread waits for the next batch to be decoded, beyond the end of
+    an epoch, so that the next one has begun when the evaluation is over.
+    """
 
     def __init__(self, reader: imagenet.ImageNet, apply: Callable, train_step: Callable, batch: steps.Input):
-        self._reader, self._devices = reader, batch.devices
-        self._position, self._batches = (-1, -1), iter(())
-        self._batch_step = jax.pmap(
-            steps.make_batch_step(train_step, batch),
-            steps.AXIS,
-            in_axes=(None, 0, 0, 0, 0),
-            out_axes=None,
-            donate_argnums=0,
-        )
-        self._eval_batch = jax.pmap(steps.make_eval_batch(apply, batch), steps.AXIS, in_axes=(None, 0, 0, 0))
+        self._reader, self._steps_per_epoch = reader, batch.steps(reader.train_size)
+        self._background = ThreadPoolExecutor(1)
+        self._next, self._batches, self._ahead = -1, iter(()), None  # the number of the step whose batch is read ahead
+        batch_step = steps.make_batch_step(train_step, batch)
+
+        def step(*arguments):
+            state = batch_step(*arguments)
+            return state, state.step  # once more, as the state goes into the next call
+
+        self._batch_step = jax.pmap(step, steps.AXIS, in_axes=(None, 0, 0, 0, 0), out_axes=None, donate_argnums=0)
+        eval_batch = steps.make_eval_batch(apply, batch)
+        self._eval_batch = jax.pmap(eval_batch, steps.AXIS, in_axes=(None, None, 0, 0, 0), out_axes=None)
 
     def train(self, state, constants, epoch, first, last):
-        if self._position != (epoch, first):
-            self._batches = self._reader.train_batches(epoch, first)
-        for _ in range(first, last):
-            state = self._batch_step(state, constants, *self._share(next(self._batches)))
-        self._position = epoch, last
+        calls = _Calls()
+        for step in range(first, last):
+            arrays = _shared(self._take(epoch * self._steps_per_epoch + step))
+            state, done = self._batch_step(state, constants, *arrays)
+            calls.add(done)
         return state
 
-    def evaluate(self, variables):
-        sums = steps.Sums.zero()
+    def evaluate(self, variables, stopping=lambda: False):
+        calls, sums = _Calls(), steps.Sums.zero()
         for batch in self._reader.test_batches():
-            found = jax.device_get(self._eval_batch(variables, *self._share(batch)))
-            sums = jax.tree.map(lambda total, x: total + x.sum(), sums, found)
-        return sums
+            if stopping():
+                return None
+            sums = self._eval_batch(variables, sums, *_shared(batch))
+            calls.add(sums)
+        return jax.device_get(sums)
 
-    def _share(self, batch: imagenet.Batch) -> Iterator[np.ndarray]:
-        """images, labels and mask with a leading axis of devices."""
-        for name in ("images", "labels", "mask"):
-            array = batch[name]
-            yield array.reshape(self._devices, -1, *array.shape[1:])
+    def _take(self, step: int) -> imagenet.Batch:
+        """The batch of a step, counted from the beginning of training; the next one is then read ahead."""
+        if step != self._next:
+            self._next, self._batches = step, _batches_from(self._reader, *divmod(step, self._steps_per_epoch))
+            self._ahead = self._background.submit(next, self._batches)
+        batch = self._ahead.result()
+        self._next, self._ahead = step + 1, self._background.submit(next, self._batches)
+        return batch
+
+
+def _batches_from(reader: imagenet.ImageNet, epoch: int, first: int) -> Iterator[imagenet.Batch]:
+    """The batches from a step of an epoch on, without an end."""
+    yield from reader.train_batches(epoch, first)
+    for later in itertools.count(epoch + 1):
+        yield from reader.train_batches(later)
+
+
+class _Calls:
+    """Keeps the host a few calls ahead of the devices: they need not wait for it, nor hold a batch for many calls."""
+
+    def __init__(self):
+        self._results = collections.deque()
+
+    def add(self, result) -> None:
+        """Takes note of a call by what it returns."""
+        self._results.append(result)
+        if len(self._results) > CALLS_AHEAD:
+            jax.block_until_ready(self._results.popleft())
+
+
+def _shared(batch: imagenet.Batch) -> Iterator[np.ndarray]:
+    """Images, labels and mask of this process, with a leading axis for its devices.
+
+    pmap begins to copy NumPy arrays when it is called, and does not wait for that on an accelerator: while a step runs
+    there, the batch of the next one, which is queued, is on its way.
+    """
+    for name in ("images", "labels", "mask"):
+        array = batch[name]
+        yield array.reshape(jax.local_device_count(), -1, *array.shape[1:])

@@ -4,6 +4,8 @@ The order of an epoch and every random choice in it follow from the seed, the ep
 epoch, so training goes on at any step as if it had never stopped. TensorFlow is imported when an `ImageNet` is made.
 """
 
+import copy
+import dataclasses
 import os
 import re
 import sys
@@ -81,6 +83,12 @@ class ImageNet:
         if (self.train_size, self.test_size) != (sources.INFO.train_size, sources.INFO.test_size):
             self.source += f" (NOT the full set, which has {sources.INFO.train_size} and {sources.INFO.test_size})"
         self.unreadable: set[str] = set()
+
+    def rebatched(self, batch_size: int, seed: int) -> "ImageNet":
+        """The same data in batches of another size and in the order of another seed; they are not looked for again."""
+        other = copy.copy(self)
+        other._share, other._seed = dataclasses.replace(self._share, batch_size=batch_size), seed
+        return other
 
     def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from a step on. What comes before is not decoded, and at most a window of it is read.

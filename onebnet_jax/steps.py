@@ -189,12 +189,25 @@ def make_batch_step(train_step: Callable, batch: Input) -> Callable:
     return batch_step
 
 
-def make_eval_batch(apply: Callable, batch: Input) -> Callable:
-    """Returns eval_batch(variables, images, labels, mask) -> Sums over this device's uint8 images that count."""
+def _make_score(apply: Callable, batch: Input) -> Callable:
+    """Returns score(variables, images, labels, mask) -> Sums over this device's uint8 images that count."""
 
-    def eval_batch(variables, images, labels, mask):
+    def score(variables, images, labels, mask):
         logits = apply(variables, augment.normalize(images, batch.mean, batch.std, jnp.float32))
         return _sums(logits, labels, cross_entropy(logits, labels), mask)
+
+    return score
+
+
+def make_eval_batch(apply: Callable, batch: Input) -> Callable:
+    """Returns eval_batch(variables, sums, images, labels, mask) -> Sums, to be pmapped over `AXIS`.
+
+    To the sums of the batches before it adds those over all devices' uint8 images that count.
+    """
+    score = _make_score(apply, batch)
+
+    def eval_batch(variables, sums, images, labels, mask):
+        return jax.tree.map(jnp.add, sums, lax.psum(score(variables, images, labels, mask), AXIS))
 
     return eval_batch
 
@@ -204,7 +217,7 @@ def make_eval_steps(apply: Callable, batch: Input) -> Callable:
 
     Each image counts once, whatever the batch size and the number of devices. The loss is plain cross entropy.
     """
-    eval_batch = make_eval_batch(apply, batch)
+    score = _make_score(apply, batch)
 
     def eval_steps(variables, images, labels, first, last):
         size = images.shape[0]
@@ -214,7 +227,7 @@ def make_eval_steps(apply: Callable, batch: Input) -> Callable:
             positions = index * batch.batch_size + start + jnp.arange(local)
             chosen = jnp.minimum(positions, size - 1)
             mask = (positions < size).astype(jnp.float32)
-            return jax.tree.map(jnp.add, sums, eval_batch(variables, images[chosen], labels[chosen], mask))
+            return jax.tree.map(jnp.add, sums, score(variables, images[chosen], labels[chosen], mask))
 
         return lax.psum(lax.fori_loop(first, last, body, Sums.zero()), AXIS)
 

@@ -206,6 +206,7 @@ def test_every_epoch_has_every_image_once_in_an_order_of_its_own(make):
     epochs.append(identities(make(seed=1).train_batches(0)))
     assert all(sorted(epoch) == ALL for epoch in epochs)
     assert len(set(map(tuple, epochs))) == 3 and ALL not in epochs
+    assert_equal(reader.rebatched(6, seed=1).train_batches(0), make(6, seed=1).train_batches(0))
 
 
 @needs_tensorflow
