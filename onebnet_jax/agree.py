@@ -31,6 +31,8 @@ def main(argv: list[str]) -> None:
         card.check_writable(args.report, ".json")
     tflite, facts = card.read(args.model)
     if args.workdir:
+        if "workdir" not in facts["source"]:
+            raise UserError(f"--workdir has no place here: {args.model} was made from an untrained network.")
         facts["source"]["workdir"] = args.workdir
     network = source.from_card(facts)
     pixels, labels = _random_pixels(network, args.images) if args.random_images else _test_images(network, args.images)

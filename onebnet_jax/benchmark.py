@@ -66,10 +66,13 @@ def main(argv: list[str]) -> None:
 
 def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
     """What a Raspberry Pi measured: JSON values, and the same as sections of text."""
-    paths = sorted(folder.glob("*.log"))
-    if not paths:
+    try:
+        texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
+    except OSError as error:
+        raise UserError(f"The logs in {folder} cannot be read: {error.strerror}.") from error
+    if not texts:
         raise UserError(f"There is no .log file in {folder}; launch/rpi4_benchmark.sh writes them.")
-    runs = [benchmark_log.parse(path.read_text(errors="replace"), str(path)) for path in paths]
+    runs = [benchmark_log.parse(text, name) for name, text in texts.items()]
     runs.sort(key=lambda run: run.before.get("time", ""))
     digests = _digests(folder / "SHA256SUMS")
     cards = {}

@@ -133,17 +133,24 @@ def _one_line(error: Exception) -> str:
 def load_json(path: Path) -> ConfigDict:
     """The config that a run saved. Raises UserError where it is missing or broken."""
     try:
-        config = ConfigDict(json.loads(path.read_text(), object_hook=_lists_to_tuples))
-        _add_new_fields(config, _default())
-        check(config.lock())
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing: {path.parent} is not the work directory of a run.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    return from_json(text, str(path))
+
+
+def from_json(text: str | bytes, where: str) -> ConfigDict:
+    """The config that JSON holds, with the fields that this version has added. Raises UserError, naming `where`."""
+    try:
+        config = ConfigDict(json.loads(text, object_hook=_lists_to_tuples))
+        _add_new_fields(config, _default())
+        check(config.lock())
     except UserError:
         raise
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is not a config that this version understands: {_one_line(error)}.") from error
+        raise UserError(f"{where} is not a config that this version understands: {_one_line(error)}.") from error
     return config
 
 

@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_intermixed_args([argument for argument in arguments if argument not in overrides])
     if not (options.configs or options.table1 or options.fit):
         parser.error("name at least one CONFIG, or use --table1 or --fit")
+    if overrides and not options.configs:
+        parser.error(f"{overrides[0]} applies to a CONFIG, and none is named")
     try:
         _run(options, overrides)
     except UserError as error:

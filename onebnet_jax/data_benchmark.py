@@ -21,6 +21,13 @@ from onebnet_jax import imagenet
 from onebnet_jax.errors import cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
+RANGES = {
+    "batch_size": (1, 2**16),
+    "image_size": (1, 1024),
+    "batches": (1, 10**6),
+    "threads": (0, 1024),
+    "step_images_per_second": (0.0, 1e9),
+}
 DISTINCT = 32  # generated images; more files are links to them
 
 
@@ -81,7 +88,9 @@ def verdict(input_rate: float, per_core: float, step_rate: float) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m onebnet_jax.data_benchmark", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m onebnet_jax.data_benchmark", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--source", default="auto", help="as data.source")
     parser.add_argument("--dir", default="", help="as data.dir")
     parser.add_argument("--generated", action="store_true", help="on JPEGs made on the spot instead")
@@ -91,9 +100,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--threads", type=int, default=0, help="default: one per core")
     parser.add_argument("--step-images-per-second", type=float, default=0.0, help="what the training step takes")
     args = parser.parse_args(argv)
-    for name in ("batch_size", "image_size", "batches"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    for name, (low, high) in RANGES.items():
+        if not low <= getattr(args, name) <= high:
+            parser.error(f"--{name.replace('_', '-')} must lie between {low} and {high}")
     with tempfile.TemporaryDirectory() as folder:
         fields = dict(batch_size=args.batch_size, image_size=args.image_size, threads=args.threads)
         if args.generated:

@@ -71,7 +71,7 @@ def _check(coordinator: str | None, processes: int | None, process: int | None) 
     if processes < 1 or not 0 <= process < processes:
         raise UserError(f"--process={process} must lie between 0 and --processes={processes} less one.")
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"--coordinator={coordinator!r} must be HOST:PORT, such as 10.0.0.1:1234.")
 
 

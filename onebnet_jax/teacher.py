@@ -5,6 +5,7 @@ The result is a work directory as a run leaves it, so whatever takes a run takes
 
 import argparse
 import hashlib
+import os
 import tempfile
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def convert(weights: Path, config: ConfigDict, output: Path) -> dict[str, str]:
             "torchvision's weights need model.block='resnet', model.padding='torch' and model.stem_relu=True in the "
             "config; without them the network would give other answers."
         )
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if os.path.exists(output) and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"{output} is there already; choose another --output, or remove it.")
     tensors, content = torch_weights.read(weights)
     images = jax.ShapeDtypeStruct((1, *config_lib.input_shape(config)), jnp.float32)

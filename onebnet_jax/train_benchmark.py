@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import cost, optim, stage, steps
+from onebnet_jax import cost, optim, stage, steps, train
 from onebnet_jax.errors import cli
 
 GEMM_SIZE = 2048
@@ -76,11 +76,18 @@ class Trainer:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m onebnet_jax.train_benchmark", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m onebnet_jax.train_benchmark", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("configs", nargs="+", metavar="CONFIG")
     parser.add_argument("--rounds", type=int, default=5)
     args, overrides = parser.parse_known_args(argv)
-    trainers = {path: Trainer(config_lib.load(path, overrides)) for path in args.configs}
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    configs = {path: config_lib.load(path, overrides) for path in args.configs}
+    for config in configs.values():
+        train.check_batch_sizes(config)
+    trainers = {path: Trainer(config) for path, config in configs.items()}
     rates = {path: [] for path in trainers}
     for _ in range(args.rounds):
         for path, trainer in trainers.items():

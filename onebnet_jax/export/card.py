@@ -6,12 +6,15 @@ import importlib.metadata
 import json
 import os
 import platform
-import tempfile
 from pathlib import Path
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export.source import Source
 
+# What of a card, and of its source, is needed to compare the file with the network that it was made from.
+KINDS = {"source": dict, "config": dict, "raw_input": bool, "folded": bool}
+UNTRAINED_KINDS = {"seed": int}
+RUN_KINDS = {"workdir": str, "stage": str, "checkpoint": str, "step": int}
 PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy")
 
 
@@ -59,16 +62,19 @@ def read(model: Path) -> tuple[bytes, dict]:
     try:
         tflite = model.read_bytes()
         card = json.loads(path_of(model).read_text())
-        digest = card["sha256"]
+        digest, origin = card["sha256"], card["source"]
+        kinds = KINDS | (UNTRAINED_KINDS if "untrained" in origin else RUN_KINDS)
+        wrong = [name for name, kind in kinds.items() if type({**card, **origin}.get(name)) is not kind]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is missing or of another type than {kinds[wrong[0]].__name__}")
     except OSError as error:
         raise UserError(
             f"{error.filename}: {error.strerror}; a model and its card are made by onebnet_jax.convert."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path_of(model)} is not the card of a converted model: {error}.") from error
     if hashlib.sha256(tflite).hexdigest() != digest:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: convert it again.")
-    origin = card.get("source", {})
     if "workdir" in origin:
         origin["workdir"] = os.path.normpath(model.parent / origin["workdir"])
     return tflite, card
@@ -78,11 +84,13 @@ def check_writable(path: Path, suffix: str) -> None:
     """Raises UserError if a file cannot be written, or is not named *suffix, before the work that it is to hold."""
     if path.suffix != suffix:
         raise UserError(f"{path} must end in {suffix}.")
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder; choose another name.")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        _partial(path).touch()
+        _partial(path).unlink()
     except OSError as error:
-        raise UserError(f"Cannot write to the folder {path.parent}: {error.strerror}.") from error
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def write(model: Path, tflite: bytes, card: dict) -> None:
@@ -95,7 +103,7 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
         origin = origin | {"workdir": os.path.relpath(origin["workdir"], model.parent)}
         card = card | {"source": origin}
     for path, content in ((model, tflite), (path_of(model), (json.dumps(card, indent=2) + "\n").encode())):
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        partial = _partial(path)
         try:
             partial.write_bytes(content)
             partial.replace(path)
@@ -103,6 +111,11 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
             raise UserError(f"Cannot write {path}: {error.strerror}.") from error
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """Where a file is written before it takes its name."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _version(package: str) -> str:

@@ -1,6 +1,7 @@
 """What is converted: a run's checkpoint, or an untrained network of a config. Reads work directories; no TensorFlow."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def from_card(card: dict) -> Source:
     """The network that a converted file was made from. Raises UserError if it is there no more."""
     origin = card["source"]
     if "workdir" not in origin:
-        return from_config(ConfigDict(card["config"]))
+        return from_config(config_lib.from_json(json.dumps(card["config"]), "The config in the model's card"))
     source = from_run(Path(origin["workdir"]), origin["checkpoint"])
     if any(source.origin[key] != origin[key] for key in ("stage", "step")):
         there, made_from = ("step {step} of stage {stage}".format(**facts) for facts in (source.origin, origin))
