@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from onebnet_jax import cost, latency, paper
-from onebnet_jax.cost_report import render
+from onebnet_jax.cost_report import Entry, render
 from onebnet_jax.errors import cli
 from onebnet_jax.export import fold, lint
 from onebnet_jax.export.untrained import random_variables
@@ -76,16 +76,24 @@ def main(argv: list[str]) -> None:
 def table(rows: list[Converted]) -> list[list[str]]:
     """One row for each file, under a header."""
     result = [["network", "graph", "file (MiB)", "cost model", "Table 3"]]
+    result[0] += ["Pi 4 estimate (ms)", "Table 1 (ms)"]
     result[0] += ["LceBconv2d", "ADD + SUB", "PRELU", "CONV_2D", "AVERAGE_POOL_2D", "all", "agreement with JAX"]
     for row in rows:
         count = collections.Counter(row.operators)
         printed = paper.TABLE3.get(row.name)
         cells = [row.name, "folded" if row.folded else "naive", f"{row.mib:.3f}", f"{row.model_mib:.3f}"]
-        cells += [f"{printed.storage_mib:.2f}" if printed else "-", str(count["LceBconv2d"])]
+        cells += [f"{printed.storage_mib:.2f}" if printed else "-", *_latency(row), str(count["LceBconv2d"])]
         cells += [str(count["ADD"] + count["SUB"])]
         cells += [str(count[kind]) for kind in ("PRELU", "CONV_2D", "AVERAGE_POOL_2D")]
         result.append([*cells, str(count.total()), _agreement(row.report)])
     return result
+
+
+def _latency(row: Converted) -> tuple[str, str]:
+    """What the cost model estimates for this graph, a range where it is folded, and what the paper measured (naive)."""
+    measured = paper.table1_row(row.name)
+    naive, least, most = Entry(row.name, latency.table1_structure(measured), latency.IMAGENET_INPUT).estimates()
+    return (f"{least:.1f} to {most:.1f}", "-") if row.folded else (f"{naive:.1f}", f"{measured.latency_ms:.1f}")
 
 
 def _agreement(report) -> str:
