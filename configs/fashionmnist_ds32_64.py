@@ -1,6 +1,9 @@
 """ResNet20 OneBNet with 1-D downsampling in both stages, on FashionMNIST: Table 6, 93.4 % Top-1 (paper).
 
-python -m onebnet_jax.main --config=configs/fashionmnist_ds32_64.py
+    python -m onebnet_jax.main --config=configs/fashionmnist_ds32_64.py
+
+With --config.train.epochs=20: 90.9 % (results/README.md). On 2 CPU cores 328 images/s, 3 minutes an epoch, and 1.1 GiB
+(README, Speed).
 """
 
 from configs import default
