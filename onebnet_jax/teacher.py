@@ -1,10 +1,12 @@
 """Makes a teacher from torchvision's weights: python -m onebnet_jax.teacher --weights=resnet34-b627a593.pth
 
 The result is a work directory as a run leaves it, so whatever takes a run takes it: `teacher` of a config, --mode=eval.
+Its weights.json says where the weights are from.
 """
 
 import argparse
 import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -46,7 +48,7 @@ def convert(weights: Path, config: ConfigDict, output: Path) -> dict[str, str]:
       output: the new folder; it appears complete or not at all.
 
     Returns:
-      The name and the SHA-256 of the file, which are kept in the checkpoint.
+      The name and the SHA-256 of the file, which are kept in weights.json.
 
     Raises UserError for a config that describes no such network, a folder in use, or weights that do not fit.
     """
@@ -76,9 +78,10 @@ def _write(variables: dict, facts: dict[str, str], config: ConfigDict, output: P
         folder = Path(partial) / output.name
         folder.mkdir()
         workdir.prepare(config, folder, change_config=False)
+        (folder / "weights.json").write_text(json.dumps(facts, indent=2) + "\n")
         checkpoints = Checkpoints(folder / config.stages[-1])
         for name in (BEST, LAST):  # evaluation and conversion take the one, training with a teacher the other
-            checkpoints.save(name, 0, variables, facts)
+            checkpoints.save(name, 0, variables, {})
         checkpoints.close()
         folder.rename(output)
 
