@@ -129,7 +129,8 @@ def arguments(draw, needed, bad):
     for name in chosen:
         value = draw(st.sampled_from(wrong[name]))
         words.append(value if name == "word" else f"{name}{value}" if name in ("--config.", "-") else f"{name}={value}")
-    return draw(st.permutations([*needed, *words])) if draw(st.booleans()) else [*needed, *words]
+    kept = [word for word in needed if word.partition("=")[0] not in chosen]
+    return draw(st.permutations([*kept, *words]))
 
 
 @pytest.fixture
