@@ -156,6 +156,6 @@ def _import_pipeline():
         if error.name != "tensorflow":
             raise
         raise UserError(
-            "ImageNet is read with TensorFlow, which is not installed; install the version that requirements.txt names."
+            "ImageNet is read with TensorFlow, which is not installed: pip install tensorflow==2.21.0"
         ) from error
     return imagenet_pipeline

@@ -116,8 +116,9 @@ def test_says_that_tensorflow_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.delitem(sys.modules, "onebnet_jax.imagenet_pipeline", raising=False)
     monkeypatch.delattr(onebnet_jax, "imagenet_pipeline", raising=False)
-    with pytest.raises(UserError, match="TensorFlow, which is not installed"):
+    with pytest.raises(UserError, match="TensorFlow, which is not installed: pip install (.*)") as error:
         ImageNet("files", str(tmp_path), batch_size=2)
+    assert str(error.value).split()[-1] in (ROOT / "requirements.txt").read_text().split()
 
 
 # Whole epochs, of folders and of what TFDS's builder makes of ILSVRC's tar files.
