@@ -2,6 +2,11 @@
 
 import dataclasses
 import importlib.util
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 import threading
 import time
 import unittest.mock
@@ -12,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from runs import Tiny, assert_same_run, cached_compilation
+from runs import Tiny, assert_same_run, cached_compilation, lines
 
 from onebnet_jax import augment, checkpoint, data, errors, feed, imagenet, losses, stage, steps, train
 from onebnet_jax import config as config_lib
 from onebnet_jax.errors import UserError
 
+ROOT = pathlib.Path(__file__).parents[1]
 TRAIN, TEST, BATCH = 50, 23, 16  # four steps an epoch; the last batches are of two and of seven images
 STEPS = 4
 KEY = jax.random.key(3)
@@ -279,3 +285,45 @@ def test_a_run_on_jpegs_learns_their_colours(folders, tiny, tmp_path):
     assert result["top1"] > 80
     scored = train.evaluate(checkpoint.load_run(tmp_path, checkpoint.LAST))
     assert scored == {**{name: result[name] for name in scored}, "loss": pytest.approx(result["loss"], rel=1e-6)}
+
+
+PROGRAM = """
+from runs import Tiny
+from onebnet_jax import errors, main, stage
+stage.make_network = lambda *_, **__: Tiny()
+errors.cli(main.main)
+"""
+
+
+def start(folders, workdir, devices, *arguments):
+    """Starts the command on JPEGs with a number of fake devices."""
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    fields = {"data.dir": folders, "data.image_size": 32, "train.batch_size": 8, "train.epochs": 3}
+    options = [f"--config.{field}={value}" for field, value in fields.items()]
+    command = [sys.executable, "-c", PROGRAM, "--config=configs/imagenet_typeII_scratch.py", f"--workdir={workdir}"]
+    command += [*options, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_two_processes_train_on_jpegs_as_one_does(folders, tmp_path):
+    """Global batches of folders do not depend on the processes; sums are taken in another order."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    two = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    processes = [start(folders, tmp_path / "two", 2, *two, f"--process={index}") for index in range(2)]
+    processes.append(start(folders, tmp_path / "one", 4))
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    mine, its = (lines(tmp_path / name / "train") for name in ("two", "one"))
+    assert len(mine) == len(its) == 6
+    for line, other in zip(mine, its):
+        assert {**line, "loss": 0} == {**other, "loss": 0}
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-4)

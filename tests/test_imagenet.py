@@ -483,4 +483,4 @@ def test_verdict_counts_cores():
 def test_benchmark_names_bad_arguments(capsys):
     with pytest.raises(SystemExit):
         data_benchmark.main(["--generated", "--batches=0"])
-    assert "--batches must be at least 1" in capsys.readouterr().err
+    assert "--batches must lie between 1 and" in capsys.readouterr().err
