@@ -130,6 +130,8 @@ def test_the_loss_of_a_process_ends_the_other(tmp_path, lost):
         ({"coordinator": "localhost:1", "processes": 0, "process": 0}, "--processes=0"),
         ({"coordinator": "localhost", "processes": 2, "process": 0}, "--coordinator='localhost' must be HOST:PORT"),
         ({"coordinator": ":80", "processes": 2, "process": 0}, "--coordinator=':80' must be HOST:PORT"),
+        ({"coordinator": "here:0", "processes": 2, "process": 0}, "--coordinator='here:0' must be HOST:PORT"),
+        ({"coordinator": "here:70000", "processes": 2, "process": 0}, "--coordinator='here:70000' must be HOST:PORT"),
     ],
 )
 def test_flags_that_cannot_be_are_refused(arguments, words):
