@@ -23,12 +23,15 @@ from onebnet_jax.layers import Binarization
 from onebnet_jax.structure import Structure
 
 DIGEST = "digest"
-LAST, BEST = "last", "best"
+LAST, PENDING, BEST = "last", "pending", "best"
 logging.getLogger("orbax").setLevel(logging.ERROR)
 
 
 class Checkpoints:
-    """The checkpoints under the folder of a stage: `last/STEP` (two are kept) and `best/STEP` (one).
+    """The checkpoints under the folder of a stage: `last/STEP` (two are kept), `best/STEP`, `pending/STEP` (one each).
+
+    `pending` is for a run that is stopped between the last step of an epoch and its evaluation, after which the same
+    step is saved again, as `last`.
 
     Saving is asynchronous, a checkpoint takes its name only once it is complete, and an older one goes only then. Of
     several processes the leader alone uses this class; the state is the same in all of them.
@@ -36,7 +39,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self._folder = folder.absolute() / "checkpoints"
-        self._managers = {name: self._open(name, keep) for name, keep in ((LAST, 2), (BEST, 1))}
+        self._managers = {name: self._open(name, keep) for name, keep in ((LAST, 2), (PENDING, 1), (BEST, 1))}
 
     def _open(self, name: str, keep: int) -> ocp.CheckpointManager:
         folder = self._folder / name

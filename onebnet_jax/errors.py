@@ -21,6 +21,9 @@ class Interrupted(Exception):
     """Training was asked to stop, and has left a checkpoint."""
 
 
+FORESEEN = (UserError, Unavailable, Interrupted)
+
+
 def report(error: BaseException) -> int:
     """Prints what ends a command, and returns its exit status."""
     if isinstance(error, UserError):
@@ -40,5 +43,5 @@ def cli(main: Callable[[list[str]], None]) -> None:
     """Runs a command on the program's arguments; how it ends for the exceptions here is `report`'s."""
     try:
         main(sys.argv[1:])
-    except (UserError, Unavailable, Interrupted) as error:
+    except FORESEEN as error:
         sys.exit(report(error))

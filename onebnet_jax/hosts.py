@@ -52,7 +52,9 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
         jax.distributed.shutdown()  # waits for the others
         watcher.communicate(b"goodbye\n")
     except BaseException as error:
-        watcher.communicate(b"goodbye\n")
+        # Any other exception may be what the loss of another process looks like from here; then the watcher speaks.
+        foreseen = isinstance(error, errors.FORESEEN + (KeyboardInterrupt, SystemExit))
+        watcher.communicate(b"goodbye\n" if foreseen or jax.process_count() == 1 else b"")
         if jax.process_count() == 1:
             raise
         # The usual way out would wait for the others, which wait for this process.
@@ -77,7 +79,7 @@ def _check(coordinator: str | None, processes: int | None, process: int | None) 
 
 def _in_cluster() -> bool:
     """Whether this process was started as one of several, or on a TPU machine, which may be one of several."""
-    several = any(int(os.environ.get(name) or 1) > 1 for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    several = any(os.environ.get(name, "1") != "1" for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
     return several or importlib.util.find_spec("libtpu") is not None
 
 

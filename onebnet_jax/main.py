@@ -7,7 +7,7 @@ goes on; 2 for an error that the user can mend; 1 for any other, such as the los
 import argparse
 from pathlib import Path
 
-from onebnet_jax import checkpoint, config, hosts, signals, train
+from onebnet_jax import checkpoint, config, hosts, signals, stage, train
 from onebnet_jax.errors import cli
 
 
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", help="config file; --config.field=value changes a field of it")
-    parser.add_argument("--workdir", type=Path, help="folder of the run (default: runs/NAME_OF_CONFIG)")
+    parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
     parser.add_argument("--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), default=checkpoint.BEST)
     parser.add_argument(
@@ -33,12 +33,12 @@ def main(argv: list[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if not (args.config or (args.mode == "eval" and args.workdir)):
         parser.error("--config is required, such as --config=configs/quickstart.py")
-    workdir = args.workdir or Path("runs") / Path(args.config).stem
+    workdir = args.workdir or Path("runs") / config.name(args.config)
     print(f"work directory: {workdir}", flush=True)
     asked = config.load(args.config, overrides) if args.mode == "train" else None
     with hosts.joined(args.coordinator, args.processes, args.process):
         if asked is None:
-            run = checkpoint.load_run(workdir, args.checkpoint)
+            run = stage.check_run(checkpoint.load_run(workdir, args.checkpoint), workdir)
             result = train.evaluate(run, overrides)
             done = f"{args.checkpoint} checkpoint, step {run.step}"
         else:
@@ -47,6 +47,12 @@ def main(argv: list[str]) -> None:
             done = f"epoch {result.get('epoch')}"
         if hosts.is_leader():
             print(f"{done}: {describe(result)}")
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
 
 
 def describe(result: dict[str, float]) -> str:

@@ -1,13 +1,14 @@
 """What a stage of training leaves on disk and shows while it runs: checkpoints, metrics, a progress bar."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import jax
 from tqdm import tqdm
 
-from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
-from onebnet_jax.errors import Interrupted
+from onebnet_jax.checkpoint import BEST, LAST, PENDING, Checkpoints
+from onebnet_jax.errors import Interrupted, UserError
 from onebnet_jax.metrics import Metrics
 from onebnet_jax.steps import TrainState
 
@@ -41,7 +42,11 @@ class Record:
 
     def restore(self, state: TrainState) -> TrainState:
         """The state of the newest checkpoint, with the same structure and shapes; where there is none, that given."""
-        restored = self._checkpoints.restore(LAST, like=state)
+        restored = None
+        if (self._checkpoints.latest_step(PENDING) or 0) > (self._checkpoints.latest_step(LAST) or 0):
+            with contextlib.suppress(UserError):  # says itself that it cannot be read
+                restored = self._checkpoints.restore(PENDING, like=state)
+        restored = restored or self._checkpoints.restore(LAST, like=state)
         if restored is not None:
             step, state, info = restored
             self.best, self.result = info["best"], info["result"]
@@ -77,9 +82,9 @@ class Record:
         best = self.best["top1"]
         self._bar.set_postfix_str(f"epoch {result['epoch']}, test Top-1 {result['top1']:.2f} % (best {best:.2f} %)")
 
-    def save(self, step: int, state: TrainState) -> None:
-        """Saves the state, to go on from."""
-        self._checkpoints.save(LAST, step, state, {"best": self.best, "result": self.result})
+    def save(self, step: int, state: TrainState, pending: bool) -> None:
+        """Saves the state, to go on from; with `pending`, its epoch is still to be written down."""
+        self._checkpoints.save(PENDING if pending else LAST, step, state, {"best": self.best, "result": self.result})
 
     def last_checkpoint(self) -> Path | None:
         """The newest of which nothing is missing."""
@@ -110,7 +115,7 @@ class Silent:
     def restore(self, state: TrainState) -> TrainState:
         return state
 
-    def say(self, *_) -> None:
+    def say(self, *_, **__) -> None:
         pass
 
     start = advance = trained = evaluated = save = last_checkpoint = say

@@ -129,7 +129,7 @@ def train(
             # Agreed, else one process would wait for another.
             stop, save, dispatch = hosts.agree(stopping(), due and not epoch_ended(state), dispatch)
             if stop or save:
-                record.save(done, state)
+                record.save(done, state, epoch_ended(state))
                 saved_at, saved_step = time.monotonic(), done
             if stop:
                 raise Interrupted(f"stage {name} at step {done} of {total}; the same command goes on from there.")
@@ -146,7 +146,7 @@ def train(
                 if result:
                     record.evaluated(done, variables_of(state), result)
                 state, epoch_seconds = state.replace(sums=steps.Sums.zero()), 0.0
-                record.save(done, state)
+                record.save(done, state, pending=False)
                 saved_at, saved_step = time.monotonic(), done
             if done == total:
                 return jax.device_get(variables_of(state)), record.result
@@ -158,18 +158,18 @@ def train(
             bad_step = int(state.bad_step)  # waits for the devices
             seconds = time.monotonic() - begun
             if bad_step >= 0:
-                raise non_finite(bad_step, record.last_checkpoint())
+                raise non_finite(name, bad_step, record.last_checkpoint())
             # The first call also compiles; after it the length follows the speed.
             dispatch = dispatch + 1 if dispatch == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
             epoch_seconds += seconds
             record.advance((last - first) * fields.batch_size)
 
 
-def non_finite(step: int, checkpoint: Path | None) -> UserError:
+def non_finite(name: str, step: int, checkpoint: Path | None) -> UserError:
     """The error for a loss that is not finite, naming the step and what there is to go back to."""
     where = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint was saved yet"
     return UserError(
-        f"The loss or the network is not finite at step {step}; {where}. Lower train.learning_rate in a new --workdir."
+        f"The loss or the network is not finite at step {step}; {where}. Lower {name}.learning_rate in a new --workdir."
     )
 
 
@@ -178,7 +178,16 @@ def variables_of(state: steps.TrainState) -> dict:
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def check_same_tree(variables: dict, like: dict) -> dict:
+def check_run(run: Run, workdir: str | Path) -> Run:
+    """The run, if its variables are of the network that its config names; raises UserError otherwise."""
+    network = make_network(run.config, run.stage, None)
+    images = jax.ShapeDtypeStruct((1, *config_lib.input_shape(run.config)), jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+    check_same_tree(run.variables, dict(shapes), f"The checkpoint in {workdir}", "its config.json")
+    return run
+
+
+def check_same_tree(variables: dict, like: dict, source: str = "The stage before", user: str = "this one") -> dict:
     """The variables, if they have exactly the names and shapes of `like`; raises UserError otherwise."""
     found, wanted = (
         {jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(tree)}
@@ -186,5 +195,5 @@ def check_same_tree(variables: dict, like: dict) -> dict:
     )
     differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
     if differing:
-        raise UserError(f"The stage before left other parameters than this one needs, first {differing[0]}.")
+        raise UserError(f"{source} has other parameters than {user} needs, first {differing[0]}.")
     return variables

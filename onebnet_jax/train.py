@@ -93,7 +93,7 @@ def load_teacher(config: ConfigDict) -> Run | None:
         raise UserError(
             "teacher is empty, but a stage has a teacher_weight; set it to the work directory of a network."
         )
-    teacher = load_run(config.teacher, LAST)
+    teacher = stage.check_run(load_run(config.teacher, LAST), config.teacher)
     check_same_images(config, teacher.config, f"teacher={config.teacher!r}")
     return teacher
 

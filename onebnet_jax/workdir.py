@@ -13,6 +13,10 @@ from ml_collections import ConfigDict
 from onebnet_jax import config as config_lib
 from onebnet_jax.errors import Unavailable, UserError
 
+# What decides the names and shapes of the parameters, which a run cannot change.
+SHAPE_FIELDS = ("depth", "block", "conv_1d", "ds_1d", "width_multiplier", "stem")
+NETWORK_FIELDS = ("data.name", *(f"model.{name}" for name in SHAPE_FIELDS))
+
 
 @contextlib.contextmanager
 def opened(config: ConfigDict, workdir: Path, change_config: bool = False) -> Iterator[None]:
@@ -55,6 +59,10 @@ def locked(workdir: Path) -> Iterator[None]:
 
 def prepare(config: ConfigDict, workdir: Path, change_config: bool) -> None:
     """Writes config.json, or checks that there is the same one already."""
+    if (workdir / "weights.json").exists():
+        raise UserError(
+            f"{workdir} holds weights from elsewhere, which are used and never trained on; choose another --workdir."
+        )
     path = workdir / "config.json"
     if path.exists():
         differing = differences(config_lib.load_json(path), config)
@@ -65,6 +73,9 @@ def prepare(config: ConfigDict, workdir: Path, change_config: bool) -> None:
             )
         if not differing:
             return
+        network = [text for text in differing if text.split()[0] in NETWORK_FIELDS]
+        if network:
+            raise UserError(f"{workdir} holds another network: {', '.join(network)}; choose another --workdir.")
         number = sum(1 for _ in workdir.glob("config.*.json"))
         shutil.copy2(path, workdir / f"config.{number}.json")
     partial = path.with_suffix(".tmp")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import jax.numpy as jnp
 import pytest
 from runs import Tiny, assert_same_run, cached_compilation, lines
 
@@ -75,17 +76,17 @@ def test_a_run_stopped_twenty_times_at_random_moments_ends_as_the_quiet_run(tmp_
 
 
 class StopAt:
-    """Says to stop at the n-th time that it is asked."""
+    """Says to stop from the n-th time on that it is asked."""
 
     def __init__(self, n):
         self.left = n
 
     def __call__(self):
         self.left -= 1
-        return self.left == 0
+        return self.left <= 0
 
 
-@pytest.mark.parametrize("asked", range(1, 12, 2))
+@pytest.mark.parametrize("asked", [1, 2, 4, 7, 8, 9, 14, 25, 26])  # 7, 8, 14, 25, 26: evaluations
 def test_a_run_stopped_between_any_two_calls_ends_as_the_quiet_run(tmp_path, quiet, asked, monkeypatch):
     evaluate = feed.InMemory.evaluate
 
@@ -98,8 +99,10 @@ def test_a_run_stopped_between_any_two_calls_ends_as_the_quiet_run(tmp_path, qui
     loaded = config.load("configs/quickstart.py", command(tmp_path)[2:])
     with pytest.raises(errors.Interrupted, match="the same command goes on from there"):
         train.run(loaded, tmp_path, stopping=StopAt(asked))
-    train.run(loaded, tmp_path)
+    result = train.run(loaded, tmp_path)
     assert_same_run(tmp_path, quiet)
+    monkeypatch.setattr(feed.InMemory, "evaluate", None)
+    assert train.run(loaded, tmp_path) == result  # all is done
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path, harmless, monkeypatch):
@@ -211,6 +214,29 @@ def test_a_run_may_go_on_with_another_config_when_told_so(tmp_path, quiet):
     assert [line["epoch"] for line in lines(tmp_path / "run" / "train") if line["split"] == "test"] == [1, 2, 3, 4, 5]
     assert '"epochs": 4' in (tmp_path / "run" / "config.0.json").read_text()
     main.main(longer)  # no longer another one
+
+
+def test_a_run_cannot_go_on_with_another_network(tmp_path, quiet):
+    shutil.copytree(quiet, tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(errors.UserError, match=r"holds another network: model.depth \(20 there, 8 now\); choose"):
+        main.main([*command(tmp_path / "run", **{"model.depth": 8, "seed": 1}), "--change-config"])
+    assert (tmp_path / "run" / "config.json").read_text() == before
+
+
+def test_a_checkpoint_of_another_network_than_its_config_names_is_refused(tmp_path, monkeypatch):
+    from onebnet_jax import checkpoint, config
+
+    loaded = config.load("configs/quickstart.py", ["--config.model.depth=8", "--config.model.width_multiplier=0.25"])
+    (tmp_path / "config.json").write_text(loaded.to_json())
+    checkpoints = checkpoint.Checkpoints(tmp_path / "train")
+    for name in (checkpoint.BEST, checkpoint.LAST):
+        checkpoints.save(name, 1, {"params": {"x": jnp.zeros(3)}, "batch_stats": {}}, {})
+    checkpoints.close()
+    for arguments in (["--mode=eval"], command(tmp_path / "new", **{"train.teacher_weight": 1.0, "teacher": tmp_path})):
+        with pytest.raises(errors.UserError, match="has other parameters than its config.json needs, first"):
+            main.main([f"--workdir={tmp_path}", *arguments])
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_config_whose_network_is_another_one_cannot_go_on(tmp_path, quiet, monkeypatch):

@@ -206,6 +206,11 @@ def test_a_teacher_is_a_run_that_names_its_source(tmp_path, tiny, capsys):
 
     main.main(["--mode=eval", f"--workdir={tmp_path / 'teacher'}"])
     assert re.search(r"best checkpoint, step 0: test Top-1 \d+\.\d\d %", capsys.readouterr().out)
+    before = sorted(path for path in tmp_path.rglob("*") if path.name != "lock")
+    with pytest.raises(UserError, match="teacher holds weights from elsewhere, which are used and never trained on"):
+        main.main(["--config=configs/imagenet_teacher.py", f"--workdir={tmp_path / 'teacher'}", *TINY_OPTIONS])
+    assert sorted(path for path in tmp_path.rglob("*") if path.name != "lock") == before
+
     taught = [f"--config.teacher={tmp_path / 'teacher'}", "--config.train.teacher_weight=1.0"]
     loaded = train.load_teacher(config_lib.load("configs/quickstart.py", taught))
     assert loaded.structure == run.structure

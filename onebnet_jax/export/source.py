@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from onebnet_jax import checkpoint, data
+from onebnet_jax import checkpoint, data, stage
 from onebnet_jax import config as config_lib
 from onebnet_jax.errors import UserError
 from onebnet_jax.export.untrained import random_variables
@@ -49,7 +49,7 @@ class Source:
 
 def from_run(workdir: Path, which: str) -> Source:
     """The "best" or "last" checkpoint of a run's latest stage. Raises UserError where there is none."""
-    run = checkpoint.load_run(workdir, which)
+    run = stage.check_run(checkpoint.load_run(workdir, which), workdir)
     origin = {"workdir": str(workdir), "stage": run.stage, "checkpoint": which, "step": run.step}
     return Source(run.config, run.structure, run.binarization, run.variables, origin, run.metrics)
 
