@@ -77,6 +77,8 @@ def open_data(config: ConfigDict) -> Opened:
 
 def replicate(tree):
     """Copies a tree of arrays to every local device, with a new leading axis."""
+    if not jax.tree.leaves(tree):  # newer pmaps of several processes need something to return
+        return tree
     devices = jnp.arange(jax.local_device_count())
     return jax.pmap(lambda _, x: x, in_axes=(0, None))(devices, tree)
 

@@ -12,6 +12,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -32,7 +33,8 @@ class Sums:
 
     @classmethod
     def zero(cls) -> "Sums":
-        return cls(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(0))
+        # NumPy's, so that no two share a buffer on a device, which newer pmaps would donate twice.
+        return cls(np.float32(0), np.int32(0), np.int32(0), np.int32(0))
 
 
 @flax.struct.dataclass

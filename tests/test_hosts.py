@@ -88,7 +88,8 @@ def test_two_processes_give_the_run_of_one(tmp_path, alone):
     (status, out, error), (status_1, out_1, error_1) = ends(*start_two(f"--workdir={tmp_path}", **FIELDS))
     assert (status, status_1) == (0, 0), error + error_1
     assert "4 x cpu in 2 processes" in out and out.splitlines()[-1].startswith("epoch 2: test Top-1")
-    assert out_1.splitlines() == out.splitlines()[:1] and "img/s" not in error_1  # one of them reports
+    reported = [line for line in out_1.splitlines() if not line.startswith("[Gloo]")]  # newer JAX's collectives
+    assert reported == out.splitlines()[:1] and "img/s" not in error_1  # one of them reports
     assert_close_runs(tmp_path, alone)
     (status, evaluated, error), (status_1, _, error_1) = ends(*start_two("--mode=eval", f"--workdir={tmp_path}"))
     assert (status, status_1) == (0, 0), error + error_1
