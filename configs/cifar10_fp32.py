@@ -3,13 +3,8 @@
 python -m onebnet_jax.main --config=configs/cifar10_fp32.py
 """
 
-from configs import cifar10_typeII
+from configs import cifar10_typeII, default
 
 
 def get_config():
-    config = cifar10_typeII.get_config()
-    config.model.block = "resnet"
-    config.model.stem_relu = True
-    config.model.conv_1d = ()
-    config.model.ds_1d = ()
-    return config
+    return default.fp32(cifar10_typeII.get_config())

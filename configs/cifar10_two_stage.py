@@ -6,15 +6,8 @@
 Not in the paper, which trains CIFAR-10 from scratch: Table 6, 93.3 % Top-1 (paper). As many epochs in all.
 """
 
-from configs import cifar10_typeII
+from configs import cifar10_typeII, default
 
 
 def get_config():
-    config = cifar10_typeII.get_config()
-    config.stages = ("step1", "step2")
-    config.teacher = "runs/cifar10_fp32"
-    for stage in (config.step1, config.step2):
-        stage.epochs = 200
-        stage.label_weight = 0.0
-        stage.teacher_weight = 1.0
-    return config
+    return default.two_stage(cifar10_typeII.get_config(), "runs/cifar10_fp32", epochs=200)

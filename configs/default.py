@@ -72,3 +72,18 @@ def get_config() -> ConfigDict:
     config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
     config.eval_every_epochs = 1  # evaluation on the test images; the last epoch always ends with one
     return config.lock()  # so that a misspelt field in another config is an error
+
+
+def fp32(config: ConfigDict) -> ConfigDict:
+    """Makes the network of a config its FP32 counterpart."""
+    config.model.update(block="resnet", stem_relu=True, conv_1d=(), ds_1d=())
+    return config
+
+
+def two_stage(config: ConfigDict, teacher: str, epochs: int) -> ConfigDict:
+    """Makes a config train in the two stages of section 4, `epochs` each, on the teacher's answers alone."""
+    config.stages = ("step1", "step2")
+    config.teacher = teacher
+    for name in config.stages:
+        config[name].update(epochs=epochs, label_weight=0.0, teacher_weight=1.0)
+    return config

@@ -3,12 +3,8 @@
 python -m onebnet_jax.main --config=configs/fashionmnist_fp32.py
 """
 
-from configs import fashionmnist_ds32_64
+from configs import default, fashionmnist_ds32_64
 
 
 def get_config():
-    config = fashionmnist_ds32_64.get_config()
-    config.model.block = "resnet"
-    config.model.stem_relu = True
-    config.model.ds_1d = ()
-    return config
+    return default.fp32(fashionmnist_ds32_64.get_config())

@@ -6,15 +6,8 @@
 Not in the paper, which trains FashionMNIST from scratch: Table 6, 93.4 % Top-1 (paper). As many epochs in all.
 """
 
-from configs import fashionmnist_ds32_64
+from configs import default, fashionmnist_ds32_64
 
 
 def get_config():
-    config = fashionmnist_ds32_64.get_config()
-    config.stages = ("step1", "step2")
-    config.teacher = "runs/fashionmnist_fp32"
-    for stage in (config.step1, config.step2):
-        stage.epochs = 200
-        stage.label_weight = 0.0
-        stage.teacher_weight = 1.0
-    return config
+    return default.two_stage(fashionmnist_ds32_64.get_config(), "runs/fashionmnist_fp32", epochs=200)

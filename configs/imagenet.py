@@ -23,10 +23,4 @@ def get_config(label="TypeII"):
     config.model.stem = "imagenet"
     config.data.name = "imagenet2012"
     config.data.flip = True
-    config.stages = ("step1", "step2")
-    config.teacher = "runs/imagenet_teacher"
-    for stage in (config.step1, config.step2):
-        stage.epochs = 256
-        stage.label_weight = 0.0
-        stage.teacher_weight = 1.0
-    return config
+    return default.two_stage(config, "runs/imagenet_teacher", epochs=256)

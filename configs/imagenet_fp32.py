@@ -3,14 +3,10 @@
 python -m onebnet_jax.main --config=configs/imagenet_fp32.py --config.data.dir=DIR
 """
 
-from configs import imagenet_typeII_scratch
+from configs import default, imagenet_typeII_scratch
 
 
 def get_config():
-    config = imagenet_typeII_scratch.get_config()
-    config.model.block = "resnet"
-    config.model.stem_relu = True
-    config.model.conv_1d = ()
-    config.model.ds_1d = ()
+    config = default.fp32(imagenet_typeII_scratch.get_config())
     config.train.weight_decay = 1e-5
     return config

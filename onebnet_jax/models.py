@@ -105,3 +105,9 @@ class Network(nn.Module):
             return [ResNetBlock(block, symmetric, self.axis_name, self.dtype, name=block.name)]
         options = self.binarization, self.structure.pad_value, self.axis_name, self.dtype
         return [OneBNetUnit(unit, *options, name=unit.name) for unit in block.units]
+
+
+def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> dict:
+    """{"params", "batch_stats"} of a network for images [H, W, C], as shapes and types; computes nothing."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return dict(jax.eval_shape(network.init, jax.random.key(0), images))

@@ -13,7 +13,7 @@ from onebnet_jax import data, hosts, losses, optim, steps
 from onebnet_jax.checkpoint import Run
 from onebnet_jax.errors import Interrupted, UserError
 from onebnet_jax.feed import Feed, Opened, replicate
-from onebnet_jax.models import Network
+from onebnet_jax.models import Network, variable_shapes
 from onebnet_jax.record import Record, Silent
 
 DISPATCH_SECONDS = 2.0  # how long one call to the devices should take: long enough to keep them busy
@@ -99,7 +99,7 @@ def train(
       Interrupted: after a checkpoint, when any process is to stop.
     """
     fields = config[name]
-    steps_per_epoch = -(-opened.train_size // fields.batch_size)
+    steps_per_epoch = make_input(config, fields.batch_size, jax.device_count()).steps(opened.train_size)
     total = fields.epochs * steps_per_epoch
     network = make_network(config, name)
     schedule = optim.poly_schedule(fields.learning_rate, fields.epochs, steps_per_epoch)
@@ -124,17 +124,17 @@ def train(
         saved_at, saved_step, dispatch, epoch_seconds = time.monotonic(), int(state.step), 1, 0.0
 
         while True:
-            done = int(state.step)
+            done, ended = int(state.step), epoch_ended(state)
             due = done > saved_step and time.monotonic() - saved_at > config.checkpoint_seconds
             # Agreed, else one process would wait for another.
-            stop, save, dispatch = hosts.agree(stopping(), due and not epoch_ended(state), dispatch)
+            stop, save, dispatch = hosts.agree(stopping(), due and not ended, dispatch)
             if stop or save:
-                record.save(done, state, epoch_ended(state))
+                record.save(done, state, pending=ended)
                 saved_at, saved_step = time.monotonic(), done
             if stop:
                 raise Interrupted(f"stage {name} at step {done} of {total}; the same command goes on from there.")
 
-            if epoch_ended(state):
+            if ended:
                 epoch, result = done // steps_per_epoch, None
                 if epoch % config.eval_every_epochs == 0 or done == total:
                     sums = feed.evaluate(variables_of(state), lambda: bool(hosts.agree(stopping())[0]))
@@ -181,9 +181,8 @@ def variables_of(state: steps.TrainState) -> dict:
 def check_run(run: Run, workdir: str | Path) -> Run:
     """The run, if its variables are of the network that its config names; raises UserError otherwise."""
     network = make_network(run.config, run.stage, None)
-    images = jax.ShapeDtypeStruct((1, *config_lib.input_shape(run.config)), jnp.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), images)
-    check_same_tree(run.variables, dict(shapes), f"The checkpoint in {workdir}", "its config.json")
+    shapes = variable_shapes(network, config_lib.input_shape(run.config))
+    check_same_tree(run.variables, shapes, f"The checkpoint in {workdir}", "its config.json")
     return run
 
 

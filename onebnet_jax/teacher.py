@@ -11,15 +11,13 @@ import os
 import tempfile
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
 from onebnet_jax import torch_weights, workdir
 from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.errors import UserError, cli
-from onebnet_jax.models import Network
+from onebnet_jax.models import Network, variable_shapes
 
 
 def main(argv: list[str]) -> None:
@@ -61,8 +59,7 @@ def convert(weights: Path, config: ConfigDict, output: Path) -> dict[str, str]:
     if os.path.exists(output) and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"{output} is there already; choose another --output, or remove it.")
     tensors, content = torch_weights.read(weights)
-    images = jax.ShapeDtypeStruct((1, *config_lib.input_shape(config)), jnp.float32)
-    shapes = jax.eval_shape(Network(structure).init, jax.random.key(0), images)
+    shapes = variable_shapes(Network(structure), config_lib.input_shape(config))
     variables = torch_weights.to_variables(tensors, shapes)
     facts = {"weights": weights.name, "sha256": hashlib.sha256(content).hexdigest()}
     try:

@@ -68,12 +68,12 @@ def prepare(config: ConfigDict, workdir: Path, change_config: bool) -> None:
         differing = differences(config_lib.load_json(path), config)
         if differing and not change_config:
             raise UserError(
-                f"{workdir} holds a run of another config: {', '.join(differing)}; choose another --workdir, set these "
-                "fields as they were, or let that run go on with this config by --change-config."
+                f"{workdir} holds a run of another config: {', '.join(differing.values())}; choose another --workdir, "
+                "set these fields as they were, or let that run go on with this config by --change-config."
             )
         if not differing:
             return
-        network = [text for text in differing if text.split()[0] in NETWORK_FIELDS]
+        network = [text for name, text in differing.items() if name in NETWORK_FIELDS]
         if network:
             raise UserError(f"{workdir} holds another network: {', '.join(network)}; choose another --workdir.")
         number = sum(1 for _ in workdir.glob("config.*.json"))
@@ -83,11 +83,11 @@ def prepare(config: ConfigDict, workdir: Path, change_config: bool) -> None:
     partial.replace(path)
 
 
-def differences(saved: ConfigDict, asked: ConfigDict) -> list[str]:
-    """The fields in which a saved config differs from the one asked for, in words."""
+def differences(saved: ConfigDict, asked: ConfigDict) -> dict[str, str]:
+    """The fields in which a saved config differs from the one asked for, and how, in words."""
     saved, asked = config_lib.flat(saved), config_lib.flat(asked)
-    return [
-        f"{name} ({saved.get(name)!r} there, {asked.get(name)!r} now)"
+    return {
+        name: f"{name} ({saved.get(name)!r} there, {asked.get(name)!r} now)"
         for name in sorted(saved.keys() | asked.keys())
         if saved.get(name) != asked.get(name)
-    ]
+    }

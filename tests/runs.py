@@ -11,6 +11,15 @@ from onebnet_jax import metrics, steps
 from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.layers import BatchNorm
 
+# The command itself with a small network, and few steps to a call; tests/ must be on the path.
+PROGRAM = """
+from runs import Tiny
+from onebnet_jax import errors, main, stage
+stage.make_network = lambda *_: Tiny()
+stage.DISPATCH_SECONDS = 0.0
+errors.cli(main.main)
+"""
+
 
 class Tiny(nn.Module):
     """Logits linear in a 4x4 map of a FashionMNIST image, after batch normalization: 172 parameters."""

@@ -11,21 +11,12 @@ import threading
 
 import jax.numpy as jnp
 import pytest
-from runs import Tiny, assert_same_run, cached_compilation, lines
+from runs import PROGRAM, Tiny, assert_same_run, cached_compilation, lines
 
 from onebnet_jax import errors, feed, main, stage, steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 FIELDS = {"train.batch_size": 400, "train.epochs": 4, "data.crop_padding": 2, "checkpoint_seconds": 1e6}
-
-# The command itself with a small network, and few steps to a call.
-PROGRAM = """
-from runs import Tiny
-from onebnet_jax import errors, main, stage
-stage.make_network = lambda *_: Tiny()
-stage.DISPATCH_SECONDS = 0.0
-errors.cli(main.main)
-"""
 
 
 def command(workdir, **fields):

@@ -10,22 +10,14 @@ import time
 
 import numpy as np
 import pytest
-from runs import final, lines
+from runs import PROGRAM, final, lines
 
 from onebnet_jax import hosts
 from onebnet_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# The command itself with a small network, and few steps to a call.
-PROGRAM = """
-from runs import Tiny
-from onebnet_jax import errors, hosts, main, stage
-stage.make_network = lambda *_: Tiny()
-stage.DISPATCH_SECONDS = 0.0
-hosts.HEARTBEAT_SECONDS = 10
-errors.cli(main.main)
-"""
+IMPATIENT = f"from onebnet_jax import hosts; hosts.HEARTBEAT_SECONDS = 10{PROGRAM}"
 FIELDS = {"train.batch_size": 500, "train.epochs": 2, "data.crop_padding": 2, "data.flip": True}
 
 
@@ -38,7 +30,7 @@ def start(*arguments, **fields):
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
     }
     fields = [f"--config.{name}={value}" for name, value in fields.items()]
-    command = [sys.executable, "-c", PROGRAM, "--config=configs/quickstart.py", *arguments, *fields]
+    command = [sys.executable, "-c", IMPATIENT, "--config=configs/quickstart.py", *arguments, *fields]
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -1,10 +1,9 @@
 """Random variables for a structure: to convert and time a network before it is trained, and to test with."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from onebnet_jax.models import Network
+from onebnet_jax.models import Network, variable_shapes
 from onebnet_jax.structure import Structure
 
 
@@ -14,7 +13,7 @@ def random_variables(structure: Structure, image_shape: tuple[int, int, int], se
     The values that training starts from would not do: a converter drops an addition of zeros. Kernels are He normal,
     and all else spreads around its usual size, so that activations neither vanish nor grow.
     """
-    tree = jax.eval_shape(Network(structure).init, jax.random.PRNGKey(0), jnp.zeros((1, *image_shape)))
+    tree = variable_shapes(Network(structure), image_shape)
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
