@@ -12,12 +12,14 @@ mkdir -p "$state"
 exec 9>>"$state/lock" # the command holds it until it ends
 if flock --nonblock 9; then
     [[ $1 != --stop ]] || { echo "error: Nothing is running in $PWD." >&2; exit 2; }
-    rm -f "$state/status"
+    rm -f "$state/pid" "$state/status"
+    : >"$state/log" # here, because tail may look for it before the command's shell has begun
     # shellcheck disable=SC2016 # for the inner shell
     setsid bash -c '"${@:2}" & trap "kill -TERM $!" TERM; wait $!; wait $!; echo $? >"$1"' bash "$state/status" "$@" \
-        </dev/null >"$state/log" 2>&1 &
+        </dev/null >>"$state/log" 2>&1 &
     echo $! >"$state/pid"
 elif [[ $1 == --stop ]]; then
+    until [[ -s $state/pid ]]; do sleep 0.1; done
     kill -TERM "$(<"$state/pid")"
 else
     echo "a command is running already; this is its output:" >&2

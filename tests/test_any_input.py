@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from runs import cached_compilation
+from small_runs import cached_compilation
 
 from onebnet_jax import binarize, checkpoint, cost, data, train
 from onebnet_jax import config as config_lib

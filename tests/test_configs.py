@@ -7,7 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from runs import cached_compilation
+from small_runs import cached_compilation
 
 from onebnet_jax import config as config_lib
 from onebnet_jax import data, models, optim, stage, steps

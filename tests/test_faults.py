@@ -11,7 +11,7 @@ import threading
 
 import jax.numpy as jnp
 import pytest
-from runs import PROGRAM, Tiny, assert_same_run, cached_compilation, lines
+from small_runs import PROGRAM, Tiny, assert_same_run, cached_compilation, lines
 
 from onebnet_jax import errors, feed, main, stage, steps
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from runs import Tiny, assert_same_run, cached_compilation, lines
+from small_runs import Tiny, assert_same_run, cached_compilation, lines
 
 from onebnet_jax import augment, checkpoint, data, errors, feed, imagenet, losses, stage, steps, train
 from onebnet_jax import config as config_lib
@@ -288,7 +288,7 @@ def test_a_run_on_jpegs_learns_their_colours(folders, tiny, tmp_path):
 
 
 PROGRAM = """
-from runs import Tiny
+from small_runs import Tiny
 from onebnet_jax import errors, main, stage
 stage.make_network = lambda *_, **__: Tiny()
 errors.cli(main.main)

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from runs import PROGRAM, final, lines
+from small_runs import PROGRAM, final, lines
 
 from onebnet_jax import hosts
 from onebnet_jax.errors import UserError

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from runs import Tiny, cached_compilation
+from small_runs import Tiny, cached_compilation
 
 from onebnet_jax import errors, main, metrics, stage
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from runs import assert_same_run
+from small_runs import assert_same_run
 
 ROOT = pathlib.Path(__file__).parents[1]
 

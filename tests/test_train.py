@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from runs import Tiny, assert_same_run, cached_compilation, final, lines
+from small_runs import Tiny, assert_same_run, cached_compilation, final, lines
 
 from onebnet_jax import checkpoint, data, optim, stage, steps, train
 from onebnet_jax import config as config_lib

@@ -13,7 +13,7 @@ from onebnet_jax.layers import BatchNorm
 
 # The command itself with a small network, and few steps to a call; tests/ must be on the path.
 PROGRAM = """
-from runs import Tiny
+from small_runs import Tiny
 from onebnet_jax import errors, main, stage
 stage.make_network = lambda *_: Tiny()
 stage.DISPATCH_SECONDS = 0.0
