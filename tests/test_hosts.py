@@ -45,13 +45,13 @@ def start_two(*arguments, **fields):
 
 def ends(*processes):
     """[(exit status, standard output, standard error)]"""
-    texts = [process.communicate(timeout=120) for process in processes]
+    texts = [process.communicate(timeout=300) for process in processes]
     return [(process.returncode, *text) for process, text in zip(processes, texts)]
 
 
 def wait_for_checkpoint(workdir, step):
     last = workdir / "train" / "checkpoints" / "last"
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 300
     while not (last.is_dir() and any(path.name.isdigit() and int(path.name) >= step for path in last.iterdir())):
         assert time.monotonic() < limit
         time.sleep(0.02)

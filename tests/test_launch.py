@@ -79,12 +79,12 @@ def test_gpu(project):
 
 def test_signal_reaches_the_trainer(tmp_path):
     project = Project(tmp_path)
-    trainer = "#!/bin/bash\ntrap 'exit 75' TERM\necho begun\nfor i in {1..100}; do sleep 0.1; done\n"
+    trainer = "#!/bin/bash\ntrap 'exit 75' TERM\necho begun\nfor i in {1..600}; do sleep 0.1; done\n"
     executable(project.root / ".venv-gpu" / "bin" / "python", trainer)
     with project.start("gpu", CONFIG) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 75
+        assert process.wait(timeout=60) == 75
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_tpu_from_creation_to_deletion(tmp_path):
 
 def test_background_outlives_its_connection(tmp_path):
     project = Project(tmp_path)
-    command = "trap 'echo saved; exit 75' TERM; echo begun; for i in {1..100}; do sleep 0.1; done"
+    command = "trap 'echo saved; exit 75' TERM; echo begun; for i in {1..600}; do sleep 0.1; done"
     with project.start("background", "bash", "-c", command) as connection:
         assert connection.stdout.readline() == "begun\n"
         os.killpg(connection.pid, signal.SIGKILL)
@@ -224,7 +224,7 @@ def test_background_outlives_its_connection(tmp_path):
     with project.start("background", "something", "else") as follower:
         assert follower.stdout.readline() == "begun\n"
         assert project.run("background", "--stop", status=75) == "begun\nsaved\n"
-        assert follower.communicate(timeout=10)[0] == "saved\n" and follower.returncode == 75
+        assert follower.communicate(timeout=60)[0] == "saved\n" and follower.returncode == 75
     assert project.run("background", "echo", "a (b)", "") == "a (b) \n"
     project.run("background", "no-such-program", status=127)
 

@@ -343,7 +343,7 @@ def sshd(pi):
     if os.geteuid() == 0:
         pathlib.Path("/run/sshd").mkdir(exist_ok=True)  # it insists on this folder when it runs as root
     server = subprocess.Popen([SSHD, "-D", "-e", "-f", pi / "sshd_config"], stderr=subprocess.PIPE, text=True)
-    for _ in range(100):
+    for _ in range(1200):
         with socket.socket() as client:
             if client.connect_ex(("127.0.0.1", port)) == 0 or server.poll() is not None:
                 break
