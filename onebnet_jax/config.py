@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from onebnet_jax import data
+from onebnet_jax import data, data_info
 from onebnet_jax.binarize import ESTIMATORS
 from onebnet_jax.errors import UserError
 from onebnet_jax.layers import Binarization
@@ -33,7 +33,6 @@ STAGE_RANGES = {
     "teacher_weight": (0.0, 1e3),
     "temperature": (1e-3, 1e3),
 }
-SOURCES = ("auto", "tfds", "files", "download")
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -177,8 +176,8 @@ def check(config: ConfigDict) -> None:
     stages = tuple(name for name, value in config.items() if isinstance(value, ConfigDict) and "epochs" in value)
     _check_types(config, stages)
     one_of = {
-        "data.name": tuple(data.DATASETS),
-        "data.source": SOURCES,
+        "data.name": tuple(data_info.DATASETS),
+        "data.source": ("auto", *data.SOURCES),
         "model.estimator": tuple(ESTIMATORS),
         "model.dtype": DTYPES,
     }
@@ -189,7 +188,7 @@ def check(config: ConfigDict) -> None:
         "seed": (0, 2**31 - 1),
         "model.window": (1e-3, 1e3),
         "data.image_size": (0, 1024),
-        "data.crop_padding": (0, min(data.DATASETS[config.data.name].shape[:2])),
+        "data.crop_padding": (0, min(data_info.DATASETS[config.data.name].shape[:2])),
         "data.lighting": (0.0, 10.0),
         "data.max_unreadable": (0, 10**7),
         "checkpoint_seconds": (0.0, 1e9),
@@ -221,7 +220,7 @@ def _check_types(config: ConfigDict, stages: tuple[str, ...]) -> None:
 
 def _check_image_size(config):
     """Refuses a size where the images have one already, and one of which a network's strides would leave nothing."""
-    size, info = config.data.image_size, data.DATASETS[config.data.name]
+    size, info = config.data.image_size, data_info.DATASETS[config.data.name]
     reduction = structure(config).reduction
     if size and not info.streamed:
         raise UserError(f"data.image_size={size} must be 0 for {info.title}, whose images are stored in their size.")
@@ -247,7 +246,7 @@ def structure(config: ConfigDict) -> Structure:
         conv_1d=tuple(model.conv_1d),
         ds_1d=tuple(model.ds_1d),
         width_multiplier=model.width_multiplier,
-        num_classes=data.DATASETS[config.data.name].num_classes,
+        num_classes=data_info.DATASETS[config.data.name].num_classes,
         stem=model.stem,
         stem_relu=model.stem_relu,
         pad_value=model.pad_value,
@@ -265,5 +264,5 @@ def binarization(config: ConfigDict, stage: str) -> Binarization:
 
 def input_shape(config: ConfigDict) -> tuple[int, int, int]:
     """(H, W, C) of an image."""
-    shape, size = data.DATASETS[config.data.name].shape, config.data.image_size
+    shape, size = data_info.DATASETS[config.data.name].shape, config.data.image_size
     return (size, size, shape[2]) if size else shape

@@ -41,9 +41,7 @@ def read_fashion_mnist(folder: Path) -> tuple[Arrays, Path]:
     """
     for place in (folder, folder / "FashionMNIST" / "raw"):
         names = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-        paths = [
-            next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None) for name in names
-        ]
+        paths = [_first_file(place / name, place / f"{name}.gz") for name in names]
         if all(paths):
             arrays = [_read_idx(path, rank) for path, rank in zip(paths, (3, 1, 3, 1), strict=True)]
             return (arrays[0][..., np.newaxis], arrays[1], arrays[2][..., np.newaxis], arrays[3]), place

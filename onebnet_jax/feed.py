@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import data, imagenet, steps
+from onebnet_jax import data, data_info, imagenet, steps
 from onebnet_jax.errors import UserError
 
 CALLS_AHEAD = 2  # so many wait on the devices, each with its batch
@@ -48,7 +48,7 @@ class Opened:
 def open_data(config: ConfigDict) -> Opened:
     """Finds, and where it is small reads, the data set of a config. Raises UserError where it is missing."""
     fields = config.data
-    if not data.DATASETS[fields.name].streamed:
+    if not data_info.DATASETS[fields.name].streamed:
         dataset = data.load(fields.name, fields.source, fields.dir)
         return Opened(len(dataset.train_labels), dataset.source, functools.partial(InMemory, dataset))
     if fields.crop_padding or not fields.flip:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 from etils import epath
 
-from onebnet_jax import data, data_formats, tfds_builder
+from onebnet_jax import data, data_formats, data_info, tfds_builder
 from onebnet_jax.data_formats import Missing
 from onebnet_jax.errors import UserError
 
-INFO = data.DATASETS["imagenet2012"]
+INFO = data_info.DATASETS["imagenet2012"]
 SOURCES = ("tfds", "files")  # in the order in which "auto" tries them
 WINDOW = 4096  # records that are shuffled among themselves, about 0.45 GB of JPEGs
 _SUFFIXES = (".jpeg", ".jpg", ".png")

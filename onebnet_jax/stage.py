@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import data, hosts, losses, optim, steps
+from onebnet_jax import data_info, hosts, losses, optim, steps
 from onebnet_jax.checkpoint import Run
 from onebnet_jax.errors import Interrupted, UserError
 from onebnet_jax.feed import Feed, Opened, replicate
@@ -27,7 +27,7 @@ def make_network(config: ConfigDict, stage: str, axis_name: str | None = steps.A
 
 def make_input(config: ConfigDict, batch_size: int, devices: int) -> steps.Input:
     """How a config makes batches."""
-    info = data.DATASETS[config.data.name]
+    info = data_info.DATASETS[config.data.name]
     return steps.Input(batch_size, devices, info.mean, info.std, config.data.crop_padding, config.data.flip)
 
 

@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import data, feed, hosts, stage, workdir
+from onebnet_jax import data_info, feed, hosts, stage, workdir
 from onebnet_jax.checkpoint import LAST, Run, load_run
 from onebnet_jax.errors import UserError
 
@@ -101,6 +101,6 @@ def load_teacher(config: ConfigDict) -> Run | None:
 def check_same_images(config: ConfigDict, of_run: ConfigDict, run_name: str) -> None:
     """Raises UserError if a network was trained on images that are unlike those of a config."""
     for field in ("shape", "num_classes", "mean", "std"):
-        mine, its = (getattr(data.DATASETS[c.data.name], field) for c in (config, of_run))
+        mine, its = (getattr(data_info.DATASETS[c.data.name], field) for c in (config, of_run))
         if mine != its:
             raise UserError(f"{run_name} was trained on images of other {field}: {its}, not {mine}.")

@@ -10,7 +10,7 @@ import pytest
 from small_runs import cached_compilation
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import data, models, optim, stage, steps
+from onebnet_jax import data_info, models, optim, stage, steps
 from onebnet_jax import structure as structure_lib
 from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.structure import Structure
@@ -40,7 +40,7 @@ def test_the_docstring_gives_the_command(path):
 
 def test_it_loads_with_a_known_data_set_and_stages(path):
     config = config_lib.load(str(path))
-    assert config.data.name in data.DATASETS
+    assert config.data.name in data_info.DATASETS
     assert all(name in config for name in config.stages)
     assert config_lib.flat(config).keys() == config_lib.flat(config_lib.load("configs/default.py")).keys()
 
@@ -57,7 +57,7 @@ def depth(request, monkeypatch):
 def test_it_takes_a_training_step_in_each_stage(path):
     """At an eighth of the width, ImageNet in 32x32; a stage begins with what the one before left."""
     config = config_lib.load(str(path), ["--config.model.width_multiplier=0.125"])
-    info = data.DATASETS[config.data.name]
+    info = data_info.DATASETS[config.data.name]
     if info.streamed:
         config.data.image_size = 32
         config_lib.check(config)

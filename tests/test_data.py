@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from data_files import ARRAYS, CIFAR10, FASHION_MNIST, assert_holds
 
-from onebnet_jax import data
+from onebnet_jax import data, data_info
 from onebnet_jax.embedded import build
 from onebnet_jax.errors import UserError
 
@@ -30,16 +30,16 @@ def isolated(tmp_path, monkeypatch):
 
 def test_importing_data_loads_no_framework():
     code = (
-        "import sys, onebnet_jax.data as data; assert data.DATASETS['cifar10'].shape == (32, 32, 3); "
+        "import sys, onebnet_jax.data; "
         "print(sorted({'jax', 'flax', 'tensorflow_datasets', 'tensorflow', 'PIL'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", data.DATASETS)
+@pytest.mark.parametrize("name", data_info.DATASETS)
 def test_info_is_consistent(name):
-    info = data.DATASETS[name]
+    info = data_info.DATASETS[name]
     assert len(info.mean) == len(info.std) == info.shape[2]
     assert info.num_classes == (1000 if info.streamed else len(set(info.class_names)))
     assert all(0 < value < 1 for value in info.mean + info.std)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from onebnet_jax import checkpoint, data, stage
+from onebnet_jax import checkpoint, data_info, stage
 from onebnet_jax import config as config_lib
 from onebnet_jax.errors import UserError
 from onebnet_jax.export.untrained import random_variables
@@ -35,9 +35,9 @@ class Source:
     metrics: dict
 
     @property
-    def info(self) -> data.Info:
+    def info(self) -> data_info.Info:
         """What is known of the data set, with the shape that its images have here."""
-        return dataclasses.replace(data.DATASETS[self.config.data.name], shape=config_lib.input_shape(self.config))
+        return dataclasses.replace(data_info.DATASETS[self.config.data.name], shape=config_lib.input_shape(self.config))
 
     @property
     def title(self) -> str:
@@ -77,7 +77,7 @@ def from_card(card: dict) -> Source:
     return source
 
 
-def normalize(pixels: np.ndarray, info: data.Info) -> np.ndarray:
+def normalize(pixels: np.ndarray, info: data_info.Info) -> np.ndarray:
     """Pixels 0..255 as the network takes them, as `augment.normalize` does it: float32 [N, H, W, C]."""
     mean, std = np.float32(info.mean), np.float32(info.std)
     return (pixels.astype(np.float32) / 255 - mean) / std
