@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from onebnet_jax.losses import cross_entropy, in_top_k
+from onebnet_jax.losses import cross_entropy, distribution, in_top_k
 
 
 def log_softmax(logits):
@@ -19,6 +19,7 @@ def targets(labels, classes, smoothing):
 
 LOGITS = np.random.default_rng(0).normal(size=(6, 10)).astype(np.float32)
 LABELS = np.array([0, 9, 3, 3, 5, 1])
+TEACHER_LOGITS = np.random.default_rng(1).normal(0, 3, (6, 10)).astype(np.float32)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
@@ -44,6 +45,26 @@ def test_equal_logits_lose_the_logarithm_of_the_number_of_classes():
 def test_huge_logits_stay_finite():
     losses = cross_entropy(jnp.array([[1e4, -1e4], [1e4, -1e4]]), jnp.array([0, 1]))
     assert losses.tolist() == [0.0, 2e4]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_distribution_loss_and_its_gradients(temperature):
+    """ReActNet's equation 5 at T = 1; beyond it, Hinton et al.'s: T^2 times the cross entropy of softened softmaxes."""
+    wanted = np.exp(log_softmax(TEACHER_LOGITS / temperature))
+    softened = log_softmax(LOGITS / temperature)
+    losses, vjp = jax.vjp(lambda *logits: distribution(*logits, temperature), LOGITS, TEACHER_LOGITS)
+    assert losses.shape == (6,) and losses.dtype == jnp.float32
+    np.testing.assert_allclose(losses, -(temperature**2) * (wanted * softened).sum(-1), rtol=1e-5)
+    student, teacher = vjp(jnp.ones(6))
+    np.testing.assert_allclose(student, temperature * (np.exp(softened) - wanted), atol=3e-6)
+    assert not teacher.any()
+
+
+def test_distribution_loss_is_least_where_the_student_answers_as_the_teacher():
+    """It is the entropy of the teacher's answers there, and no shift of the logits changes that."""
+    q = np.exp(log_softmax(TEACHER_LOGITS))
+    np.testing.assert_allclose(distribution(TEACHER_LOGITS + 5, TEACHER_LOGITS), -(q * np.log(q)).sum(-1), rtol=1e-5)
+    assert (distribution(LOGITS, TEACHER_LOGITS) > distribution(TEACHER_LOGITS, TEACHER_LOGITS)).all()
 
 
 def test_in_top_k():
