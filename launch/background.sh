@@ -3,6 +3,7 @@
 # Called again while the command runs, it shows the output of that one.
 # usage: launch/background.sh COMMAND [ARGUMENT ...]
 #        launch/background.sh --stop     sends SIGTERM to the command and waits for its end
+# The command runs in the folder of onebnet_jax: relative paths start there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 state=runs/background
@@ -15,15 +16,20 @@ if flock --nonblock 9; then
     rm -f "$state/pid" "$state/status"
     : >"$state/log" # here, because tail may look for it before the command's shell has begun
     # shellcheck disable=SC2016 # for the inner shell
-    setsid bash -c '"${@:2}" & trap "kill -TERM $!" TERM; wait $!; wait $!; echo $? >"$1"' bash "$state/status" "$@" \
-        </dev/null >>"$state/log" 2>&1 &
-    echo $! >"$state/pid"
-elif [[ $1 == --stop ]]; then
-    until [[ -s $state/pid ]]; do sleep 0.1; done
-    kill -TERM "$(<"$state/pid")"
+    setsid bash -c '
+        "${@:2}" &
+        trap "asked=yes; kill -TERM $! 2>/dev/null" TERM
+        echo $$ >"$1/pid" # what --stop waits for, so not before the trap
+        while asked=; wait $!; status=$?; [[ -n $asked ]]; do :; done # a signal ends the wait, but not the command
+        echo $status >"$1/status"
+    ' bash "$state" "$@" </dev/null >>"$state/log" 2>&1 &
+    pid=$!
 else
-    echo "a command is running already; this is its output:" >&2
+    [[ $1 == --stop ]] || echo "a command is running already; this is its output:" >&2
+    until [[ -s $state/pid ]]; do sleep 0.1; done
+    pid=$(<"$state/pid")
+    [[ $1 != --stop ]] || kill -TERM "$pid" || true # it may just have ended
 fi
 exec 9>&-
-tail --pid="$(<"$state/pid")" --lines=+1 --follow "$state/log"
+tail --pid="$pid" --lines=+1 --follow "$state/log"
 exit "$(cat "$state/status" || echo 1)" # there is none where the command was killed together with its shell

@@ -5,6 +5,7 @@
 #   CUDA_VISIBLE_DEVICES=0,1 launch/gpu.sh ...        on these GPUs only
 #   launch/background.sh launch/gpu.sh ...            so that it outlives an ssh connection
 #   launch/gpu.sh ... --coordinator=HOST:PORT --processes=N --process=I     on each of N machines that share a disk
+# Relative paths start at the folder of onebnet_jax, wherever it is called.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/lib.sh

@@ -6,6 +6,7 @@
 #            --config=configs/X.py --workdir=/shared/DIR [--config.field=value ...]
 #   --image=IMAGE     made by: docker build -f launch/Dockerfile -t IMAGE . && docker push IMAGE
 #   --gpus=GPUS       of each process
+# Relative paths start at the folder of onebnet_jax: the config must be there, and in the image as well.
 # Then: kubectl logs -f job/onebnet; kubectl delete job,service onebnet (before another run of the same name, too)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,7 +28,7 @@ check_trainer_flags "${flags[@]}"
 [[ $claim =~ ^[a-z0-9][a-z0-9.-]*$ ]] || fail "Name a claim for a volume that all pods can write: --claim=CLAIM."
 [[ $name =~ ^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$ ]] || fail "--name must be small letters, digits and -, at most 50."
 [[ $processes =~ ^[1-9][0-9]*$ ]] || fail "--processes must be a number from 1, not '$processes'."
-[[ $gpus =~ ^[0-9]+$ ]] || fail "--gpus must be a number, not '$gpus'."
+[[ $gpus =~ ^(0|[1-9][0-9]*)$ ]] || fail "--gpus must be a number from 0, not '$gpus'."
 [[ $workdir == /shared/?* ]] || fail "The work directory must be on the shared volume: --workdir=/shared/DIR."
 need kubectl "install it, and let it reach your cluster"
 

@@ -28,17 +28,20 @@ need() { # TOOL REMEDY: a dry run needs no tools
 }
 
 check_trainer_flags() { # what can be seen before a machine is asked for
-    local flag
-    for flag in "$@"; do
-        case $flag in
+    local config='' file
+    while (($#)); do
+        case $1 in
         --mode=eval) return ;;
-        --config=*)
-            [[ -f ${flag#*=} ]] || fail "There is no config ${flag#*=}; the paper's are in configs/."
-            return
-            ;;
+        --mode) [[ ${2:-} != eval ]] || return 0 ;;
+        --config=*) config=${1#*=} ;;
+        --config) config=${2:-} ;;
         esac
+        shift
     done
-    fail "Name a config, such as --config=configs/cifar10_typeII.py."
+    [[ -n $config ]] || fail "Name a config, such as --config=configs/cifar10_typeII.py."
+    file=$config
+    [[ $config != *.py:* ]] || file=${config%%.py:*}.py # what follows is an argument of the file's get_config
+    [[ -f $file ]] || fail "There is no config $config; the paper's are in configs/."
 }
 
 _rest=()

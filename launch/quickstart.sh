@@ -2,6 +2,7 @@
 # From a bare clone to a OneBNet in a .tflite file: environment, training on the embedded images, evaluation, conversion
 # for Larq Compute Engine, proof that the file gives the same answers, and its time on this machine.
 # usage: [WORKDIR=DIR] launch/quickstart.sh [--config.field=value ...]
+# Relative paths start at the folder of onebnet_jax, wherever it is called.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 workdir=${WORKDIR:-runs/quickstart}

@@ -5,8 +5,9 @@
 # usage: sbatch --nodes=N --gpus-per-node=GPUS --cpus-per-task=C --time=T launch/slurm.sh \
 #            --config=configs/X.py [--workdir=DIR] [--config.field=value ...]
 #        launch/slurm.sh --dry-run --config=...       prints what the job would run
-# This folder and the work directory must be on a disk that all nodes share. Where compute nodes have no network, run
-# the launch/setup.sh line of the dry run on a login node first.
+# Submit it in the folder of onebnet_jax: relative paths start there. That folder and the work directory must be on a
+# disk that all nodes share. Where compute nodes have no network, run the launch/setup.sh line of the dry run on a login
+# node first.
 #SBATCH --job-name=onebnet
 #SBATCH --ntasks-per-node=1
 #SBATCH --open-mode=append

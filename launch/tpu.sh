@@ -10,6 +10,7 @@
 #   stop NAME ZONE                           leaves a checkpoint and ends the training; `run` goes on from there
 #   fetch NAME ZONE WORKDIR FOLDER           copies a work directory of the TPU into a folder here
 #   delete NAME ZONE
+# Relative paths start at the folder of onebnet_jax, here and on the TPU.
 # A spot TPU that was taken away: delete, create, install and run again; what was under /shared goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,6 +18,9 @@ source launch/lib.sh
 (($# >= 3)) || fail "Name a command, a TPU and a zone: launch/tpu.sh create NAME ZONE TYPE; --help shows the commands."
 subcommand=$1 name=$2 zone=$3
 shift 3
+[[ $name =~ ^[a-z][a-z0-9-]*$ ]] || fail "'$name' is no name for a TPU: launch/tpu.sh COMMAND NAME ZONE, then options."
+[[ $zone =~ ^[a-z]+-[a-z]+[0-9]+-[a-z0-9]+$ ]] ||
+    fail "'$zone' is no zone such as us-east5-b: launch/tpu.sh COMMAND NAME ZONE, then options."
 need gcloud "install the Google Cloud CLI"
 
 tpu() { # SUBCOMMAND ARGUMENT ...

@@ -3,9 +3,11 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 
 ROOT = pathlib.Path(__file__).parents[1]
+PATIENCE = 300  # seconds, for a machine that is busy with other things
 
 # Writes down how it was called, each call with the number of its words before it.
 RECORD = r"""#!/bin/bash
@@ -75,7 +77,11 @@ class Project:
         """The output of launch/SCRIPT, which must end with the given status."""
         self.calls_file.unlink(missing_ok=True)
         with self.start(script, *flags, **environment) as process:
-            stdout, stderr = process.communicate(timeout=60)
+            try:
+                stdout, stderr = process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # or it would be waited for without end
+                raise
         assert process.returncode == status, stderr
         self.stderr = stderr
         return stdout

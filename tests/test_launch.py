@@ -7,18 +7,17 @@ import shlex
 import signal
 import subprocess
 import sysconfig
-import time
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from launch_project import PYTHON, RECORD, ROOT, Project, executable
+from launch_project import PATIENCE, PYTHON, RECORD, ROOT, Project, executable
 
 SCRIPTS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / ".ci" / "run"]
-CONFIG = "--config=configs/quickstart.py"
+CONFIG, ZONE = "--config=configs/quickstart.py", "us-east5-b"
 FLAGS = [
-    CONFIG,
+    "--config=configs/imagenet.py:TypeI",
     "--workdir=/shared/a run",
     "--config.model.conv_1d=(256, 512)",
     '--config.teacher=it\'s "quoted" $HOME `id` $(JOB_COMPLETION_INDEX) ${NAME} $$ \\ & ; * # {a: b}',
@@ -54,9 +53,9 @@ def test_form(script):
         (["gpu", *FLAGS], {}),
         (["slurm", *FLAGS], dict(SLURM_JOB_ID="17", SLURM_GPUS_ON_NODE="4", STATUS="75")),
         (["kubernetes", "--image=a/b:1", "--claim=disk", *FLAGS], {}),
-        (["tpu", "create", "name", "zone", "v6e-16", "--spot"], {}),
-        (["tpu", "fetch", "name", "zone", "runs/a run", "here"], {}),
-        (["tpu", "delete", "name", "zone"], {}),
+        (["tpu", "create", "name", ZONE, "v6e-16", "--spot"], {}),
+        (["tpu", "fetch", "name", ZONE, "runs/a run", "here"], {}),
+        (["tpu", "delete", "name", ZONE], {}),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
@@ -77,14 +76,29 @@ def test_gpu(project):
     assert project.calls == [SETUP, ["python", "JAX_PLATFORMS=cuda,cpu", *TRAINER, *FLAGS]]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--config", "configs/imagenet.py:TypeI"],
+        ["--config=configs/none.py", CONFIG],  # argparse takes the last
+        ["--mode=eval", "--workdir=/shared/run"],
+        ["--mode", "eval", "--workdir", "/shared/run"],
+    ],
+    ids=" ".join,
+)
+def test_flags_that_the_trainer_takes_are_passed_on(project, flags):
+    project.run("gpu", *flags)
+    assert project.calls[-1] == ["python", "JAX_PLATFORMS=cuda,cpu", *TRAINER, *flags]
+
+
 def test_signal_reaches_the_trainer(tmp_path):
     project = Project(tmp_path)
-    trainer = "#!/bin/bash\ntrap 'exit 75' TERM\necho begun\nfor i in {1..600}; do sleep 0.1; done\n"
+    trainer = "#!/bin/bash\ntrap 'exit 75' TERM\necho begun\nfor i in {1..3000}; do sleep 0.1; done\n"
     executable(project.root / ".venv-gpu" / "bin" / "python", trainer)
     with project.start("gpu", CONFIG) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 75
+        assert process.wait(timeout=PATIENCE) == 75
 
 
 @pytest.mark.parametrize(
@@ -178,9 +192,9 @@ def test_any_text_arrives(project, texts):
 
 def test_tpu_from_creation_to_deletion(tmp_path):
     project = Project(tmp_path)
-    host, zone = project.home / "onebnet_jax", "--zone=us-east5-b"
+    host, zone = project.home / "onebnet_jax", f"--zone={ZONE}"
     tpu = ["gcloud", "compute", "tpus", "tpu-vm"]
-    place = ["name", "us-east5-b"]
+    place = ["name", ZONE]
 
     project.run("tpu", "create", *place, "v5litepod-16", "--spot", "--network=a b")
     options = ["--accelerator-type=v5litepod-16", "--version=v2-alpha-tpuv5-lite", "--spot", "--network=a b"]
@@ -214,26 +228,14 @@ def test_tpu_from_creation_to_deletion(tmp_path):
     assert project.calls == [[*tpu, "delete", "name", zone]]
 
 
-def test_background_outlives_its_connection(tmp_path):
-    project = Project(tmp_path)
-    command = "trap 'echo saved; exit 75' TERM; echo begun; for i in {1..600}; do sleep 0.1; done"
-    with project.start("background", "bash", "-c", command) as connection:
-        assert connection.stdout.readline() == "begun\n"
-        os.killpg(connection.pid, signal.SIGKILL)
-    time.sleep(0.2)
-    with project.start("background", "something", "else") as follower:
-        assert follower.stdout.readline() == "begun\n"
-        assert project.run("background", "--stop", status=75) == "begun\nsaved\n"
-        assert follower.communicate(timeout=60)[0] == "saved\n" and follower.returncode == 75
-    assert project.run("background", "echo", "a (b)", "") == "a (b) \n"
-    project.run("background", "no-such-program", status=127)
-
-
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["gpu"], "Name a config"),
+        (["gpu", "--config"], "Name a config"),
         (["gpu", "--config=configs/none.py"], "There is no config configs/none.py"),
+        (["gpu", "--config", "configs/none.py:TypeI"], "There is no config configs/none.py:TypeI"),
+        (["gpu", CONFIG, "--config=configs/none.py"], "There is no config configs/none.py"),
         (["slurm", CONFIG], "Submit this script: sbatch"),
         (["kubernetes", CONFIG], "Name the image"),
         (["kubernetes", CONFIG, "--image=a"], "Name a claim"),
@@ -242,14 +244,18 @@ def test_background_outlives_its_connection(tmp_path):
         (["kubernetes", CONFIG, "--image=a b", "--claim=c"], "Name the image"),
         (["kubernetes", CONFIG, "--image=a", "--claim=c", "--name=A"], "--name must be small letters"),
         (["kubernetes", CONFIG, "--image=a", "--claim=c", "--processes=0"], "--processes must be a number from 1"),
-        (["kubernetes", CONFIG, "--image=a", "--claim=c", "--gpus=all"], "--gpus must be a number, not 'all'"),
+        (["kubernetes", CONFIG, "--image=a", "--claim=c", "--gpus=all"], "--gpus must be a number from 0, not 'all'"),
+        (["kubernetes", CONFIG, "--image=a", "--claim=c", "--gpus=08"], "--gpus must be a number from 0, not '08'"),
         (["kubernetes", "--image=a", "--claim=c"], "Name a config"),
         (["tpu", "create", "name"], "Name a command, a TPU and a zone"),
-        (["tpu", "make", "name", "zone"], "'make' is none of create, install"),
-        (["tpu", "create", "name", "zone", "a100"], "'a100' is no TPU type"),
-        (["tpu", "install", "name", "zone", "share"], "'share' must be HOST:/SHARE"),
-        (["tpu", "run", "name", "zone"], "Name a config"),
-        (["tpu", "fetch", "name", "zone", "runs/x"], "Name a work directory on the TPU and a folder here"),
+        (["tpu", "make", "name", ZONE], "'make' is none of create, install"),
+        (["tpu", "create", "--spot", ZONE, "v6e-8"], "'--spot' is no name for a TPU"),
+        (["tpu", "create", "name", "--spot", ZONE, "v6e-8"], "'--spot' is no zone"),
+        (["tpu", "create", "name", "v6e-8", ZONE], "'v6e-8' is no zone"),
+        (["tpu", "create", "name", ZONE, "a100"], "'a100' is no TPU type"),
+        (["tpu", "install", "name", ZONE, "share"], "'share' must be HOST:/SHARE"),
+        (["tpu", "run", "name", ZONE], "Name a config"),
+        (["tpu", "fetch", "name", ZONE, "runs/x"], "Name a work directory on the TPU and a folder here"),
         (["background"], "Name the command to run"),
         (["background", "--stop"], "Nothing is running"),
     ],
@@ -271,7 +277,7 @@ def test_submitted_from_another_folder(project):
         ("nvidia-smi", ["gpu", CONFIG]),
         ("srun", ["slurm", CONFIG]),
         ("kubectl", ["kubernetes", CONFIG, "--image=a", "--claim=c", "--workdir=/shared/x"]),
-        ("gcloud", ["tpu", "delete", "name", "zone"]),
+        ("gcloud", ["tpu", "delete", "name", ZONE]),
     ],
 )
 def test_missing_tool(project, tool, words):
@@ -283,6 +289,17 @@ def test_missing_tool(project, tool, words):
 def test_help(project, script):
     printed = project.run(script, "--help")
     assert f"launch/{script}.sh" in printed and "#" not in printed and "set -" not in printed
+
+
+def test_relative_paths_start_where_the_usage_says(project):
+    for script in ("background", "gpu", "kubernetes", "quickstart", "slurm", "tpu"):
+        usage = (ROOT / "launch" / f"{script}.sh").read_text().partition("\nset -")[0].lower()
+        assert "folder of onebnet_jax" in usage and "relative paths start" in usage
+    path = shlex.quote(str(project.root / "launch" / "gpu.sh"))
+    project.run(f"cd /; {path} {CONFIG}")
+    assert project.calls[-1][-1] == CONFIG
+    assert project.run(f"cd /; {path.replace('gpu', 'background')} pwd") == f"{project.root}\n"
+    assert "Relative paths start at the current folder" in (ROOT / "launch" / "rpi4_benchmark.sh").read_text()
 
 
 def test_setup_installs_once(tmp_path):
