@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
             crop_padding=0,  # pixels of zero padding on each side before a random crop back to size (CIFAR-10: 4)
             flip=False,  # random horizontal flip
             lighting=0.0,  # ImageNet: standard deviation of AlexNet's colour noise; ReActNet's is in effect 0
-            max_unreadable=10,  # ImageNet: how many images may be left out because they cannot be decoded
+            max_unreadable=10,  # ImageNet: undecodable images that may be left out, by each process and since its start
         )
     )
 

@@ -66,7 +66,8 @@ class ImageNet:
           process_index, process_count: this process and how many share the data, as jax.process_index() says.
           lighting: standard deviation of AlexNet's colour noise, 0.1 in its paper; ReActNet's code adds that noise to
             pixels of 0..255 as if they were 0..1, which changes them by 1 at most, so 0 stands for it.
-          max_unreadable: how many images may be left out because they cannot be decoded.
+          max_unreadable: how many images may be left out because they cannot be decoded. Each process counts those that
+            it met since it was started: N processes may leave out N times as many, and a resumed run begins at 0.
           threads: for reading and decoding; 0 for as many as there are cores for this process.
 
         Raises:
