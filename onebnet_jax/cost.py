@@ -79,8 +79,8 @@ def layers(
     Args:
       structure: the network.
       input_shape: (H, W, C) of an image.
-      binarized: False for a OneBNet with float weights (stage 1 of the two-stage training), whose convolutions are
-        then ordinary ones. Without effect where structure.block is "resnet".
+      binarized: False for a OneBNet with float weights (stage 1 of the two-stage training) or float activations, whose
+        convolutions are then ordinary ones. Without effect where structure.block is "resnet".
       folded: whether the deployed graph is folded: gamma has gone into the BN before it and zeta into the next RSign.
         RPReLU is then one pass with one float per channel instead of three with three. `parameters` stays.
     """
@@ -186,6 +186,6 @@ def _strided(shape, strides):
 
 
 if __name__ == "__main__":
-    from onebnet_jax import cost_command
+    from onebnet_jax import cost_command, errors
 
-    cost_command.main()
+    errors.cli(cost_command.main)

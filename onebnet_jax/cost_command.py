@@ -1,7 +1,6 @@
 """The command `python -m onebnet_jax.cost CONFIG [CONFIG ...]`: prints tables of what networks cost."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from onebnet_jax import config as config_lib
@@ -16,8 +15,8 @@ EXAMPLES = """examples:
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command. Exits with 2 and one sentence on bad input."""
+def main(argv: list[str]) -> None:
+    """Parses the command line, counts, prints tables."""
     parser = argparse.ArgumentParser(
         prog="python -m onebnet_jax.cost",
         description="Parameters, MACs, OPs, storage and estimated Raspberry Pi 4 latency of networks, without running "
@@ -33,24 +32,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fit", action="store_true", help="show the latency fit and how well it holds")
     parser.add_argument("--plot", metavar="FILE.png", help="plot estimated latency against storage")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    arguments = sys.argv[1:] if arguments is None else arguments
-    overrides = [argument for argument in arguments if argument.startswith("--config.")]
-    options = parser.parse_intermixed_args([argument for argument in arguments if argument not in overrides])
+    overrides = [argument for argument in argv if argument.startswith("--config.")]
+    options = parser.parse_intermixed_args([argument for argument in argv if argument not in overrides])
     if not (options.configs or options.table1 or options.fit):
         parser.error("name at least one CONFIG, or use --table1 or --fit")
     if overrides and not options.configs:
         parser.error(f"{overrides[0]} applies to a CONFIG, and none is named")
-    try:
-        _run(options, overrides)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    _run(options, overrides)
 
 
 def _run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     entries = [_from_config(path, overrides) for path in options.configs]
     if options.table1:
         entries += [_from_table1(row) for row in paper.TABLE1]
+    for entry in entries:
+        if options.units and not entry.binarized:
+            raise UserError(f"--units compares binarized convolutions, and {entry.name} has none: leave it out.")
     if options.plot:
         cost_report.plot(entries, options.plot)
     sections = []
@@ -72,8 +69,10 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 def _from_config(path: str, overrides: Sequence[str]) -> Entry:
     config = config_lib.load(path, overrides)
-    return Entry(config_lib.name(path), config_lib.structure(config), config_lib.input_shape(config))
+    structure, last = config_lib.structure(config), config_lib.binarization(config, config.stages[-1])
+    binarized = structure.block == "onebnet" and last.activations and last.weights
+    return Entry(config_lib.name(path), structure, config_lib.input_shape(config), binarized)
 
 
 def _from_table1(row: paper.Table1Row) -> Entry:
-    return Entry(row.label, latency.table1_structure(row), latency.IMAGENET_INPUT, row.latency_ms)
+    return Entry(row.label, latency.table1_structure(row), latency.IMAGENET_INPUT, measured_ms=row.latency_ms)

@@ -12,15 +12,27 @@ Table = list[list[str]]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A network to count: a config's, or a row of Table 1 with the latency that the paper measured."""
+    """A network to count.
+
+    Attributes:
+      name: of its config, or of its row in Table 1.
+      structure: of the network.
+      input_shape: (H, W, C).
+      binarized: whether its convolutions are; not those of an FP32 network, or where only activations are binarized.
+      measured_ms: the latency that the paper measured, if it did.
+    """
 
     name: str
     structure: Structure
     input_shape: tuple[int, int, int]
+    binarized: bool = True
     measured_ms: float | None = None
 
+    def layers(self, folded: bool = False) -> tuple[cost.LayerCost, ...]:
+        return cost.layers(self.structure, self.input_shape, self.binarized, folded)
+
     def total(self, folded: bool = False) -> cost.Cost:
-        return cost.total(cost.layers(self.structure, self.input_shape, folded=folded))
+        return cost.total(self.layers(folded))
 
     def estimates(self) -> tuple[float, float, float]:
         """Estimated ms on the Pi 4: the naive graph, then the least and the most that a folded one takes."""
@@ -50,7 +62,7 @@ def summary(entries: Sequence[Entry]) -> Table:
 def layer_table(entry: Entry) -> Table:
     """One row for each layer of the naive graph."""
     rows = [["layer", "kind", "output", "parameters", "float MACs", "binary MACs", "storage (bytes)", "element passes"]]
-    for layer in cost.layers(entry.structure, entry.input_shape):
+    for layer in entry.layers():
         counts = (layer.parameters, layer.float_macs, layer.binary_macs, layer.storage_bits / 8, layer.elements)
         cells = (f"{count:,.0f}" if count else "-" for count in counts)
         rows.append([layer.name, layer.kind, _shape(layer.output), *cells])

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import pytest
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import cost, latency, paper
+from onebnet_jax import cost, cost_command, latency, paper
+from onebnet_jax.errors import UserError
 from onebnet_jax.models import Network
 from onebnet_jax.structure import Structure, units
 
@@ -159,3 +161,40 @@ def test_every_config_has_its_row(path):
     row = (counts.parameters, round(counts.storage_mib, 3), round(counts.ops / 1e6, 1))
     assert path.stem in CONFIGS, f"Add to CONFIGS, once the figures are what the config is meant to be: {row}"
     assert row == CONFIGS[path.stem]
+
+
+def test_float_weights_or_activations_of_a_config_are_counted_as_float(capsys):
+    """What the last stage binarizes counts."""
+    binary = _summary(capsys, "quickstart")
+    assert binary["binary MACs (M)"] > binary["float MACs (M)"] > 0
+    for field in ("train.binarize_weights", "train.binarize_activations"):
+        row = _summary(capsys, "quickstart", f"--config.{field}=False")
+        assert row["binary MACs (M)"] == 0
+        assert row["float MACs (M)"] == pytest.approx(binary["float MACs (M)"] + binary["binary MACs (M)"], abs=0.11)
+        assert row["storage (MiB)"] > 10 * binary["storage (MiB)"]
+    assert _summary(capsys, "fashionmnist_two_stage")["binary MACs (M)"] == binary["binary MACs (M)"]
+    assert _summary(capsys, "fashionmnist_two_stage", "--config.stages=('step1',)")["binary MACs (M)"] == 0
+
+
+def _summary(capsys, name, *overrides):
+    """The command's row for a config: column -> number."""
+    cost_command.main([str(ROOT / f"configs/{name}.py"), "--layers", *overrides])
+    header, _, row, *layers = capsys.readouterr().out.splitlines()
+    columns, cells = (re.split(r"\s{2,}", line)[2:7] for line in (header, row))
+    result = {column: float(cell.replace(",", "")) for column, cell in zip(columns, cells, strict=True)}
+    assert any("binary conv" in line for line in layers) == (result["binary MACs (M)"] > 0)
+    return result
+
+
+def test_units_are_not_compared_where_none_is_binarized(capsys):
+    for name, *overrides in (["fashionmnist_fp32"], ["quickstart", "--config.train.binarize_weights=False"]):
+        with pytest.raises(UserError, match=f"^--units compares binarized convolutions, and {name} has none"):
+            cost_command.main([str(ROOT / f"configs/{name}.py"), "--units", *overrides])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_user_error_is_told_as_by_the_other_commands():
+    command = [sys.executable, "-m", "onebnet_jax.cost", "configs/nothing.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: There is no config file configs/nothing.py")

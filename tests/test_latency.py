@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onebnet_jax import cost, cost_command, latency, paper
+from onebnet_jax import cost, cost_command, errors, latency, paper
 from onebnet_jax.structure import Structure
 
 IMAGENET = (224, 224, 3)
@@ -121,9 +121,10 @@ def test_layer_table_adds_up(capsys):
         (["--table1", "--plot", "x.nonsense"], "cannot be written"),
     ],
 )
-def test_bad_arguments_give_one_sentence(arguments, message, capsys):
+def test_bad_arguments_give_one_sentence(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["cost", *arguments])
     with pytest.raises(SystemExit) as exit_info:
-        cost_command.main(arguments)
+        errors.cli(cost_command.main)
     captured = capsys.readouterr()
     assert exit_info.value.code == 2
     assert message in captured.err
