@@ -17,4 +17,5 @@ def get_config():
     config.model.stem_relu = True
     config.model.padding = "torch"
     config.data.name = "imagenet2012"
+    config.data.flip = True
     return config

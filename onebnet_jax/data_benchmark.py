@@ -1,9 +1,11 @@
 """How fast ImageNet's input is, and whether it keeps up with the training step.
 
     python -m onebnet_jax.data_benchmark --dir=DIR --step-images-per-second=2000
+    python -m onebnet_jax.data_benchmark --dir=NEW_DIR --generate=4096
 
 Reads, decodes and augments training images as a run does, with nothing to use them. What the step takes is printed by
-`python -m onebnet_jax.train_benchmark CONFIG`.
+`python -m onebnet_jax.train_benchmark CONFIG`. Without ImageNet, the second command first makes JPEGs, which training
+takes as well; where there are few of them, beginning an epoch again and again costs time.
 """
 
 import argparse
@@ -11,14 +13,13 @@ import io
 import itertools
 import os
 import resource
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
 from onebnet_jax import imagenet
-from onebnet_jax.errors import cli
+from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
 RANGES = {
@@ -27,6 +28,7 @@ RANGES = {
     "batches": (1, 10**6),
     "threads": (0, 1024),
     "step_images_per_second": (0.0, 1e9),
+    "generate": (0, 10**6),
 }
 DISTINCT = 32  # generated images; more files are links to them
 
@@ -47,19 +49,27 @@ def generated_jpeg(seed: int) -> bytes:
     return file.getvalue()
 
 
-def generate(folder: Path, count: int) -> float:
-    """Writes `count` training images and one for validation, as folders; returns their mean size in bytes."""
-    for split in ("train", "val"):
-        (folder / split / "class").mkdir(parents=True)
-    contents = [generated_jpeg(seed) for seed in range(min(count, DISTINCT))]
-    for index in range(count):
-        path = folder / "train" / "class" / f"{index:06}.JPEG"
-        if index < DISTINCT:
-            path.write_bytes(contents[index])
-        else:
-            path.hardlink_to(path.with_name(f"{index % DISTINCT:06}.JPEG"))
-    (folder / "val" / "class" / "0.JPEG").write_bytes(contents[0])
-    return float(np.mean([len(content) for content in contents]))
+def generate(folder: Path, count: int) -> None:
+    """Writes `count` training images of one class, and one for validation, to a new folder.
+
+    Raises UserError if the folder is in use or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"{folder} is not empty; leave out --generate to read it, or choose another --dir.")
+        train, val = (folder / split / "class" for split in ("train", "val"))
+        train.mkdir(parents=True)
+        val.mkdir(parents=True)
+        for index in range(count):
+            path = train / f"{index:06}.JPEG"
+            if index < DISTINCT:
+                path.write_bytes(generated_jpeg(index))
+            else:
+                path.hardlink_to(train / f"{index % DISTINCT:06}.JPEG")
+        (val / "0.JPEG").write_bytes(generated_jpeg(0))
+    except OSError as error:
+        raise UserError(f"No images can be written to {folder}: {error.strerror}.") from error
 
 
 def measure(reader: imagenet.ImageNet, batches: int) -> tuple[float, float]:
@@ -91,9 +101,10 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m onebnet_jax.data_benchmark", description=__doc__.split("\n")[0], allow_abbrev=False
     )
-    parser.add_argument("--source", default="auto", help="as data.source")
     parser.add_argument("--dir", default="", help="as data.dir")
-    parser.add_argument("--generated", action="store_true", help="on JPEGs made on the spot instead")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--source", default="auto", help="as data.source")
+    group.add_argument("--generate", type=int, default=0, metavar="N", help="first make N JPEGs in --dir")
     parser.add_argument("--batch-size", type=int, default=128, help="of this process (default: 128)")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batches", type=int, default=20, help="how many are timed (default: 20)")
@@ -103,16 +114,15 @@ def main(argv: list[str]) -> None:
     for name, (low, high) in RANGES.items():
         if not low <= getattr(args, name) <= high:
             parser.error(f"--{name.replace('_', '-')} must lie between {low} and {high}")
-    with tempfile.TemporaryDirectory() as folder:
-        fields = dict(batch_size=args.batch_size, image_size=args.image_size, threads=args.threads)
-        if args.generated:
-            size = generate(Path(folder), (WARM_UP + args.batches + 4) * args.batch_size)
-            reader = imagenet.ImageNet("files", folder, **fields)
-            print(f"generated JPEGs of 500x375, {size / 1000:.0f} kB on average")
-        else:
-            reader = imagenet.ImageNet(args.source, args.dir, **fields)
-            print(reader.source)
-        rate, per_core = measure(reader, args.batches)
+    if args.generate:
+        if not args.dir:
+            parser.error("--generate needs --dir, a new folder for the images")
+        generate(Path(args.dir).expanduser(), args.generate)
+    reader = imagenet.ImageNet(
+        args.source, args.dir, batch_size=args.batch_size, image_size=args.image_size, threads=args.threads
+    )
+    print(reader.source)
+    rate, per_core = measure(reader, args.batches)
     threads = args.threads or len(os.sched_getaffinity(0))
     print(f"input alone: {rate:.0f} images/s with {threads} threads; {per_core:.0f} images/s per core")
     if args.step_images_per_second:

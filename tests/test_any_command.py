@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onebnet_jax import agree, benchmark, convert, cost_command, data_benchmark, errors, main, teacher, train_benchmark
+from onebnet_jax import agree, benchmark, compare, convert, cost_command, data_benchmark, errors, main, teacher, train_benchmark
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "quickstart.py")
@@ -14,7 +14,7 @@ TEACHER = str(ROOT / "configs" / "imagenet_teacher.py")
 LONG = "x" * 300  # longer than a file's name can be
 NO_NUMBER = ("x", "", "1.5", "0x1", "1e3", "\u2028")
 COUNTS = (*NO_NUMBER, "0", "-1", "nan")
-OVERRIDES = ("zzz=1", "seed", "seed=x", "model.depth=7", "stages=([],)", "train.epochs=nan", "model={}", "", "\udcff=1")
+OVERRIDES = ("zzz=1", "step2.epochs=2", "teacher=x", "seed", "seed=x", "model.depth=7", "stages=([],)", "train.epochs=nan", "model={}", "", "\udcff=1")
 FILES = {
     "a_file": b"text",
     "m.tflite": b"TFL3TFL3",
@@ -33,15 +33,29 @@ COMMANDS = {
             "--config": ("nothing.py", "", LONG, "a_file", "empty", f"{CONFIG}:x"),
             "--workdir": ("a_file", "a_file/x", LONG),
             "--mode": ("", "test"),
-            "--checkpoint": ("", "first"),
+            "--checkpoint": ("", "first", "last"),  # of an evaluation
             "--coordinator": ("", "here", "here:x", "here:0", "here:70000", ":1", "1.2.3.4:5"),
             "--processes": (*NO_NUMBER, "0"),
             "--config.train.batch_size": ("0", "6", "4004", "-4"),
             "--config.data.dir": ("nowhere", LONG),
             "--config.data.name": ("mnist", "imagenet2012"),
             "--config.train.teacher_weight": ("1", "-1"),
+            "--config.train.label_weight": ("0",),
+            "--config.step1.epochs": ("2",),
+            "--config.teacher": ("empty",),
         },
     ),
+    "main for an evaluation": (
+        main.main,
+        ["--mode=eval", "--workdir=empty"],
+        {
+            "--workdir": ("nowhere", "a_file", "", LONG),
+            "--checkpoint": ("", "first"),
+            "--change-config": ("3",),
+            "--config.model.depth": ("8",),
+        },
+    ),
+    "compare": (compare.main, ["empty"], {"word": ("nothing", "", LONG, "a_file"), "--markdown": ("3",)}),
     "cost": (
         cost_command.main,
         [CONFIG],
@@ -110,6 +124,15 @@ COMMANDS = {
             "--step-images-per-second": ("x", "", "-1", "nan", "inf"),
         },
     ),
+    "data_benchmark on new images": (
+        data_benchmark.main,
+        ["--dir=empty", "--generate=8"],
+        {
+            "--dir": ("", "a_file", "a_file/x", LONG),
+            "--generate": (*NO_NUMBER, "-1", "nan", "9" * 12),
+            "--source": ("tfds", "zzz"),
+        },
+    ),
     "train_benchmark": (
         train_benchmark.main,
         [CONFIG],
@@ -168,3 +191,31 @@ def test_bad_arguments_end_with_status_2_and_one_sentence(name, folder, capfd):
         assert sorted(folder.rglob("*")) == before
 
     refuses()
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (main.main, ["--config=~/none.py"]),
+        (main.main, ["--mode=eval", "--workdir=~/none"]),
+        (main.main, [f"--config={CONFIG}", "--workdir=~/a_file"]),
+        (main.main, [f"--config={CONFIG}", "--config.train.teacher_weight=1", "--config.teacher=~/none"]),
+        (compare.main, ["~/none"]),
+        (convert.main, ["--workdir=~/none", "--output=x.tflite"]),
+        (convert.main, [f"--config={CONFIG}", "--output=~/none/x.tflite"]),
+        (convert.main, [f"--config={CONFIG}", "--output=x.tflite", "--keras=~/none/x.keras"]),
+        (agree.main, ["~/none.tflite"]),
+        (agree.main, ["m.tflite", "--report=~/none/x.json"]),
+        (benchmark.main, ["~/none.tflite"]),
+        (benchmark.main, ["--logs=~/none"]),
+        (teacher.main, [f"--config={TEACHER}", "--weights=~/none.pth"]),
+        (teacher.main, [f"--config={TEACHER}", "--weights=m.tflite", "--output=~/a_file"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value.__module__.rpartition(".")[2],
+)
+def test_a_tilde_is_the_home_folder(function, words, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    with pytest.raises(errors.UserError) as error:
+        function(words)
+    (typed,) = [word.rpartition("=")[2] for word in words if "~" in word]
+    assert typed.replace("~", str(folder)) in str(error.value)

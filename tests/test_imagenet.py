@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import onebnet_jax
-from onebnet_jax import data, data_benchmark, imagenet_sources
+from onebnet_jax import config as config_lib
+from onebnet_jax import data, data_benchmark, feed, imagenet_sources
 from onebnet_jax.errors import UserError
 from onebnet_jax.imagenet import ImageNet
 
@@ -461,16 +462,41 @@ def test_damaged_records_are_named(tars, tmp_path):
 
 
 @needs_tensorflow
-def test_benchmark_says_what_limits(capsys):
-    arguments = ["--generated", "--batch-size=4", "--image-size=32", "--batches=3", "--threads=1"]
-    data_benchmark.main([*arguments, "--step-images-per-second=1e9"])
+def test_benchmark_says_what_limits(tmp_path, capsys):
+    arguments = [f"--dir={tmp_path}", "--batch-size=4", "--image-size=32", "--batches=3", "--threads=1"]
+    data_benchmark.main([*arguments, "--generate=44", "--step-images-per-second=1e9"])
     output = capsys.readouterr().out
-    assert re.search(r"generated JPEGs of 500x375, 1\d\d kB", output)
+    assert "44 training and 1 test images" in output
     rate, per_core = map(int, re.search(r"(\d+) images/s with 1 threads; (\d+) images/s per core", output).groups())
     assert rate > 0 and per_core > 0
     assert "the input is the limit" in output
     # One thread decodes, so the clock cannot run faster than it; half as much again for what was ready before.
     assert rate < 1.5 * per_core
+
+    data_benchmark.main(arguments)  # the images are still there
+    assert "44 training and 1 test images" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is not empty; leave out --generate"):
+        data_benchmark.main([*arguments, "--generate=44"])
+
+
+def test_generated_images_are_like_those_of_imagenet(tmp_path):
+    folder = tmp_path / "deep" / "new"
+    data_benchmark.generate(folder, data_benchmark.DISTINCT + 3)
+    files = sorted(folder.glob("train/*/*.JPEG"))
+    contents = [file.read_bytes() for file in files]
+    assert len(files) == data_benchmark.DISTINCT + 3 and len(set(contents)) == data_benchmark.DISTINCT
+    assert 90e3 < np.mean([len(content) for content in contents]) < 130e3
+    for file in (files[0], files[-1], *folder.glob("val/*/*.JPEG")):
+        with Image.open(file) as image:
+            assert image.format == "JPEG" and image.size == (500, 375) and image.mode == "RGB"
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("imagenet*.py")), ids=lambda path: path.stem)
+def test_every_config_of_imagenet_opens_it(path, tmp_path):
+    image_files.write_folders(tmp_path, (1, 1, 1), (1, 1, 1))
+    config = config_lib.load(str(path), [f"--config.data.dir={tmp_path}"])
+    assert feed.open_data(config).train_size == 3
 
 
 def test_verdict_counts_cores():
@@ -482,5 +508,5 @@ def test_verdict_counts_cores():
 
 def test_benchmark_names_bad_arguments(capsys):
     with pytest.raises(SystemExit):
-        data_benchmark.main(["--generated", "--batches=0"])
+        data_benchmark.main(["--batches=0"])
     assert "--batches must lie between 1 and" in capsys.readouterr().err
