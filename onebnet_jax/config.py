@@ -13,26 +13,15 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from onebnet_jax import data, data_info
-from onebnet_jax.binarize import ESTIMATORS
+from onebnet_jax import config_check, data_info
+from onebnet_jax.config_check import SCHEMA
 from onebnet_jax.errors import UserError
 from onebnet_jax.layers import Binarization
 from onebnet_jax.structure import Structure
 
-DTYPES = ("float32", "bfloat16")
 DEFAULT = Path(__file__).parents[1] / "configs" / "default.py"
-SCHEMA = "configs/default.py lists every field and its type"
 OPTIONS = "fields are set as --config.field=value"
-STAGE_RANGES = {
-    "batch_size": (1, 2**20),
-    "epochs": (1, 10**6),
-    "learning_rate": (0.0, 1e3),
-    "weight_decay": (0.0, 1e3),
-    "label_smoothing": (0.0, 1.0),
-    "label_weight": (0.0, 1e3),
-    "teacher_weight": (0.0, 1e3),
-    "temperature": (1e-3, 1e3),
-}
+_NAMED = re.compile(r"--?(?:no)?config\.([^=]*)")  # the field that a word of the command line sets
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -42,7 +31,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
       path: such as configs/quickstart.py, or configs/imagenet.py:TypeI with an argument for the file's get_config.
       overrides: see `override`.
 
-    Raises UserError for a missing file, an argument that it does not take, or what `override` refuses.
+    Raises UserError for a missing file, an argument that it does not take, what `override` refuses, or what the run
+    would ignore.
     """
     file, arguments = _split(path)
     if not os.path.isfile(file):
@@ -58,7 +48,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise
     except Exception as error:  # whatever a file that is no config may raise
         raise UserError(f"{file} is not a config: {_one_line(error)}.") from error
-    return override(config, overrides)
+    config = override(config, overrides)
+    given = [named[1] for named in map(_NAMED.match, overrides) if named]
+    config_check.nothing_ignored(flat(config), flat(_default()), given)
+    return config
 
 
 def name(path: str) -> str:
@@ -69,6 +62,7 @@ def name(path: str) -> str:
 
 def _split(path: str) -> tuple[str, list[str]]:
     """The file of a config's path, and a list of the argument if there is one."""
+    path = os.path.expanduser(path)
     file, colon, argument = path.partition(".py:")
     return (f"{file}.py", [argument]) if colon else (path, [])
 
@@ -80,7 +74,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """
     fields = flat(config)
     for word in overrides:
-        named = re.match(r"--?(?:no)?config\.([^=]*)", word)
+        named = _NAMED.match(word)
         if named and named[1] not in fields:
             raise UserError(f"There is no field {named[1]!r}{_did_you_mean(named[1], fields)}; {SCHEMA}.")
         if re.match(r"--|-[a-z]", word) and not named:  # absl has options of its own, such as --flagfile
@@ -146,8 +140,8 @@ def from_json(text: str | bytes, where: str) -> ConfigDict:
         config = ConfigDict(json.loads(text, object_hook=_lists_to_tuples))
         _add_new_fields(config, _default())
         check(config.lock())
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{where} is not a config that this version understands: {_one_line(error)}.") from error
     return config
@@ -173,68 +167,10 @@ def _default() -> ConfigDict:
 
 def check(config: ConfigDict) -> None:
     """Raises UserError with one sentence for the first field that cannot be."""
-    stages = tuple(name for name, value in config.items() if isinstance(value, ConfigDict) and "epochs" in value)
-    _check_types(config, stages)
-    one_of = {
-        "data.name": tuple(data_info.DATASETS),
-        "data.source": ("auto", *data.SOURCES),
-        "model.estimator": tuple(ESTIMATORS),
-        "model.dtype": DTYPES,
-    }
-    for field, allowed in one_of.items():
-        if _get(config, field) not in allowed:
-            raise UserError(f"{field}={_get(config, field)!r} is unknown; it must be one of {', '.join(allowed)}.")
-    ranges = {
-        "seed": (0, 2**31 - 1),
-        "model.window": (1e-3, 1e3),
-        "data.image_size": (0, 1024),
-        "data.crop_padding": (0, min(data_info.DATASETS[config.data.name].shape[:2])),
-        "data.lighting": (0.0, 10.0),
-        "data.max_unreadable": (0, 10**7),
-        "checkpoint_seconds": (0.0, 1e9),
-        "eval_every_epochs": (1, 10**6),
-    }
-    if not config.stages or any(config.stages.count(name) > 1 or name not in stages for name in config.stages):
-        raise UserError(f"stages={config.stages} must name one or more of {', '.join(stages)}, each once.")
-    for name in stages:
-        ranges |= {f"{name}.{field}": limits for field, limits in STAGE_RANGES.items()}
-    for field, (low, high) in ranges.items():
-        if not low <= _get(config, field) <= high:
-            raise UserError(f"{field}={_get(config, field)} must lie between {low} and {high}.")
-    _check_image_size(config)
-
-
-def _check_types(config: ConfigDict, stages: tuple[str, ...]) -> None:
-    """Refuses a config that lacks a field of the schema, or has one of another type; files and JSON may have either."""
-    schema, fields = _default(), flat(config)
-    wanted = flat(schema)
-    for stage in stages:
-        wanted |= flat(schema.train, f"{stage}.")
-    for field, default in wanted.items():
-        if field not in fields:
-            raise UserError(f"There is no field {field} in the config; {SCHEMA}.")
-        kind, value = type(default), fields[field]
-        if type(value) is not kind and (type(value), kind) != (int, float):
-            raise UserError(f"{field}={value!r} must be of type {kind.__name__}; {SCHEMA}.")
-
-
-def _check_image_size(config):
-    """Refuses a size where the images have one already, and one of which a network's strides would leave nothing."""
-    size, info = config.data.image_size, data_info.DATASETS[config.data.name]
-    reduction = structure(config).reduction
-    if size and not info.streamed:
-        raise UserError(f"data.image_size={size} must be 0 for {info.title}, whose images are stored in their size.")
-    if 0 < size < reduction:
-        raise UserError(
-            f"data.image_size={size} is too small for the network, which makes maps {reduction} times smaller; it must "
-            f"be 0 or at least {reduction}."
-        )
-
-
-def _get(config, field):
-    for name in field.split("."):
-        config = config[name]
-    return config
+    fields = flat(config)
+    config_check.types(fields, flat(_default()))
+    config_check.values(fields)
+    config_check.image_size(fields, structure(config).reduction)
 
 
 def structure(config: ConfigDict) -> Structure:

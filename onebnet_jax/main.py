@@ -7,7 +7,7 @@ goes on; 2 for an error that the user can mend; 1 for any other, such as the los
 import argparse
 from pathlib import Path
 
-from onebnet_jax import checkpoint, config, hosts, signals, stage, train
+from onebnet_jax import arguments, checkpoint, config, hosts, signals, stage, train
 from onebnet_jax.errors import cli
 
 
@@ -22,7 +22,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--config", help="config file; --config.field=value changes a field of it")
     parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
-    parser.add_argument("--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), default=checkpoint.BEST)
+    parser.add_argument(
+        "--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), help="which to evaluate (default: best)"
+    )
     parser.add_argument(
         "--change-config", action="store_true", help="let the run in the work directory go on with another config"
     )
@@ -33,14 +35,19 @@ def main(argv: list[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if not (args.config or (args.mode == "eval" and args.workdir)):
         parser.error("--config is required, such as --config=configs/quickstart.py")
+    if args.mode == "train" and args.checkpoint:
+        parser.error("--checkpoint is for --mode=eval; training goes on from the last checkpoint")
+    if args.mode == "eval" and args.change_config:
+        parser.error("--change-config is for training; an evaluation takes the config of the run")
     workdir = args.workdir or Path("runs") / config.name(args.config)
     print(f"work directory: {workdir}", flush=True)
     asked = config.load(args.config, overrides) if args.mode == "train" else None
     with hosts.joined(args.coordinator, args.processes, args.process):
         if asked is None:
-            run = stage.check_run(checkpoint.load_run(workdir, args.checkpoint), workdir)
+            which = args.checkpoint or checkpoint.BEST
+            run = stage.check_run(checkpoint.load_run(workdir, which), workdir)
             result = train.evaluate(run, overrides)
-            done = f"{args.checkpoint} checkpoint, step {run.step}"
+            done = f"{which} checkpoint, step {run.step}"
         else:
             with signals.stopping() as stopping:
                 result = train.run(asked, workdir, args.change_config, stopping)
@@ -52,7 +59,7 @@ def main(argv: list[str]) -> None:
 def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
-    return Path(text)
+    return arguments.path(text)
 
 
 def describe(result: dict[str, float]) -> str:

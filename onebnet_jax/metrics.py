@@ -19,9 +19,9 @@ class Metrics:
     def __init__(self, workdir: Path, first_step: int):
         self._path = workdir / "metrics.jsonl"
         if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) < first_step]
+            kept = [line for line in read(self._path) if line["step"] < first_step]
             replacement = self._path.with_suffix(".tmp")
-            replacement.write_text("".join(line + "\n" for line in kept))
+            replacement.write_text("".join(json.dumps(line) + "\n" for line in kept))
             os.replace(replacement, self._path)
         self._file = self._path.open("a")
         folder = workdir / "tensorboard"
@@ -45,13 +45,14 @@ class Metrics:
         self._events.close()
 
 
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # cut short when the run was killed
-
-
 def read(path: Path) -> list[dict]:
-    """The lines of a metrics.jsonl file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The lines of a metrics.jsonl file, without one that was cut short when the run was killed."""
+    lines = map(_parsed, path.read_text().splitlines())
+    return [line for line in lines if isinstance(line, dict) and "step" in line]
+
+
+def _parsed(line: str):
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None

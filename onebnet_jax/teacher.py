@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from onebnet_jax import arguments, torch_weights, workdir
 from onebnet_jax import config as config_lib
-from onebnet_jax import torch_weights, workdir
 from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.models import Network, variable_shapes
@@ -23,13 +23,15 @@ from onebnet_jax.models import Network, variable_shapes
 def main(argv: list[str]) -> None:
     """Parses the command line and calls `convert`."""
     parser = argparse.ArgumentParser(prog="python -m onebnet_jax.teacher", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--weights", type=Path, required=True, help=".pth (needs PyTorch) or .safetensors file")
+    parser.add_argument(
+        "--weights", type=arguments.path, required=True, help=".pth (needs PyTorch) or .safetensors file"
+    )
     parser.add_argument(
         "--config",
         default="configs/imagenet_teacher.py",
         help="the network that they are of (default: %(default)s); --config.field=value changes a field of it",
     )
-    parser.add_argument("--output", type=Path, help="the teacher's folder (default: runs/NAME_OF_CONFIG)")
+    parser.add_argument("--output", type=arguments.path, help="the teacher's folder (default: runs/NAME_OF_CONFIG)")
     args, overrides = parser.parse_known_args(argv)
     config = config_lib.load(args.config, overrides)
     output = args.output or Path("runs") / config_lib.name(args.config)

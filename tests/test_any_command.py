@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onebnet_jax import agree, benchmark, compare, convert, cost_command, data_benchmark, errors, main, teacher, train_benchmark
+from onebnet_jax import (
+    agree,
+    benchmark,
+    compare,
+    convert,
+    cost_command,
+    data_benchmark,
+    errors,
+    main,
+    teacher,
+    train_benchmark,
+)
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "quickstart.py")
@@ -14,7 +25,19 @@ TEACHER = str(ROOT / "configs" / "imagenet_teacher.py")
 LONG = "x" * 300  # longer than a file's name can be
 NO_NUMBER = ("x", "", "1.5", "0x1", "1e3", "\u2028")
 COUNTS = (*NO_NUMBER, "0", "-1", "nan")
-OVERRIDES = ("zzz=1", "step2.epochs=2", "teacher=x", "seed", "seed=x", "model.depth=7", "stages=([],)", "train.epochs=nan", "model={}", "", "\udcff=1")
+OVERRIDES = (
+    "zzz=1",
+    "step2.epochs=2",
+    "teacher=x",
+    "seed",
+    "seed=x",
+    "model.depth=7",
+    "stages=([],)",
+    "train.epochs=nan",
+    "model={}",
+    "",
+    "\udcff=1",
+)
 FILES = {
     "a_file": b"text",
     "m.tflite": b"TFL3TFL3",

@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from small_runs import cached_compilation
 
-from onebnet_jax import binarize, checkpoint, cost, data, train
+from onebnet_jax import binarize, checkpoint, config_check, cost, data, train
 from onebnet_jax import config as config_lib
 from onebnet_jax.errors import UserError
 from onebnet_jax.layers import Binarization
@@ -93,6 +93,7 @@ def test_any_overrides_give_a_config_that_can_be_used_or_are_refused(overrides, 
         name: type(value) for name, value in FIELDS.items()
     }
     assert config_lib.from_json(config.to_json(), "JSON") == config
+    assert all(type(width) is int for width in (*config.model.conv_1d, *config.model.ds_1d))
     counted = cost.total(cost.layers(config_lib.structure(config), config_lib.input_shape(config)))
     assert counted.parameters > 0 and counted.ops > 0
     for stage in config.stages:
@@ -205,7 +206,7 @@ def structure_fields(draw):
     binarization=st.builds(
         Binarization, st.booleans(), st.booleans(), st.sampled_from(list(binarize.ESTIMATORS)), st.floats(1e-3, 1e3)
     ),
-    dtype=st.sampled_from(config_lib.DTYPES),
+    dtype=st.sampled_from(config_check.DTYPES),
     training=st.booleans(),
 )
 def test_any_structure_and_image_size_has_a_network_and_its_cost_or_is_refused(
@@ -268,7 +269,7 @@ def small_configs(draw):
         "model.pad_value": draw(st.sampled_from([0, 1])),
         "model.padding": draw(st.sampled_from(PADDINGS)) if block == "resnet" else "same",
         "model.estimator": draw(st.sampled_from(list(binarize.ESTIMATORS))),
-        "model.dtype": draw(st.sampled_from(config_lib.DTYPES)),
+        "model.dtype": draw(st.sampled_from(config_check.DTYPES)),
         "data.crop_padding": draw(st.integers(0, 28)),
         "data.flip": draw(st.booleans()),
         "seed": draw(st.integers(0, 2**31 - 1)),

@@ -11,7 +11,7 @@ from onebnet_jax.errors import UserError
 
 def make_run(workdir, overrides, **stages):
     """A work directory as training leaves it; stages: name -> [(seconds, train Top-1, test Top-1 or None)] by epoch."""
-    config = config_lib.load("configs/quickstart.py", overrides)
+    config = config_lib.override(config_lib.load("configs/quickstart.py"), overrides)
     for name, epochs in stages.items():
         (workdir / name).mkdir(parents=True)
         lines = []
@@ -42,11 +42,42 @@ def test_a_run_in_stages_counts_whole_and_is_judged_by_its_last(tmp_path):
     assert compare.table([run])[1] == ["run", "3 of 4", "60.00", "60.00", "70.00", "3.00"]
 
 
-def test_a_run_without_an_evaluation_is_named(tmp_path):
-    run = make_run(tmp_path / "run", [], train=[(1, 1.0, None)])
-    for folder, words in ((run, "has not been evaluated yet"), (tmp_path / "none", "is not the work directory")):
-        with pytest.raises(UserError, match=words):
-            compare.table([folder])
+def test_what_is_not_known_yet_is_a_dash(tmp_path):
+    overrides = ["--config.stages=('step1', 'step2')", "--config.step1.epochs=2", "--config.step2.epochs=2"]
+    first = make_run(tmp_path / "first", overrides, step1=[(3600, 80.0, 90.0)])
+    second = make_run(tmp_path / "second", overrides, step1=[(3600, 80.0, 90.0)] * 2, step2=[(3600, 70.0, None)])
+    assert compare.table([first, second])[1:] == [
+        ["first", "1 of 4", "-", "-", "-", "1.00"],
+        ["second", "3 of 4", "-", "-", "70.00", "3.00"],
+    ]
+
+
+def test_what_is_no_run_is_named_and_left_out(tmp_path, monkeypatch, capsys):
+    """As `runs/*` may hold: logs, an archive, a teacher made of weights, a config of another version, a run's start."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a logs").mkdir()
+    (tmp_path / "b.tar.gz").write_bytes(b"")
+    make_run(tmp_path / "c teacher", ["--config.model.depth=34", "--config.model.ds_1d=()"])
+    (make_run(tmp_path / "d other", []) / "config.json").write_text("{}")
+    make_run(tmp_path / "e begun", [], train=[])
+    make_run(tmp_path / "f run", [], train=[(1800, 60.0, 71.0)])
+    others = [f"~/{path.name}" for path in sorted(tmp_path.iterdir())]
+    compare.main(others)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[2:] == ["f run  1 of 6       71.00       71.00        60.00   0.50"]
+    lines = printed.err.splitlines()
+    assert len(lines) == 5 and all(
+        line.startswith("left out: ") and name in line for line, name in zip(lines, sorted("abcde"))
+    )
+    with pytest.raises(UserError, match="a logs is not the work directory of a run"):
+        compare.main(others[:-1])
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+    run = make_run(tmp_path / "run", [], train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0)])
+    path = run / "train" / "metrics.jsonl"
+    path.write_text(path.read_text()[:-9])
+    assert compare.table([run])[1] == ["run", "2 of 6", "71.00", "71.00", "65.00", "1.00"]
 
 
 def test_the_kept_results_are_runs(capsys):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import pytest
 from hypothesis import example, given, settings
@@ -35,10 +36,10 @@ OVERRIDES = {
     "data.image_size": ("64", 64),  # of ImageNet
     "data.crop_padding": ("4", 4),
     "data.flip": ("True", True),
-    "data.lighting": ("0.1", 0.1),
-    "data.max_unreadable": ("3", 3),
+    "data.lighting": ("0.1", 0.1),  # of ImageNet
+    "data.max_unreadable": ("3", 3),  # of ImageNet
     "stages": ("('step1','step2')", ("step1", "step2")),
-    "teacher": ("runs/teacher", "runs/teacher"),
+    "teacher": ("runs/teacher", "runs/teacher"),  # with a teacher_weight
     "checkpoint_seconds": ("60", 60.0),
     "eval_every_epochs": ("5", 5),
 }
@@ -58,6 +59,13 @@ OVERRIDES |= {f"{stage}.{field}": row for stage in ("train", "step2") for field,
 OVERRIDES |= {f"step1.{field}": row for field, row in (STAGE_OVERRIDES | {"binarize_weights": ("1", True)}).items()}
 
 
+IMAGENET = ["--config.data.name=imagenet2012", "--config.data.flip=True"]
+NEEDED = dict.fromkeys(("data.image_size", "data.lighting", "data.max_unreadable"), IMAGENET) | {
+    "model.padding": ["--config.model.block=resnet"],
+    "teacher": ["--config.train.teacher_weight=1"],
+}
+
+
 def refusal(*overrides, path=DEFAULT):
     """The sentence with which overrides are refused."""
     with pytest.raises(UserError) as error:
@@ -72,12 +80,12 @@ def test_every_field_can_be_set():
     assert OVERRIDES.keys() >= default.keys(), "a new field needs its row in OVERRIDES"
     for field, value in default.items():
         typed, read = OVERRIDES[field]
-        needed = {"model.padding": "model.block=resnet", "data.image_size": "data.name=imagenet2012"}.get(field, "")
-        others = [f"--config.{needed}"] if needed else []
+        stage = field.partition(".")[0]
+        others = [f"--config.stages=('{stage}',)"] if stage in ("step1", "step2") else NEEDED.get(field, [])
         config = config_lib.flat(config_lib.load(DEFAULT, [f"--config.{field}={typed}", *others]))
         assert config[field] == read != value and type(config[field]) is type(value)
         changed = {name for name in default if config[name] != default[name]}
-        assert changed == {field, *filter(None, [needed.partition("=")[0]])}
+        assert changed == {field, *(word.removeprefix("--config.").partition("=")[0] for word in others)}
 
 
 def test_a_value_may_follow_as_a_word_of_its_own_and_a_bool_stand_alone():
@@ -137,6 +145,8 @@ def test_a_mistyped_value_is_named_with_its_field_and_type(field, value, kind):
         ("model.conv_1d", "(100,)"),
         ("model.conv_1d", "(256,256)"),
         ("model.conv_1d", "256,x"),
+        ("model.conv_1d", "(256.0,)"),
+        ("model.ds_1d", "(True,)"),
         ("model.ds_1d", "(64,)"),
         ("model.width_multiplier", "0"),
         ("model.width_multiplier", "-1"),
@@ -174,6 +184,58 @@ def test_a_mistyped_value_is_named_with_its_field_and_type(field, value, kind):
 )
 def test_a_value_that_cannot_be_is_named_with_its_field(field, value):
     assert refusal(f"--config.{field}={value}").startswith(f"{field}=")
+
+
+@pytest.mark.parametrize(
+    ("config", "typed", "words"),
+    [
+        ("imagenet_typeII", "train.epochs=2", "train.epochs would have no effect: .* step1, step2."),
+        ("imagenet_typeII", "train.binarize_weights", "train.binarize_weights would have no effect"),
+        ("quickstart", "step1.epochs=2", "step1.epochs would have no effect: .* train."),
+        ("quickstart", "teacher=runs/x", "teacher='runs/x' would have no effect: .* train.teacher_weight"),
+        ("imagenet_typeII", "stages=('train',)", "teacher='runs/imagenet_teacher' would have no effect"),
+        ("quickstart", "data.lighting=0.1", "data.lighting=0.1 would have no effect on a 4,000-image part"),
+        ("cifar10_typeI", "data.max_unreadable=0", "data.max_unreadable=0 would have no effect on CIFAR-10"),
+    ],
+)
+def test_what_a_run_would_ignore_is_refused(config, typed, words):
+    assert re.match(words, refusal(f"--config.{typed}", path=f"configs/{config}.py"))
+
+
+def test_the_fields_of_a_stage_can_be_set_where_the_same_command_names_the_stage():
+    words = ["--config.step2.epochs", "3", "--config.stages=('step2',)"]
+    for overrides in (words, [*words[2:], *words[:2]]):
+        assert config_lib.load(DEFAULT, overrides).step2.epochs == 3
+    assert refusal(*words, "--config.train.epochs=2").startswith("train.epochs would have no effect")
+
+
+def test_a_stage_that_learns_from_nothing_is_refused():
+    for name, path in (("train", "configs/quickstart.py"), ("step2", "configs/imagenet_typeI.py")):
+        words = [f"--config.{name}.label_weight=0", f"--config.{name}.teacher_weight=0.0"]
+        assert refusal(*words, path=path).startswith(f"{name}.label_weight and {name}.teacher_weight are both 0")
+    config_lib.load("configs/quickstart.py", ["--config.train.label_weight=0", "--config.train.teacher_weight=1"])
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "wrong", "right"),
+    [
+        ("imagenet_typeII", "data.crop_padding", "4", "0"),
+        ("imagenet_fp32", "data.flip", "False", "True"),
+        ("imagenet_teacher", "data.flip", "False", "True"),
+        ("imagenet_typeII_scratch", "data.source", "download", "one of auto, tfds, files"),
+    ],
+)
+def test_what_imagenet_cannot_be_read_with_is_refused(config, field, wrong, right):
+    message = refusal(f"--config.{field}={wrong}", path=f"configs/{config}.py")
+    assert message.replace("'", "").startswith(f"{field}={wrong} ") and f"must be {right}" in message
+
+
+def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text(pathlib.Path("configs/quickstart.py").read_text())
+    assert config_lib.load("~/mine.py") == config_lib.load("configs/quickstart.py")
+    assert config_lib.name("~/mine.py") == "mine"
+    assert refusal(path="~/other.py:x").startswith(f"There is no config file {tmp_path}/other.py;")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +338,8 @@ def test_an_argument_that_is_not_taken_is_refused():
 
 @pytest.mark.parametrize("path", CONFIGS)
 def test_the_json_of_a_config_reads_back_as_the_same(path, tmp_path):
-    config = config_lib.load(path, ["--config.train.learning_rate=0.1", "--config.train.epochs=3"])
+    stage = config_lib.load(path).stages[0]
+    config = config_lib.load(path, [f"--config.{stage}.learning_rate=0.1", f"--config.{stage}.epochs=3"])
     (tmp_path / "config.json").write_text(config.to_json(indent=2))
     again = config_lib.load_json(tmp_path / "config.json")
     assert again == config
@@ -291,7 +354,7 @@ def test_the_json_of_a_run_is_checked_as_a_config_is(tmp_path):
     path = tmp_path / "config.json"
     fields["model"]["depth"] = 19
     path.write_text(json.dumps(fields))
-    with pytest.raises(UserError, match="model.depth=19"):
+    with pytest.raises(UserError, match=f"^{path}: model.depth=19"):
         config_lib.load_json(path)
     del fields["model"]
     path.write_text(json.dumps(fields))
@@ -299,6 +362,16 @@ def test_the_json_of_a_run_is_checked_as_a_config_is(tmp_path):
         config_lib.load_json(path)
     with pytest.raises(UserError, match="nowhere is not the work directory of a run"):
         config_lib.load_json(tmp_path / "nowhere" / "config.json")
+
+
+def test_a_run_that_ignored_a_field_can_still_be_read(tmp_path):
+    """It ran, before such fields were refused."""
+    fields = json.loads(config_lib.load("configs/quickstart.py").to_json())
+    fields["teacher"], fields["data"]["lighting"], fields["step1"]["epochs"] = "runs/x", 0.1, 3
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = config_lib.load_json(tmp_path / "config.json")
+    assert (config.teacher, config.data.lighting, config.step1.epochs) == ("runs/x", 0.1, 3)
+    assert config_lib.override(config, ["--config.data.dir=x"]).data.dir == "x"
 
 
 def test_a_config_saved_before_a_field_existed_gets_its_default(tmp_path):

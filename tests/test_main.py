@@ -8,7 +8,7 @@ import sys
 import pytest
 from small_runs import Tiny, cached_compilation
 
-from onebnet_jax import errors, main, metrics, stage
+from onebnet_jax import checkpoint, errors, main, metrics, stage
 
 ROOT = pathlib.Path(__file__).parents[1]
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
@@ -87,6 +87,11 @@ def test_the_same_command_again_finds_the_work_done(command):
         ([QUICKSTART, "--config.data.name=cifar10", "--config.data.source=tfds"], "CIFAR-10 was not found"),
         ([QUICKSTART, "--config.train.teacher_weight=1"], "teacher"),
         ([QUICKSTART, "--config.train.teacher_weight=1", "--config.teacher=nowhere"], "nowhere"),
+        ([QUICKSTART, "--config.teacher=nowhere"], "teacher='nowhere' would have no effect"),
+        ([QUICKSTART, "--config.step1.epochs=2"], "step1.epochs would have no effect"),
+        ([QUICKSTART, "--config.train.label_weight=0"], "train.label_weight and train.teacher_weight are both 0"),
+        ([f"--config={ROOT / 'configs' / 'imagenet_typeII.py'}", "--config.train.epochs=2"], "train.epochs would have"),
+        ([f"--config={ROOT / 'configs' / 'imagenet_fp32.py'}", "--config.data.flip=false"], "data.flip=False"),
         ([QUICKSTART, "--config.stages=('step3',)"], "stages=('step3',)"),
         ([QUICKSTART, "--zzzz=1"], "zzzz"),
         ([QUICKSTART, "zzzz"], "'zzzz'"),
@@ -114,6 +119,29 @@ def test_what_the_parser_refuses_names_the_option(command, arguments, tmp_path):
     assert "error: " in last and "Traceback" not in err
     assert any(option in last for option in ("--mode", "--config", "--workdir"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "remedy"),
+    [
+        ([QUICKSTART, "--checkpoint=last"], "--checkpoint", "--mode=eval"),
+        ([QUICKSTART, "--mode=train", "--checkpoint=best"], "--checkpoint", "--mode=eval"),
+        (["--mode=eval", "--workdir=here", "--change-config"], "--change-config", "training"),
+    ],
+)
+def test_an_option_of_the_other_mode_is_refused(command, arguments, option, remedy, tmp_path):
+    status, out, err = command(*arguments)
+    assert status == 2 and out == "" and list(tmp_path.iterdir()) == []
+    assert f"error: {option} is for " in err.splitlines()[-1] and remedy in err.splitlines()[-1]
+
+
+def test_a_work_directory_in_the_home_folder(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert command(*TRAIN_ONE_EPOCH, "--workdir=~/run")[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert (tmp_path / "home" / "run" / "train" / "metrics.jsonl").exists()
+    assert command("--mode=eval", "--workdir=~/run")[0] == 0
+    assert checkpoint.load_run("~/run").step == 10  # as the teacher of a config is read
 
 
 def test_a_work_directory_of_another_config_ends_with_one_sentence(command):

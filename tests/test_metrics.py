@@ -63,6 +63,7 @@ def test_a_run_that_goes_on_takes_back_what_lies_beyond(tmp_path, resumed_at):
 def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path, remains):
     whole = '{"step": 4, "split": "train", "loss": 1.0}\n'
     (tmp_path / "metrics.jsonl").write_text(whole + remains)
+    assert read(tmp_path / "metrics.jsonl") == [{"step": 4, "split": "train", "loss": 1.0}]
     Metrics(tmp_path, 5).close()
     assert (tmp_path / "metrics.jsonl").read_text() == whole
 
