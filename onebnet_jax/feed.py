@@ -18,6 +18,7 @@ from onebnet_jax import data, data_info, imagenet, steps
 from onebnet_jax.errors import UserError
 
 CALLS_AHEAD = 2  # so many wait on the devices, each with its batch
+EVALUATION_CALLS = 32  # at most, of a data set in memory: long ones for the devices, short ones for who wants to stop
 
 
 class Feed(Protocol):
@@ -92,6 +93,7 @@ class InMemory:
         self._train_data = replicate((dataset.train_images, dataset.train_labels))
         self._test_data = replicate((dataset.test_images, dataset.test_labels))
         self._test_steps = batch.steps(len(dataset.test_labels))
+        self._steps_per_call = -(-self._test_steps // EVALUATION_CALLS)
         self._train_steps = jax.pmap(
             steps.make_train_steps(train_step, batch, key),
             steps.AXIS,
@@ -100,14 +102,20 @@ class InMemory:
             donate_argnums=0,
         )
         self._eval_steps = jax.pmap(
-            steps.make_eval_steps(apply, batch), steps.AXIS, in_axes=(None, 0, 0, None, None), out_axes=None
+            steps.make_eval_steps(apply, batch), steps.AXIS, in_axes=(None, None, 0, 0, None, None), out_axes=None
         )
 
     def train(self, state, constants, epoch, first, last):
         return self._train_steps(state, constants, *self._train_data, first, last)
 
     def evaluate(self, variables, stopping=lambda: False):
-        return jax.device_get(self._eval_steps(variables, *self._test_data, 0, self._test_steps))
+        sums = steps.Sums.zero()
+        for first in range(0, self._test_steps, self._steps_per_call):
+            if stopping():
+                return None
+            last = min(first + self._steps_per_call, self._test_steps)
+            sums = jax.device_get(self._eval_steps(variables, sums, *self._test_data, first, last))
+        return sums
 
 
 class Streamed:

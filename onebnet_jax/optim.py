@@ -9,12 +9,17 @@ DECAYED = ("kernel", "alpha", "gamma", "zeta")
 
 
 def poly_schedule(learning_rate: float, epochs: int, steps_per_epoch: int) -> optax.Schedule:
-    """lr(step) = learning_rate * (1 - epoch / epochs), epoch = step // steps_per_epoch (A.2, poly of power 1).
+    """lr(step) = learning_rate * (1 - epoch / epochs), epoch = step // steps_per_epoch (A.2, poly of power 1), until 0.
 
     The paper prints lr_base * (1 - e_epochs) and leaves the division out. ReActNet's code advances its schedule before
     each epoch, so that its last epoch trains with 0; here the first epoch has learning_rate itself.
     """
-    return lambda step: learning_rate * (1 - (step // steps_per_epoch) / epochs)
+
+    def schedule(step):
+        epoch = step // steps_per_epoch
+        return learning_rate * (1 - epoch / epochs) * (epoch < epochs)
+
+    return schedule
 
 
 def decay_mask(params) -> dict:
@@ -29,5 +34,15 @@ def decay_mask(params) -> dict:
 
 def adam(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
     """Adam with beta = (0.9, 0.999) and epsilon 1e-8; weight decay is L2 in the gradient, before the moments."""
-    decay = optax.add_decayed_weights(weight_decay, decay_mask) if weight_decay else optax.identity()
-    return optax.chain(decay, optax.scale_by_adam(0.9, 0.999, 1e-8), optax.scale_by_learning_rate(schedule))
+
+    def decay(grads, params):
+        return jax.tree.map(
+            lambda grad, param, decayed: grad + weight_decay * param if decayed else grad,
+            grads,
+            params,
+            decay_mask(params),
+        )
+
+    # Not optax.add_decayed_weights: with a mask it has a state, so that no checkpoint without decay fits one with it.
+    l2 = optax.stateless(decay)
+    return optax.chain(l2, optax.scale_by_adam(0.9, 0.999, 1e-8), optax.scale_by_learning_rate(schedule))

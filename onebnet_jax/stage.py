@@ -136,7 +136,7 @@ def train(
 
             if ended:
                 epoch, result = done // steps_per_epoch, None
-                if epoch % config.eval_every_epochs == 0 or done == total:
+                if epoch % config.eval_every_epochs == 0 or done >= total:
                     sums = feed.evaluate(variables_of(state), lambda: bool(hosts.agree(stopping())[0]))
                     if sums is None:
                         continue
@@ -148,7 +148,7 @@ def train(
                 state, epoch_seconds = state.replace(sums=steps.Sums.zero()), 0.0
                 record.save(done, state, pending=False)
                 saved_at, saved_step = time.monotonic(), done
-            if done == total:
+            if done >= total:
                 return jax.device_get(variables_of(state)), record.result
 
             epoch, first = divmod(done, steps_per_epoch)

@@ -215,13 +215,14 @@ def make_eval_batch(apply: Callable, batch: Input) -> Callable:
 
 
 def make_eval_steps(apply: Callable, batch: Input) -> Callable:
-    """Returns eval_steps(variables, images, labels, first, last) -> Sums of those batches, to be pmapped over `AXIS`.
+    """Returns eval_steps(variables, sums, images, labels, first, last) -> Sums, to be pmapped over `AXIS`.
 
-    Each image counts once, whatever the batch size and the number of devices. The loss is plain cross entropy.
+    To the sums of the batches before it adds those of the batches first, ..., last - 1. Each image counts once,
+    whatever the batch size and the number of devices. The loss is plain cross entropy.
     """
     score = _make_score(apply, batch)
 
-    def eval_steps(variables, images, labels, first, last):
+    def eval_steps(variables, sums, images, labels, first, last):
         size = images.shape[0]
 
         def body(index, sums):
@@ -229,8 +230,8 @@ def make_eval_steps(apply: Callable, batch: Input) -> Callable:
             positions = index * batch.batch_size + start + jnp.arange(local)
             chosen = jnp.minimum(positions, size - 1)
             mask = (positions < size).astype(jnp.float32)
-            return jax.tree.map(jnp.add, sums, score(variables, images[chosen], labels[chosen], mask))
+            return jax.tree.map(jnp.add, sums, lax.psum(score(variables, images[chosen], labels[chosen], mask), AXIS))
 
-        return lax.psum(lax.fori_loop(first, last, body, Sums.zero()), AXIS)
+        return lax.fori_loop(first, last, body, sums)
 
     return eval_steps

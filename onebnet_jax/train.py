@@ -13,7 +13,9 @@ from onebnet_jax.errors import UserError
 
 
 def evaluate(run: Run, overrides: Sequence[str] = ()) -> dict[str, float]:
-    """Scores a trained network on all test images of its data set; `overrides` may say where these are.
+    """Scores a trained network on all test images of its data set, and prints what it is and what they are.
+
+    `overrides` may say where the images are.
 
     Raises UserError for overrides of anything but the data, and where these are missing or unlike those of training.
     """
@@ -25,6 +27,8 @@ def evaluate(run: Run, overrides: Sequence[str] = ()) -> dict[str, float]:
     config = config_lib.override(run.config.copy_and_resolve_references(), overrides)
     check_same_images(config, run.config, "The network")
     opened = feed.open_data(config)
+    if hosts.is_leader():
+        print(f"{opened.source}\n{describe(run)}", flush=True)
     devices = jax.device_count()
     # The result does not depend on the batch, so any number of devices will do.
     config[run.stage].batch_size = -(-config[run.stage].batch_size // devices) * devices
@@ -46,22 +50,28 @@ def run(
 
     Raises:
       UserError: for missing data, an impossible batch size, a teacher that does not fit, a work directory of another
-        config or that cannot be written, or a loss that is not finite.
+        config, of more epochs, or that cannot be written, or a loss that is not finite.
       Unavailable: if another run uses the work directory.
       Interrupted: after a checkpoint, when any process is asked to stop.
     """
     check_batch_sizes(config)
+    if hosts.is_leader():
+        workdir.check(config, folder, change_config)
+    teacher = load_teacher(config)
     opened = feed.open_data(config)
     size = opened.train_size
     for name in config.stages:
         if config[name].batch_size > size:
             raise UserError(f"{name}.batch_size={config[name].batch_size} is more than all {size} training images.")
-    teacher = load_teacher(config)
     if not hosts.is_leader():
         return stages(config, None, opened, teacher, stopping)
     processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
     print(f"{opened.source}\n{jax.device_count()} x {jax.devices()[0].device_kind}{processes}", flush=True)
-    with workdir.opened(config, folder, change_config):
+    if teacher is not None:
+        print(f"teacher: {config.teacher}, {describe(teacher)}", flush=True)
+    with workdir.opened(folder):
+        check_epochs(config, folder, size)
+        workdir.prepare(config, folder, change_config)
         return stages(config, folder, opened, teacher, stopping)
 
 
@@ -85,6 +95,18 @@ def check_batch_sizes(config: ConfigDict) -> None:
             )
 
 
+def check_epochs(config: ConfigDict, folder: Path, size: int) -> None:
+    """Raises UserError where a stage has been trained further, on `size` images, than the config says."""
+    for name in config.stages:
+        steps_per_epoch = stage.make_input(config, config[name].batch_size, jax.device_count()).steps(size)
+        epoch = -(-workdir.last_step(folder, name) // steps_per_epoch)
+        if epoch > config[name].epochs:
+            raise UserError(
+                f"{name}.epochs={config[name].epochs} is less than the {epoch} that the run in {folder} has begun "
+                f"already; set at least {epoch}, or choose another --workdir."
+            )
+
+
 def load_teacher(config: ConfigDict) -> Run | None:
     """The teacher of a run's stages, or None if none needs one. Raises UserError if it is missing or does not fit."""
     if not any(config[name].teacher_weight for name in config.stages):
@@ -104,3 +126,18 @@ def check_same_images(config: ConfigDict, of_run: ConfigDict, run_name: str) -> 
         mine, its = (getattr(data_info.DATASETS[c.data.name], field) for c in (config, of_run))
         if mine != its:
             raise UserError(f"{run_name} was trained on images of other {field}: {its}, not {mine}.")
+
+
+def describe(run: Run) -> str:
+    """A network in words: what it is, how far its training had come, and its last score then."""
+    words = f"ResNet{run.structure.depth}"
+    if run.structure.block == "resnet":
+        words = f"FP32 {words}"
+    else:
+        binary = {"activations": run.binarization.activations, "weights": run.binarization.weights}
+        words += "".join(f", {'binarized' if value else 'float'} {name}" for name, value in binary.items())
+    stages, result = run.config.stages, run.metrics.get("result", run.metrics)
+    words += f", stage {run.stage} ({stages.index(run.stage) + 1} of {len(stages)}), step {run.step}"
+    if not result:
+        return f"{words}, not evaluated in training"
+    return f"{words}, test Top-1 {result['top1']:.2f} % after epoch {result['epoch']} of {run.config[run.stage].epochs}"

@@ -13,25 +13,31 @@ from ml_collections import ConfigDict
 from onebnet_jax import config as config_lib
 from onebnet_jax.errors import Unavailable, UserError
 
-# What decides the names and shapes of the parameters, which a run cannot change.
+# What decides the names and shapes of the parameters.
 SHAPE_FIELDS = ("depth", "block", "conv_1d", "ds_1d", "width_multiplier", "stem")
-NETWORK_FIELDS = ("data.name", *(f"model.{name}" for name in SHAPE_FIELDS))
+# When to save and when to give up, which makes no difference to what a run gives.
+FREE_FIELDS = ("checkpoint_seconds", "data.max_unreadable")
 
 
 @contextlib.contextmanager
-def opened(config: ConfigDict, workdir: Path, change_config: bool = False) -> Iterator[None]:
-    """Holds the work directory for a run of a config; creates it with its config.json where there is none.
+def opened(workdir: Path) -> Iterator[None]:
+    """Holds the work directory for a run; creates it where there is none.
 
-    With `change_config` a run of another config goes on with this one; its config.json is kept under another name.
-
-    Raises Unavailable if another run holds it, UserError if it belongs to another config or cannot be written, then or
-    later.
+    Raises Unavailable if another run holds it, UserError if it cannot be used, then or later.
     """
-    try:
+    with _told(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         with locked(workdir):
-            prepare(config, workdir, change_config)
             yield
+
+
+@contextlib.contextmanager
+def _told(workdir: Path) -> Iterator[None]:
+    """What the system says about the work directory, in one sentence."""
+    try:
+        yield
+    except BrokenPipeError:  # of the output: nobody reads it any more
+        raise
     except OSError as error:
         raise UserError(
             f"The work directory {workdir} cannot be used: {error.strerror or error}; mend that, or choose another. "
@@ -57,30 +63,53 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def prepare(config: ConfigDict, workdir: Path, change_config: bool) -> None:
-    """Writes config.json, or checks that there is the same one already."""
-    if (workdir / "weights.json").exists():
-        raise UserError(
-            f"{workdir} holds weights from elsewhere, which are used and never trained on; choose another --workdir."
-        )
-    path = workdir / "config.json"
-    if path.exists():
-        differing = differences(config_lib.load_json(path), config)
-        if differing and not change_config:
+def check(config: ConfigDict, workdir: Path, change_config: bool = False) -> dict[str, str]:
+    """In which fields the run in a work directory, if there is one, is to go on differently, and how, in words.
+
+    Raises UserError if it cannot, or is to without `change_config`. Changes nothing on disk.
+    """
+    with _told(workdir):
+        if (workdir / "weights.json").exists():
             raise UserError(
-                f"{workdir} holds a run of another config: {', '.join(differing.values())}; choose another --workdir, "
-                "set these fields as they were, or let that run go on with this config by --change-config."
+                f"{workdir} holds weights from elsewhere, which are used and never trained on; choose another "
+                "--workdir."
             )
-        if not differing:
-            return
-        network = [text for name, text in differing.items() if name in NETWORK_FIELDS]
-        if network:
-            raise UserError(f"{workdir} holds another network: {', '.join(network)}; choose another --workdir.")
+        path = workdir / "config.json"
+        differing = differences(config_lib.load_json(path), config) if path.exists() else {}
+    changed = {name: text for name, text in differing.items() if name not in FREE_FIELDS}
+    fixed = [name for name in changed if name in fixed_fields(config)]
+    if changed and (fixed or not change_config):
+        remedy = "set these fields as they were, or let that run go on with this config by --change-config"
+        if fixed:
+            remedy = f"or set these fields as they were: no run goes on with another {', '.join(fixed)}"
+        described = ", ".join(changed.values())
+        raise UserError(f"{workdir} holds a run of another config: {described}; choose another --workdir, {remedy}.")
+    return changed
+
+
+def prepare(config: ConfigDict, workdir: Path, change_config: bool = False) -> None:
+    """Writes config.json after a `check`; that of a run which goes on with another one is kept as config.N.json."""
+    changed, path = check(config, workdir, change_config), workdir / "config.json"
+    if path.exists() and config_lib.load_json(path) == config:
+        return
+    if changed:
         number = sum(1 for _ in workdir.glob("config.*.json"))
         shutil.copy2(path, workdir / f"config.{number}.json")
     partial = path.with_suffix(".tmp")
     partial.write_text(config.to_json(indent=2) + "\n")
     partial.replace(path)
+
+
+def fixed_fields(config: ConfigDict) -> set[str]:
+    """The fields that no run goes on with another value of: they decide what its parameters are, and what a step is."""
+    shape = {f"model.{name}" for name in SHAPE_FIELDS}
+    return shape | {"data.name", "stages"} | {f"{name}.batch_size" for name in config.stages}
+
+
+def last_step(workdir: Path, stage: str) -> int:
+    """The newest step of a stage that there is a checkpoint of; 0 where there is none."""
+    names = (path.name for path in (workdir / stage / "checkpoints").glob("*/*"))
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def differences(saved: ConfigDict, asked: ConfigDict) -> dict[str, str]:

@@ -198,12 +198,31 @@ def test_each_test_image_counts_once_on_four_devices(dataset):
     assert sums.loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_an_evaluation_stops_before_any_batch_when_asked(dataset):
-    a_feed, variables = streamed(Reader(dataset)), stage.variables_of(initial_state())
-    for answers in ([True], [False, True], [False, False, True]):
-        asked = iter(answers)
+def assert_stops(a_feed, variables, questions):
+    """Before any call of so many, an evaluation asks whether to stop, and stops."""
+    for before in range(questions):
+        asked = iter([False] * before + [True])
         assert a_feed.evaluate(variables, lambda asked=asked: next(asked)) is None
         assert list(asked) == []
+
+
+@pytest.mark.parametrize(("calls", "questions"), [(1, 1), (2, 2), (4, 3), (5, 3), (6, 6), (32, 6)])
+def test_in_memory_an_evaluation_is_cut_into_so_many_calls_at_most(dataset, monkeypatch, calls, questions):
+    """Six batches of four; how they are cut changes no bit of the sums."""
+    batch, variables = dataclasses.replace(INPUT, batch_size=4), stage.variables_of(initial_state())
+    monkeypatch.setattr(feed, "EVALUATION_CALLS", 1)
+    expected = feed.InMemory(dataset, Tiny().apply, TRAIN_STEP, batch, KEY).evaluate(variables)
+    monkeypatch.setattr(feed, "EVALUATION_CALLS", calls)
+    a_feed = feed.InMemory(dataset, Tiny().apply, TRAIN_STEP, batch, KEY)
+    asked = iter([False] * questions)
+    assert a_feed.evaluate(variables, lambda: next(asked)) == expected and list(asked) == []
+    assert expected.count == TEST
+    assert_stops(a_feed, variables, questions)
+
+
+def test_an_evaluation_stops_before_any_batch_when_asked(dataset):
+    a_feed, variables = streamed(Reader(dataset)), stage.variables_of(initial_state())
+    assert_stops(a_feed, variables, 3)
     asked = iter([False] * 3)  # two batches of images, and one of none
     assert a_feed.evaluate(variables, lambda: next(asked)).count == TEST and list(asked) == []
 
@@ -212,9 +231,10 @@ def test_an_evaluation_stops_before_any_batch_when_asked(dataset):
 
 
 def load(folder, *overrides, config="imagenet_typeIII", batch_size=8):
-    fields = [f"{stage}.batch_size={batch_size}" for stage in ("train", "step1", "step2")]
+    path = f"configs/{config}.py"
+    fields = [f"{stage}.batch_size={batch_size}" for stage in config_lib.load(path).stages]
     fields += [f"data.dir={folder}", "data.image_size=32", "model.width_multiplier=0.125"]
-    return config_lib.load(f"configs/{config}.py", [*(f"--config.{field}" for field in fields), *overrides])
+    return config_lib.load(path, [*(f"--config.{field}" for field in fields), *overrides])
 
 
 def test_each_process_reads_its_part_of_a_batch(tmp_path, monkeypatch):

@@ -18,15 +18,15 @@ def test_poly_schedule_moves_once_an_epoch_from_the_learning_rate_to_one_epochs_
     assert [schedule(step) for step in last] == pytest.approx([1e-3 / 400] * 235)
     assert schedule(235) == pytest.approx(1e-3 * 399 / 400)
     assert schedule(200 * 235) == pytest.approx(5e-4)
-    assert schedule(400 * 235) == 0
+    assert schedule(400 * 235) == schedule(1000 * 235) == 0
     rates = [schedule(epoch * 235) for epoch in range(401)]
     np.testing.assert_allclose(np.diff(rates), -1e-3 / 400)
 
 
 def test_poly_schedule_of_a_traced_step():
     schedule = poly_schedule(0.1, epochs=3, steps_per_epoch=2)
-    rates = jax.jit(jax.vmap(schedule))(jnp.arange(6))
-    np.testing.assert_allclose(rates, [0.1, 0.1, 0.2 / 3, 0.2 / 3, 0.1 / 3, 0.1 / 3], rtol=1e-6)
+    rates = jax.jit(jax.vmap(schedule))(jnp.arange(9))
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.2 / 3, 0.2 / 3, 0.1 / 3, 0.1 / 3, 0, 0, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,11 @@ def test_weight_decay_is_l2_in_the_gradient_before_the_moments():
     grads["unit"]["conv"]["kernel"] += decay * params["unit"]["conv"]["kernel"]  # the one that is decayed
     equal(moments.mu, jax.tree.map(lambda g: 0.1 * g, grads))
     equal(moments.nu, jax.tree.map(lambda g: 0.001 * g**2, grads))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_what_adam_keeps_does_not_depend_on_the_decay(decay):
+    """So that a checkpoint fits whatever the decay is; those from before had this state where it was 0."""
+    before = optax.chain(optax.identity(), optax.scale_by_adam(), optax.scale_by_learning_rate(lambda step: 0.1))
+    states = (optimizer.init(tree(0)) for optimizer in (adam(lambda step: 0.1, decay), before))
+    assert len({jax.tree.structure(state) for state in states}) == 1

@@ -1,6 +1,8 @@
 """Whole runs in this process, with a stand-in for the network; test_resume.py has a real one."""
 
+import dataclasses
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import optax
 import pytest
 from small_runs import Tiny, assert_same_run, cached_compilation, final, lines
 
-from onebnet_jax import checkpoint, data, optim, stage, steps, train
+from onebnet_jax import checkpoint, data, feed, optim, stage, steps, structure, train
 from onebnet_jax import config as config_lib
 from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.errors import UserError
@@ -29,16 +31,17 @@ def tiny():
     """Yields the real `make_network`."""
     with pytest.MonkeyPatch.context() as patched:
         make_network = stage.make_network
-        patched.setattr(stage, "make_network", lambda *_: Tiny())
+        patched.setattr(stage, "make_network", lambda *_, **__: Tiny())
         patched.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1, 2, 2, ... steps
         yield make_network
 
 
-def load(*overrides, batch_size=500, epochs=3, name="train"):
+def load(*overrides, batch_size=500, epochs=3, stages=("train",)):
     """The quick start in 8 steps an epoch, with a checkpoint after every call."""
-    fields = {f"{name}.batch_size": batch_size, f"{name}.epochs": epochs, f"{name}.learning_rate": 0.02}
-    fields["checkpoint_seconds"] = 0.0
-    given = [f"--config.{name}={value}" for name, value in fields.items()]
+    fields = {"checkpoint_seconds": 0.0, "stages": stages}
+    for name in stages:
+        fields |= {f"{name}.batch_size": batch_size, f"{name}.epochs": epochs, f"{name}.learning_rate": 0.02}
+    given = [f"--config.{field}={value}" for field, value in fields.items()]
     return config_lib.load("configs/quickstart.py", [*given, *overrides])
 
 
@@ -145,8 +148,7 @@ def test_a_run_interrupted_before_its_first_checkpoint_starts_again(tmp_path, qu
 @pytest.fixture(scope="module")
 def two_stages(tmp_path_factory):
     """(config, work directory, result) of a run in two stages."""
-    overrides = [f"--config.{name}.{field}" for name in ("step1", "step2") for field in ("epochs=2", "batch_size=500")]
-    config = load("--config.stages=('step1', 'step2')", *overrides)
+    config = load(epochs=2, stages=("step1", "step2"))
     workdir = tmp_path_factory.mktemp("two_stages")
     return config, workdir, train.run(config, workdir)
 
@@ -193,6 +195,73 @@ def test_a_work_directory_of_another_config_is_refused_and_left_as_it_is(tmp_pat
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "lock"} == before
 
 
+def change(config, workdir):
+    """Lets a run go on with another config, for at most 30 questions whether to stop."""
+    left = iter(range(30))
+    return train.run(config, workdir, change_config=True, stopping=lambda: next(left) < 0)
+
+
+def epochs_tested(workdir):
+    return [x["epoch"] for x in lines(workdir / "train") if x["split"] == "test"]
+
+
+def test_a_run_goes_on_with_as_many_epochs_as_it_has_begun_but_not_with_fewer(tmp_path):
+    assert interrupt(load(epochs=3), tmp_path, 7)[-1] == STEPS + 2
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(UserError, match=r"train.epochs=1 is less than the 2 that the run in .* set at least 2"):
+        change(load(epochs=1), tmp_path)
+    assert (tmp_path / "config.json").read_text() == before and not (tmp_path / "config.0.json").exists()
+    result = change(load(epochs=2), tmp_path)
+    assert epochs_tested(tmp_path) == [1, 2] and result["epoch"] == 2
+    assert change(load(epochs=2), tmp_path) == result
+    with pytest.raises(UserError, match="train.epochs=1 is less than the 2"):
+        change(load(epochs=1), tmp_path)
+
+
+def test_a_stage_that_was_trained_further_than_it_should_be_is_at_its_end(tmp_path, quiet, monkeypatch):
+    shutil.copytree(quiet[0], tmp_path / "run")
+    monkeypatch.setattr(train, "check_epochs", lambda *_: None)
+    assert change(load(epochs=1), tmp_path / "run") == quiet[1]
+    assert_same_run(tmp_path / "run", quiet[0])
+
+
+@pytest.mark.parametrize("change_config", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            dict(batch_size=400),
+            r"train.batch_size \(500 there, 400 now\), .*no run goes on with another train.batch_size",
+        ),
+        (dict(stages=("train", "step1")), r"stages \(\('train',\) there, .*no run goes on with another stages"),
+    ],
+    ids=["batch size", "stages"],
+)
+def test_what_a_step_and_a_stage_are_cannot_change(tmp_path, quiet, fields, words, change_config):
+    shutil.copytree(quiet[0], tmp_path / "run")
+    with pytest.raises(UserError, match=words) as error:
+        train.run(load(epochs=4, **fields), tmp_path / "run", change_config)
+    assert "\n" not in str(error.value) and "--change-config" not in str(error.value)
+    assert config_lib.load_json(tmp_path / "run" / "config.json") == load()
+    assert not (tmp_path / "run" / "config.0.json").exists()
+    assert_same_run(tmp_path / "run", quiet[0])
+
+
+def test_when_to_save_and_when_to_give_up_may_change_without_a_word(tmp_path, quiet):
+    shutil.copytree(quiet[0], tmp_path / "run")
+    config = load()
+    config.checkpoint_seconds, config.data.max_unreadable = 7.0, 3
+    assert train.run(config, tmp_path / "run") == quiet[1]
+    assert config_lib.load_json(tmp_path / "run" / "config.json") == config
+    assert not (tmp_path / "run" / "config.0.json").exists()
+
+
+def test_a_run_goes_on_with_another_weight_decay(tmp_path):
+    for epochs, decay in ((1, 0.0), (2, 0.1), (3, 0.0)):
+        change(load(f"--config.train.weight_decay={decay}", epochs=epochs), tmp_path)
+    assert epochs_tested(tmp_path) == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("batch_size", "words"), [(6, "multiple of 4"), (4004, "4000 training images")])
 def test_an_impossible_batch_size_is_refused_before_anything_is_made(tmp_path, batch_size, words):
     with pytest.raises(UserError, match=f"train.batch_size={batch_size} .*{words}"):
@@ -205,6 +274,61 @@ def test_missing_data_are_refused_before_anything_is_made(tmp_path):
     with pytest.raises(UserError, match="CIFAR-10 was not found"):
         train.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["train.teacher_weight=1.0", "teacher=nowhere"], "nowhere"),
+        (["train.teacher_weight=1.0"], "teacher is empty"),
+        (["seed=5"], r"seed \(0 there, 5 now\)"),
+    ],
+)
+def test_a_missing_teacher_and_another_config_are_refused_before_data_are_opened(
+    tmp_path, quiet, monkeypatch, overrides, words
+):
+    monkeypatch.setattr(feed, "open_data", None)
+    workdir = quiet[0] if overrides == ["seed=5"] else tmp_path / "run"
+    with pytest.raises(UserError, match=words):
+        train.run(load(*(f"--config.{field}" for field in overrides)), workdir)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_is_named_with_how_far_it_came(tmp_path, quiet, capsys):
+    taught = ("--config.train.teacher_weight=1.0", f"--config.teacher={quiet[0]}")
+    train.run(load(*taught, epochs=1), tmp_path)
+    described = "ResNet20, binarized activations, binarized weights, stage train (1 of 1), step 24"
+    score = f"test Top-1 {quiet[1]['top1']:.2f} % after epoch 3 of 3"
+    assert f"teacher: {quiet[0]}, {described}, {score}" in capsys.readouterr().out.splitlines()
+
+
+def test_a_network_is_described_by_what_it_is_and_how_far_it_came(tmp_path, quiet):
+    run = checkpoint.load_run(quiet[0], BEST)
+    epoch = f"after epoch {run.metrics['epoch']} of 3"
+    assert train.describe(run).endswith(f"step {run.step}, test Top-1 {run.metrics['top1']:.2f} % {epoch}")
+    fp32 = dataclasses.replace(run, structure=structure.Structure(20, block="resnet"), metrics={})
+    assert train.describe(fp32) == f"FP32 ResNet20, stage train (1 of 1), step {run.step}, not evaluated in training"
+    interrupt(load(), tmp_path, 2)
+    assert train.describe(checkpoint.load_run(tmp_path, LAST)).endswith("step 3, not evaluated in training")
+    interrupt(load(), tmp_path, 6)
+    first = next(x for x in lines(quiet[0] / "train") if x["split"] == "test")
+    described = train.describe(checkpoint.load_run(tmp_path, LAST))
+    assert re.search(rf"step \d+, test Top-1 {first['top1']:.2f} % after epoch 1 of 3$", described)
+
+
+def test_an_evaluation_says_what_it_scores_and_on_what(tmp_path, two_stages, capsys):
+    """Also that it is the first stage's network, while the second has none."""
+    config, whole, _ = two_stages
+    interrupt(config, tmp_path, 12)
+    assert (tmp_path / "step2").exists()
+    for workdir, words in (
+        (whole, "binarized activations, binarized weights, stage step2 (2 of 2)"),
+        (tmp_path, "binarized activations, float weights, stage step1 (1 of 2)"),
+    ):
+        capsys.readouterr()
+        train.evaluate(checkpoint.load_run(workdir))
+        source, described = capsys.readouterr().out.splitlines()
+        assert source == data.load("fashion_mnist_mini").source and words in described
 
 
 def test_a_work_directory_that_cannot_be_made_is_refused(tmp_path):
