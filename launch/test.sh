@@ -3,7 +3,8 @@
 # usage: launch/test.sh [--newest] [pytest arguments ...]
 #   (nothing)   the default tests with the pinned versions, in .venv
 #   -m slow     the slow tests
-#   --newest    the training half on the newest JAX and Flax that this Python installs, in .venv-newest
+#   --newest    the training half on the newest JAX and Flax that this Python installs, in .venv-newest; each time
+#               upgraded before
 set -euo pipefail
 cd "$(dirname "$0")/.."
 parallel=(-n auto --maxprocesses=8 --dist=loadfile) # a process for each core; a file's tests share what they set up
@@ -14,6 +15,7 @@ if [[ ${1:-} == --newest ]]; then
     sed 's/==[^ ]*//' requirements-train.txt >.venv-newest/requirements.txt
     printf 'pytest\npytest-xdist\nhypothesis\nmatplotlib\nshellcheck-py\n' >>.venv-newest/requirements.txt
     launch/setup.sh .venv-newest .venv-newest/requirements.txt
+    .venv-newest/bin/pip install --quiet --disable-pip-version-check --upgrade -r .venv-newest/requirements.txt
     exec .venv-newest/bin/python -m pytest "${parallel[@]}" "$@"
 fi
 launch/setup.sh .venv requirements.txt

@@ -319,6 +319,20 @@ def test_setup_installs_once(tmp_path):
     assert words == ["pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt", "jax[x]"]
 
 
+def test_the_newest_versions_are_looked_for_each_time(project):
+    folder = project.root / ".venv-newest" / "bin"
+    for name, text in (("pip", RECORD), ("python", PYTHON)):
+        executable(folder / name, text)
+    for _ in range(2):
+        project.run("test", "--newest", "-k", "a test")
+        setup, pip, pytest_call = project.calls
+        assert setup == ["setup.sh", ".venv-newest", ".venv-newest/requirements.txt"]
+        assert (pip[:2], pip[-3:]) == (["pip", "install"], ["--upgrade", "-r", ".venv-newest/requirements.txt"])
+        assert pytest_call[2:4] == ["-m", "pytest"] and pytest_call[-2:] == ["-k", "a test"]
+    wanted = (folder.parent / "requirements.txt").read_text().split("\n")
+    assert any(line.startswith("jax ") for line in wanted) and not any("==" in line for line in wanted)
+
+
 def test_image_has_what_the_trainer_needs():
     lines = [shlex.split(line) for line in (ROOT / "launch" / "Dockerfile").read_text().splitlines() if line[0] != "#"]
     copied = {word for line in lines if line[0] == "COPY" for word in line[1:-1]}
