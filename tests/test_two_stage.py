@@ -3,6 +3,7 @@
 Batches hold all training images, so that batch statistics, losses and gradients are those of the whole data set.
 """
 
+import dataclasses
 import types
 
 import jax
@@ -12,10 +13,13 @@ import pytest
 from flax import linen as nn
 from small_runs import Tiny, cached_compilation, final, lines
 
+import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
 from configs import default
-from onebnet_jax import checkpoint, data, stage, steps, train
+from onebnet_jax import agree, checkpoint, convert, data, main, stage, steps, structure, train
 from onebnet_jax import config as config_lib
 from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
+from onebnet_jax.export import card
+from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.layers import BatchNorm
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -24,6 +28,11 @@ STEP1 = {"epochs": 3, "learning_rate": 0.1, "label_weight": 0.0, "teacher_weight
 # A learning rate of 0 leaves the parameters as they were given.
 STEP2 = {"epochs": 2, "learning_rate": 0.0, "label_weight": 0.7, "teacher_weight": 0.4}
 STEP2 |= {"label_smoothing": 0.3, "temperature": 2.5, "weight_decay": 0.06}
+
+
+def words(fields):
+    """As on the command line."""
+    return [f"--config.{name}={value}" for name, value in fields.items()]
 
 
 class Student(nn.Module):
@@ -78,6 +87,17 @@ def class_means(x, labels):
     return {"kernel": kernel, "bias": -(kernel**2).sum(0) / 2}
 
 
+def make_teacher(workdir, config, variables):
+    """A work directory as training leaves it, given the variables of each checkpoint."""
+    workdir.mkdir()
+    (workdir / "config.json").write_text(config.to_json())
+    checkpoints = Checkpoints(workdir / "train")
+    score = {"epoch": 6, "loss": 1.0, "top1": 80.0, "top5": 99.0}
+    for name, info in ((BEST, score), (LAST, {"best": score, "result": score})):
+        checkpoints.save(name, 378, variables[name], info)
+    checkpoints.close()
+
+
 @pytest.fixture(scope="module")
 def run(pixels, tmp_path_factory, quick_compilation):
     """(work directory, the teacher's variables) of a run in two stages.
@@ -95,22 +115,15 @@ def run(pixels, tmp_path_factory, quick_compilation):
         for name, head in ((BEST, right), (LAST, wrong))
     }
     quickstart = config_lib.load("configs/quickstart.py").copy_and_resolve_references()
-    (folder / "teacher").mkdir()
-    (folder / "teacher" / "config.json").write_text(default.fp32(quickstart).to_json())
-    checkpoints = Checkpoints(folder / "teacher" / "train")
-    score = {"epoch": 6, "loss": 1.0, "top1": 80.0, "top5": 99.0}
-    checkpoints.save(BEST, 378, teacher[BEST], score)
-    checkpoints.save(LAST, 378, teacher[LAST], {"best": score, "result": score})
-    checkpoints.close()
+    make_teacher(folder / "teacher", default.fp32(quickstart), teacher)
 
     fields = {"stages": "('step1', 'step2')", "teacher": folder / "teacher", "checkpoint_seconds": 1e6}
     for name, values in (("step1", STEP1), ("step2", STEP2)):
         fields |= {f"{name}.{field}": value for field, value in values.items()} | {f"{name}.batch_size": 4000}
-    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
     with pytest.MonkeyPatch.context() as patched, cached_compilation(folder / "compiled"):
         networks = {"onebnet": Student, "resnet": Tiny}
         patched.setattr(stage, "make_network", lambda config, *_, **__: networks[config.model.block]())
-        train.run(config_lib.load("configs/quickstart.py", overrides), folder / "run")
+        train.run(config_lib.load("configs/quickstart.py", words(fields)), folder / "run")
     return folder / "run", teacher[LAST]
 
 
@@ -175,3 +188,28 @@ def test_adam_begins_anew_with_the_stages_own_weight_decay(run, pixels):
             moments[name],
             gradient,
         )
+
+
+def test_a_run_in_two_stages_is_converted_and_agrees(tmp_path, capsys, monkeypatch):
+    """The commands, with real networks on few images: train under a teacher, convert, compare."""
+    pytest.importorskip("larq_compute_engine")
+    whole = data.load("fashion_mnist_mini")
+    few = {name: getattr(whole, name)[:100] for name in ("train_images", "train_labels", "test_images", "test_labels")}
+    monkeypatch.setattr(data, "load", lambda *_: dataclasses.replace(whole, **few))
+    monkeypatch.setitem(structure.DEPTHS, 8, ((16, 32), (1, 1)))
+    small = {"data.name": "fashion_mnist_mini", "model.depth": 8, "model.width_multiplier": 0.5}
+    teacher = config_lib.load("configs/fashionmnist_fp32.py", words(small))
+    variables = random_variables(config_lib.structure(teacher), config_lib.input_shape(teacher))
+    make_teacher(tmp_path / "teacher", teacher, {BEST: variables, LAST: variables})
+
+    fields = {**small, "model.ds_1d": (32,), "teacher": tmp_path / "teacher"}
+    for name in ("step1", "step2"):
+        fields |= {f"{name}.epochs": 2, f"{name}.batch_size": 40, f"{name}.learning_rate": 0.01}
+    workdir, model = tmp_path / "run", tmp_path / "m.tflite"
+    main.main(["--config=configs/fashionmnist_two_stage.py", f"--workdir={workdir}", *words(fields)])
+    convert.main([f"--workdir={workdir}", f"--output={model}", "--checkpoint=last"])
+    facts = card.read(model)[1]
+    assert (facts["source"]["stage"], facts["source"]["step"]) == ("step2", 6)
+    assert facts["operators"]["LceBconv2d"] == facts["operators"]["PRELU"] == 5  # 3x3 twice, 3x1, 1x3 and 3x3
+    agree.main([str(model), "--images=40"])
+    assert "Every difference is explained" in capsys.readouterr().out
