@@ -31,10 +31,12 @@ class Record:
 
     def __exit__(self, kind, *_) -> None:
         """Ends the record; returns when everything is on disk, unless that has failed already."""
-        self._bar.close()
-        if kind in (None, Interrupted):
-            self._checkpoints.close()
-            self._metrics.close()
+        try:
+            if kind in (None, Interrupted):
+                self._checkpoints.close()
+                self._metrics.close()
+        finally:
+            self._bar.close()
 
     def say(self, text: str) -> None:
         """Prints a line."""

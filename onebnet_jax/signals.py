@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator
 
@@ -16,9 +17,11 @@ def stopping() -> Iterator[Callable[[], bool]]:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
+        _outlive_readers()
         name = signal.Signals(number).name
-        # Not by print, which may be what the signal came in the middle of.
-        os.write(sys.stderr.fileno(), f"\n{name}: stopping after a checkpoint (Ctrl-C: at once)\n".encode())
+        with contextlib.suppress(OSError):  # a full disk, a terminal that is gone
+            # Not by print, which may be what the signal came in the middle of.
+            os.write(sys.stderr.fileno(), f"\n{name}: stopping after a checkpoint (Ctrl-C: at once)\n".encode())
 
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in numbers}
@@ -27,3 +30,14 @@ def stopping() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _outlive_readers() -> None:
+    """Keeps standard output and error writable without their reader: in `... | tee log`, Ctrl-C ends tee as well.
+
+    A pipe breaks when nobody has its other end open, so this process opens it.
+    """
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(number).st_mode):
+                os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_NONBLOCK)
