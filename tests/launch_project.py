@@ -1,5 +1,6 @@
 """A copy of launch/ among stand-ins for Python and for the tools of clusters, which write down how they are called."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -66,22 +67,25 @@ class Project:
             "PROJECT": str(self.root),
         }
 
+    @contextlib.contextmanager
     def start(self, script, *flags, **environment):
-        """Starts launch/SCRIPT in the folder of the project; the words of a bash script if `script` is one."""
+        """launch/SCRIPT, begun in the folder of the project; the words of a bash script if `script` is one."""
         command = [f"launch/{script}.sh", *flags] if script.isidentifier() else ["bash", "-c", script]
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         environment = {**self.environment, **environment}
-        return subprocess.Popen(command, cwd=self.root, env=environment, start_new_session=True, **pipes)
+        with subprocess.Popen(command, cwd=self.root, env=environment, start_new_session=True, **pipes) as process:
+            try:
+                yield process
+            except BaseException:  # of a test that fails, which must not wait for it
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
 
     def run(self, script, *flags, status=0, **environment):
         """The output of launch/SCRIPT, which must end with the given status."""
         self.calls_file.unlink(missing_ok=True)
         with self.start(script, *flags, **environment) as process:
-            try:
-                stdout, stderr = process.communicate(timeout=PATIENCE)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)  # or it would be waited for without end
-                raise
+            stdout, stderr = process.communicate(timeout=PATIENCE)
         assert process.returncode == status, stderr
         self.stderr = stderr
         return stdout

@@ -1,9 +1,9 @@
 """launch/background.sh: commands that go on when the connection breaks, and are stopped from another one."""
 
+import contextlib
 import fcntl
 import os
 import signal
-import subprocess
 import time
 
 import pytest
@@ -46,11 +46,12 @@ def test_shows_words_and_status_as_they_are(project):
 
 
 def test_every_stop_waits_for_the_end(project):
-    with project.start("background", "bash", "-c", SAVES) as connection:
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(project.start("background", "bash", "-c", SAVES))
         assert connection.stdout.readline() == "begun\n"
         stops = []
         for _ in range(3):
-            stops.append(project.start("background", "--stop"))
+            stops.append(stack.enter_context(project.start("background", "--stop")))
             assert connection.stdout.readline() == "asked\n"
         (project.home / "saved").touch()
         assert end(connection) == ("saved\n", 75)
@@ -70,7 +71,7 @@ def test_status_of_a_command_that_ends_at_once_when_it_is_stopped(project):
 def test_a_command_that_has_only_just_begun_is_waited_for(project, words):
     state = project.root / "runs" / "background"
     state.mkdir(parents=True)
-    with open(state / "lock", "a") as lock, subprocess.Popen(["sleep", "600"]) as command:
+    with open(state / "lock", "a") as lock, project.start("exec sleep 600") as command:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with project.start("background", *words) as caller:
             time.sleep(0.5)  # it may still be on its way to the file of the process
