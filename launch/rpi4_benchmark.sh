@@ -7,6 +7,7 @@
 #   --output DIR    a new folder for logs and JSON (default: runs/rpi4-TIME)
 #   -o OPTION       for ssh and scp, such as -o Port=2222 or -o IdentityFile=KEY; may be repeated
 #   --dry-run       print every command and run none
+# Relative paths start at the current folder.
 set -euo pipefail
 
 runs=50 # inferences in one process
@@ -16,7 +17,7 @@ kernels=(default indirect)
 
 binary=${LCE_BENCHMARK_MODEL:-lce_benchmark_model_aarch64}
 output=runs/rpi4-$(date +%Y%m%d-%H%M%S)
-ssh_options=(-o ConnectTimeout=10 -o ServerAliveInterval=10)
+ssh_options=()
 host=
 models=()
 extra_flags=()
@@ -64,6 +65,7 @@ parse_arguments() {
         esac
         shift
     done
+    ssh_options+=(-o ConnectTimeout=10 -o ServerAliveInterval=10) # behind the user's: ssh takes the first that it sees
     [[ -n $host && ${#models[@]} -gt 0 ]] ||
         fail "Name the Pi and at least one model: launch/rpi4_benchmark.sh USER@HOST MODEL.tflite ..."
 }

@@ -207,6 +207,14 @@ def test_extra_flags_and_card_reach_their_places(pi):
     assert all("--warmup_runs=3" in path.read_text() for path in (pi / "out").glob("*.log"))
 
 
+def test_ssh_options_come_before_those_of_the_script(pi):
+    done = start(pi, "-o", "ConnectTimeout=60", "-o", "ServerAliveInterval=0")
+    assert done.returncode == 0, done.stderr
+    for call in (pi / "calls").read_text().splitlines():  # ssh takes the first value that it sees
+        first = dict(reversed(re.findall(r"-o (\w+)=(\S+)", call)))
+        assert (first["ConnectTimeout"], first["ServerAliveInterval"]) == ("60", "0"), call
+
+
 def test_dry_run_prints_the_commands_that_would_run(pi):
     done = start(pi, "--dry-run", "--binary", str(pi / "program"))
     assert done.returncode == 0, done.stderr
@@ -266,14 +274,14 @@ def test_result_that_is_cut_off(pi):
 
 
 def test_interruption_leaves_nothing_on_the_pi(pi):
-    executable(pi / "program", "#!/bin/sh\necho begun\nexec sleep 60\n")
+    executable(pi / "program", "#!/bin/sh\necho begun\nexec sleep 600\n")
     log = pi / "out" / "imagenet_typeII.1-threads.default.1.log"
     with open_script(pi) as process:
         while not (log.exists() and "begun" in log.read_text()):
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
     assert process.returncode == -signal.SIGINT
     assert list((pi / "home").iterdir()) == []
 
@@ -322,7 +330,7 @@ def test_unreachable_host(pi):
 
 @pytest.fixture
 def sshd(pi):
-    """A real ssh server on this machine whose home is the stand-in's; the options with which it is reached."""
+    """A real ssh server, begun anew for each connection, whose home is the stand-in's; the options that reach it."""
     if not (SSHD.exists() and SFTP.exists() and shutil.which("ssh") and shutil.which("ssh-keygen")):
         pytest.skip("needs an OpenSSH server")
     for key in ("host_key", "user_key"):
@@ -333,25 +341,22 @@ def sshd(pi):
         f"cd {pi}/home && export PATH={pi}/bin:$PATH\n"
         f'case $SSH_ORIGINAL_COMMAND in *sftp*) exec {SFTP} ;; *) exec sh -c "$SSH_ORIGINAL_COMMAND" ;; esac',
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     (pi / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {pi}/host_key\nPidFile none\nUsePAM no\nStrictModes no\n"
+        f"HostKey {pi}/host_key\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"AuthorizedKeysFile {pi}/authorized_keys\nSubsystem sftp {SFTP}\nForceCommand {pi}/session.sh\n"
     )
     if os.geteuid() == 0:
         pathlib.Path("/run/sshd").mkdir(exist_ok=True)  # it insists on this folder when it runs as root
-    server = subprocess.Popen([SSHD, "-D", "-e", "-f", pi / "sshd_config"], stderr=subprocess.PIPE, text=True)
-    for _ in range(1200):
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0 or server.poll() is not None:
-                break
-        time.sleep(0.05)
-    options = f"Port={port}", f"IdentityFile={pi}/user_key", f"UserKnownHostsFile={pi}/known_hosts"
-    yield [word for o in (*options, "StrictHostKeyChecking=accept-new", "IdentitiesOnly=yes") for word in ("-o", o)]
-    server.terminate()
-    server.communicate()
+    options = [
+        f"ProxyCommand={SSHD} -i -f {pi}/sshd_config",
+        f"IdentityFile={pi}/user_key",
+        f"UserKnownHostsFile={pi}/known_hosts",
+        "StrictHostKeyChecking=accept-new",
+        "IdentitiesOnly=yes",
+        "ConnectTimeout=300",  # on a busy machine the script's 10 s may not do
+        "ServerAliveInterval=300",
+    ]
+    return [word for option in options for word in ("-o", option)]
 
 
 def test_over_a_real_ssh_connection(pi, sshd):
