@@ -2,156 +2,152 @@
 
 import argparse
 import dataclasses
-import json
+import itertools
 import sys
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
-from onebnet_jax import data
+from onebnet_jax import arguments, data, imagenet, train
+from onebnet_jax import config as config_lib
 from onebnet_jax.errors import UserError, cli
-from onebnet_jax.export import card, fold, source
+from onebnet_jax.export import agreement_text, card, fold, source
 from onebnet_jax.export.source import Source
 
+BATCH_SIZE = 16  # what all units compute for a batch is in memory
 PARITY_IMAGES = 4
+
+PixelBatch = tuple[np.ndarray, np.ndarray | None]  # uint8 [N, H, W, C]; labels int [N], or None
 
 
 def main(argv: list[str]) -> None:
     """Parses the command line, compares, prints the report; exits with 1 if a difference is not explained."""
     parser = argparse.ArgumentParser(prog="python -m onebnet_jax.agree", description=__doc__, allow_abbrev=False)
-    parser.add_argument("model", type=Path, help="a .tflite file made by onebnet_jax.convert, its card beside it")
+    parser.add_argument(
+        "model", type=arguments.path, help="a .tflite file made by onebnet_jax.convert, its card beside it"
+    )
     parser.add_argument("--images", type=int, default=1000, help="how many test images (default 1000; 0 for all)")
     parser.add_argument("--random-images", action="store_true", help="random pixels instead of test images")
-    parser.add_argument("--workdir", help="folder of the run, if it is no longer where it was")
-    parser.add_argument("--report", type=Path, metavar="FILE.json", help="write the report as JSON too")
-    args = parser.parse_args(argv)
+    parser.add_argument("--workdir", type=arguments.path, help="folder of the run, if it is no longer where it was")
+    parser.add_argument("--report", type=arguments.path, metavar="FILE.json", help="write the report as JSON too")
+    parser.epilog = "--config.data.dir=FOLDER, and other fields of data: where the test images are now."
+    args, overrides = parser.parse_known_args(argv)
     if args.images < 0:
         raise UserError(f"--images={args.images} must be 0 or more.")
+    if args.random_images and overrides:
+        raise UserError(f"{overrides[0]!r} has no place beside --random-images.")
     if args.report is not None:
-        card.check_writable(args.report, ".json")
+        card.check_writable(args.report, ".json", "conversion_difference", "a report of this command")
     tflite, facts = card.read(args.model)
     if args.workdir:
         if "workdir" not in facts["source"]:
             raise UserError(f"--workdir has no place here: {args.model} was made from an untrained network.")
-        facts["source"]["workdir"] = args.workdir
-    network = source.from_card(facts)
-    pixels, labels = _random_pixels(network, args.images) if args.random_images else _test_images(network, args.images)
-    report, parity = compare(network, facts, tflite, pixels, labels)
-    dtype = network.config.model.dtype
-    note = "" if dtype == "float32" else f" (trained in {dtype}, compared in float32)"
-    print(describe(report, parity, f"{args.model} against {network.title}{note}"))
+        facts["source"]["workdir"] = str(args.workdir)
+    network = with_data(source.from_card(facts), overrides)
+    if args.random_images:
+        count, pixels = random_pixels(network, args.images)
+    else:
+        count, pixels = stored_pixels(network, args.images)
+    with tqdm(total=count, unit="image", desc="JAX, Keras, LCE", mininterval=1.0) as bar:
+        report, parity = compare(network, facts, tflite, pixels, bar.update)
+    for note in network.notes:
+        print(f"note: {note}")
+    print(agreement_text.describe(report, parity, f"{args.model} against {network.title}"))
     if args.report is not None:
         content = {**dataclasses.asdict(report), "parity": [dataclasses.asdict(unit) for unit in parity]}
-        args.report.write_text(json.dumps(content, indent=2) + "\n")
-    if not report.explained:
+        card.save({args.report: card.to_json(content)})
+    if not (report.explained and all(unit.explained for unit in parity)):
         sys.exit(1)
 
 
-def compare(network: Source, facts: dict, tflite: bytes, pixels: np.ndarray, labels: np.ndarray | None):
-    """The (`agreement.Report`, list of `unit_parity.UnitParity`) of a file with its card, on pixels [N, H, W, C]."""
+def compare(network: Source, facts: dict, tflite: bytes, pixels: Iterator[PixelBatch], advance=lambda count: None):
+    """The (`agreement.Report`, list of `unit_parity.UnitParity`) of a file with its card.
+
+    Args:
+      network, facts, tflite: what the file was made from, its card, and the file.
+      pixels: one batch or more.
+      advance: is told after each batch how many images it had.
+    """
     info = network.info
     normalization = (info.mean, info.std) if facts["raw_input"] else None
     plan = fold.deployment_plan(
         network.structure, network.binarization, network.variables, info.shape, facts["folded"], normalization
     )
-    from onebnet_jax.export import agreement, unit_parity  # TensorFlow takes seconds to import
+    first = next(pixels, None)  # before TensorFlow, which takes seconds to import
+    if first is None:
+        raise UserError("There is no test image that can be read.")
+    from onebnet_jax.export import agreement, unit_parity
+
+    def batches():
+        for batch, labels in itertools.chain([first], pixels):
+            images = source.normalize(batch, info)
+            yield images, batch if facts["raw_input"] else images, labels
+            advance(len(batch))
 
     trained = network.structure, network.binarization, network.variables
-    images = source.normalize(pixels, info)
-    inputs = pixels if facts["raw_input"] else images
-    report = agreement.compare(*trained, plan, tflite, images, inputs, labels)
-    return report, unit_parity.compare_units(*trained, plan, images[:PARITY_IMAGES])
+    parity = unit_parity.compare_units(*trained, plan, source.normalize(first[0][:PARITY_IMAGES], info))
+    return agreement.compare(*trained, plan, tflite, batches()), parity
 
 
-def _test_images(network: Source, count: int) -> tuple[np.ndarray, np.ndarray]:
-    options = network.config.data
-    dataset = data.load(options.name, options.source, options.dir)
-    count = count or len(dataset.test_labels)
-    return dataset.test_images[:count], dataset.test_labels[:count]
+def with_data(network: Source, overrides: Sequence[str]) -> Source:
+    """The network with overrides of where its test images are, as an evaluation takes them.
+
+    Raises UserError for overrides of anything else, and for images unlike those of training.
+    """
+    others = [word for word in overrides if not word.startswith("--config.data.")]
+    if others:
+        raise UserError(f"{others[0]!r} is not an option; of the run's config, only --config.data.* can be set.")
+    config = config_lib.override(network.config.copy_and_resolve_references(), overrides)
+    train.check_same_images(config, network.config, "The network")
+    moved = dataclasses.replace(network, config=config)
+    if moved.info.shape != network.info.shape:
+        raise UserError(f"The file takes images of {network.info.shape}, not of {moved.info.shape}.")
+    return moved
 
 
-def _random_pixels(network: Source, count: int) -> tuple[np.ndarray, None]:
-    shape = (count or 1000, *network.info.shape)
-    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8), None
+def stored_pixels(network: Source, count: int) -> tuple[int, Iterator[PixelBatch]]:
+    """How many test images there are, of at most `count` (0 for all), and these in batches.
 
-
-def describe(report, parity, title: str) -> str:
-    """The report as text."""
-    lines = [f"{title}, {report.images} images, logits up to {report.max_logit:.4g}", ""]
-    row = "{:<8}{:>10}{:>20}{:>14}{:>14}{:>18}{:>14}".format
-    lines.append(row("", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"))
-    lines.append(row("JAX", _share(report.correct, report.images), *[""] * 5))
-    for name, other in (("Keras", report.keras), ("LCE", report.lce)):
-        lines.append(
-            row(
-                name,
-                _share(other.correct, report.images),
-                f"{other.equal_predictions} of {report.images}",
-                f"{other.max_difference:.2e}",
-                f"{other.mean_difference:.2e}",
-                other.images_with_flips,
-                len(other.unexplained),
+    Raises UserError where the images are missing.
+    """
+    fields = network.config.data
+    try:
+        if network.info.streamed:
+            reader = imagenet.ImageNet(
+                fields.source,
+                fields.dir,
+                batch_size=BATCH_SIZE,
+                image_size=network.info.shape[0],
+                max_unreadable=fields.max_unreadable,
             )
-        )
-    if parity:
-        lines += [
-            "",
-            "Signs that differ from JAX's, with the largest |x - alpha| / RMS at one; first: in images without",
-        ]
-        lines += ["a flip before. Last two columns: LCE's output of each unit alone, on JAX's input.", ""]
-        lines += _unit_table(report, parity)
-    lines.append("")
-    for name, other in (("Keras", report.keras), ("LCE", report.lce)):
-        for index, unit, margin in other.differing:
-            where = f"first flip in {unit}, margin {margin:.1e}" if unit else "no flip"
-            lines.append(f"{name} predicts another class for image {index}: {where}")
-    lines.append(_verdict(report))
-    return "\n".join(lines)
+            size = min(count or reader.test_size, reader.test_size)
+            return size, _first_of(reader.test_batches(), size)
+        dataset = data.load(fields.name, fields.source, fields.dir)
+    except UserError as error:
+        raise UserError(f"{error} (--config.data.dir=FOLDER names it here; --random-images needs none.)") from error
+    images, labels = (array[: count or None] for array in (dataset.test_images, dataset.test_labels))
+    starts = range(0, len(images), BATCH_SIZE)
+    return len(images), ((images[i : i + BATCH_SIZE], labels[i : i + BATCH_SIZE]) for i in starts)
 
 
-def _unit_table(report, parity) -> list[str]:
-    row = "{:<30}{:>12}{:>8}{:>9}{:>8}{:>9}{:>8}{:>9}{:>8}{:>9}{:>11}{:>9}".format
-    lines = [
-        row("", "", "Keras", "", "Keras", "", "LCE", "", "LCE", "", "output", "output"),
-        row(
-            "unit",
-            "signs",
-            "flips",
-            "margin",
-            "first",
-            "margin",
-            "flips",
-            "margin",
-            "first",
-            "margin",
-            "max diff",
-            "max",
-        ),
-    ]
-    keras, lce = ({unit.name: unit for unit in other.units} for other in (report.keras, report.lce))
-    for unit in parity:
-        cells = [""] * 9
-        if unit.name in keras:
-            cells = [keras[unit.name].signs]
-            for flips in (keras[unit.name], lce[unit.name]):
-                cells += [flips.flips, f"{flips.margin:.1e}", flips.first_flips, f"{flips.first_margin:.1e}"]
-        lines.append(row(unit.name, *cells, f"{unit.max_difference:.1e}", f"{unit.max_output:.4g}"))
-    return lines
+def random_pixels(network: Source, count: int) -> tuple[int, Iterator[PixelBatch]]:
+    """Random images instead, 1000 where `count` is 0."""
+    rng = np.random.default_rng(0)
+    count = count or 1000
+    sizes = [min(BATCH_SIZE, count - first) for first in range(0, count, BATCH_SIZE)]
+    return count, ((rng.integers(0, 256, (size, *network.info.shape)).astype(np.uint8), None) for size in sizes)
 
 
-def _share(correct: int | None, images: int) -> str:
-    return "" if correct is None else f"{100 * correct / images:.2f} %"
-
-
-def _verdict(report) -> str:
-    if report.conversion_difference:
-        return (
-            f"The file's logits differ by {report.conversion_difference:.2e} from those of a new conversion: it is not "
-            "what this version makes of this checkpoint."
-        )
-    if report.explained:
-        return "Every difference is explained: it is rounding, or begins with a value within rounding of its threshold."
-    return f"NOT explained by float rounding: images {report.keras.unexplained + report.lce.unexplained}"
+def _first_of(batches: Iterator[imagenet.Batch], count: int) -> Iterator[PixelBatch]:
+    """The first `count` images of ImageNet that can be decoded."""
+    for batch in batches:
+        whole = np.flatnonzero(batch["mask"])[:count]
+        if len(whole):
+            yield batch["images"][whole], batch["labels"][whole]
+        count -= len(whole)
+        if not count:
+            return
 
 
 if __name__ == "__main__":

@@ -187,14 +187,16 @@ class Run:
     metrics: dict
 
 
-def load_run(workdir: str | Path, which: str = BEST) -> Run:
-    """Reads a checkpoint of a run's latest stage: "best" by test Top-1, or "last".
+def load_run(workdir: str | Path, which: str = BEST, of_stage: str | None = None) -> Run:
+    """Reads a checkpoint of a run, "best" by test Top-1 or "last": of a stage, or of the latest that has one.
 
     Raises UserError where there is none. Changes nothing on disk, so the run may still be going on.
     """
     workdir = Path(workdir)
     config = config_lib.load_json(workdir / "config.json")
-    for stage in reversed(config.stages):
+    if of_stage not in (None, *config.stages):
+        raise UserError(f"{workdir} has no stage {of_stage!r}; its stages are {', '.join(config.stages)}.")
+    for stage in [of_stage] if of_stage else reversed(config.stages):
         folder = workdir.absolute() / stage / "checkpoints" / which
         if not folder.is_dir():
             continue
@@ -206,4 +208,5 @@ def load_run(workdir: str | Path, which: str = BEST) -> Run:
             variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
             structure, binarization = config_lib.structure(config), config_lib.binarization(config, stage)
             return Run(config, stage, structure, binarization, variables, step, metrics)
-    raise UserError(f"{workdir} has no {which!r} checkpoint yet; train first, or choose another.")
+    where = f" of stage {of_stage}" if of_stage else ""
+    raise UserError(f"{workdir} has no {which!r} checkpoint{where} yet; train first, or choose another.")

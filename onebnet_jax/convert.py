@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from onebnet_jax import checkpoint, config
+from onebnet_jax import arguments, checkpoint, config
 from onebnet_jax.errors import cli
 from onebnet_jax.export import card, fold, lint, source
 from onebnet_jax.export.source import Source
@@ -12,31 +12,48 @@ from onebnet_jax.export.source import Source
 def main(argv: list[str]) -> None:
     """Parses the command line and calls `convert`."""
     parser = argparse.ArgumentParser(prog="python -m onebnet_jax.convert", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--workdir", type=Path, help="folder of a run")
-    parser.add_argument("--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), default=checkpoint.BEST)
+    parser.add_argument("--workdir", type=arguments.path, help="folder of a run")
+    parser.add_argument("--stage", help="of the run, such as step1 (default: the latest that has a checkpoint)")
+    parser.add_argument(
+        "--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), help="of the stage (default: best, by test Top-1)"
+    )
     parser.add_argument(
         "--config",
         help="instead of --workdir: an untrained network with random parameters, to time a structure before training "
         "it; --config.field=value changes a field",
     )
-    parser.add_argument("--output", type=Path, required=True, help="the .tflite file; its card is written beside it")
+    parser.add_argument(
+        "--output", type=arguments.path, required=True, help="the .tflite file; its card is written beside it"
+    )
     parser.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True, help="merge element-wise layers")
     parser.add_argument("--raw-input", action="store_true", help="the file takes pixels of 0..255 and normalizes them")
-    parser.add_argument("--keras", type=Path, metavar="FILE.keras", help="save the Keras model of Larq layers as well")
+    parser.add_argument(
+        "--keras", type=arguments.path, metavar="FILE.keras", help="save the Keras model of Larq layers as well"
+    )
     parser.add_argument("--summary", action="store_true", help="print larq.models.summary of it")
     args, overrides = parser.parse_known_args(argv)
+    if args.config is None:
+        for word in overrides:
+            if not word.startswith("--config."):
+                parser.error(f"{word!r} is not an option")
     if (args.workdir is None) == (args.config is None) or (overrides and args.config is None):
         parser.error("give one of --workdir and --config; only with --config can fields be set")
-    card.check_writable(args.output, ".tflite")
+    if args.config is not None and (args.stage or args.checkpoint):
+        parser.error("--stage and --checkpoint are for --workdir; --config makes an untrained network")
+    card.check_place(args.output)
     if args.keras is not None:
         card.check_writable(args.keras, ".keras")
     if args.workdir is not None:
-        network = source.from_run(args.workdir, args.checkpoint)
+        network = source.from_run(args.workdir, args.checkpoint or checkpoint.BEST, args.stage)
     else:
         network = source.from_config(config.load(args.config, overrides))
     result = convert(network, args.output, args.fold, args.raw_input, args.keras, args.summary)
     operators = ", ".join(f"{count} {kind}" for kind, count in result["operators"].items())
     print(f"{args.output}: {result['mib']:.3f} MiB, made from {network.title}\n{operators}")
+    for note in network.notes:
+        print(f"note: {note}")
+    if args.keras is not None:
+        print(f"{args.keras}: the Keras model; import onebnet_jax.export.larq_model before loading it, for its layers")
 
 
 def convert(

@@ -71,9 +71,8 @@ def converted():
 def test_report_of_a_faithful_file(converted):
     structure, variables, plan, tflite, pixels, images = converted
     expected = logits(structure, Binarization(), variables, images)
-    report = agreement.compare(
-        structure, Binarization(), variables, plan, tflite, images, pixels, labels=expected.argmax(-1), batch_size=10
-    )
+    batches = agreement.batches(images, pixels, expected.argmax(-1), size=10)
+    report = agreement.compare(structure, Binarization(), variables, plan, tflite, batches)
     assert report.explained
     assert report.images == report.correct == 24
     assert report.max_logit == pytest.approx(np.abs(expected).max(), rel=1e-5)
@@ -92,7 +91,8 @@ def test_report_finds_what_rounding_does_not_explain(converted):
     unit = plan.units[1]
     moved = jax.tree.map(np.copy, variables)
     moved["params"][unit.name]["rsign"]["alpha"] += 0.01
-    report = agreement.compare(structure, Binarization(), moved, plan, tflite, images, pixels)
+    batches = agreement.batches(images, pixels)
+    report = agreement.compare(structure, Binarization(), moved, plan, tflite, batches)
     assert not report.explained and report.lce.unexplained and report.lce.images_with_flips
     flips = {flips.name: flips for flips in report.lce.units}
     assert flips[plan.units[0].name].flips == 0
@@ -105,17 +105,47 @@ def test_report_finds_what_rounding_does_not_explain(converted):
 
     # A network that does the same, with another file, is found out as well.
     other = fold.deployment_plan(structure, Binarization(), moved, SHAPE, normalization=([0.5, 0.4, 0.3], [1, 1, 1]))
-    report = agreement.compare(structure, Binarization(), moved, other, tflite, images[:2], pixels[:2])
+    batches = agreement.batches(images[:2], pixels[:2])
+    report = agreement.compare(structure, Binarization(), moved, other, tflite, batches)
     assert report.conversion_difference > 0 and not report.explained
+
+
+def test_report_finds_other_logits_without_any_flip(converted):
+    structure, variables, plan, tflite, pixels, images = converted
+    moved = jax.tree.map(np.copy, variables)
+    moved["params"]["head"]["bias"][0] += 1e-2
+    batches = agreement.batches(images[:5], pixels[:5], size=3)
+    report = agreement.compare(structure, Binarization(), moved, plan, tflite, batches)
+    assert not report.explained and report.conversion_difference == 0
+    for other in (report.keras, report.lce):
+        assert other.images_with_flips == 0 and other.unexplained == [0, 1, 2, 3, 4]
+        assert other.max_difference == pytest.approx(1e-2, rel=0.05)
 
 
 def test_units_alone_on_equal_inputs(converted):
     structure, variables, plan, _, _, images = converted
     parity = unit_parity.compare_units(structure, Binarization(), variables, plan, images[:4])
-    assert [unit.name for unit in parity] == [unit.name for unit in structure_lib.units(structure)]
+    assert [unit.name for unit in parity] == [*(unit.name for unit in structure_lib.units(structure)), "head"]
     for unit in parity:
-        assert unit.flips <= 1 and unit.max_output > 1
+        assert unit.explained and unit.flips <= 1 and unit.images >= 3 and unit.max_output > 1
         assert unit.max_difference < 1e-5 * unit.max_output
+
+
+def test_units_that_compute_something_else_are_found_one_by_one(converted):
+    """Also behind a flip, where the logits tell nothing: a threshold, a slope, a weight, and the head's bias."""
+    structure, variables, plan, _, _, images = converted
+    threshold, slope, sound, kernel, other = (unit.name for unit in plan.units)
+    moved = jax.tree.map(np.copy, variables)
+    moved["params"][threshold]["rsign"]["alpha"] += 0.01
+    moved["params"][slope]["rprelu"]["beta"] += 0.1
+    moved["params"][kernel]["conv"]["kernel"][0, 0, 0, 0] *= -1
+    moved["params"]["head"]["bias"] += 1e-2
+    parity = {unit.name: unit for unit in unit_parity.compare_units(structure, Binarization(), moved, plan, images[:4])}
+    assert {name for name, unit in parity.items() if unit.explained} == {sound, other}
+    assert parity[threshold].margin > 1e-3
+    assert min(parity[slope].max_difference, parity[kernel].max_difference) > 1e-2
+    assert parity["head"].max_difference == pytest.approx(1e-2, rel=0.05)
+    assert max(parity[sound].max_difference, parity[other].max_difference) < 1e-4
 
 
 OTHER_KINDS = {
@@ -132,10 +162,29 @@ def test_float_networks(kind):
     variables = random_variables(structure, shape)
     images = np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32)
     expected = logits(structure, binarization, variables, images)
-    _, model, tflite = convert(structure, binarization, variables, shape)
+    plan, model, tflite = convert(structure, binarization, variables, shape)
     close = dict(rtol=0, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_allclose(model.predict_on_batch(images), expected, **close)
     np.testing.assert_allclose(lce.executable(tflite)(images=images)["head"], expected, **close)
+    batches = agreement.batches(images, size=3)
+    report = agreement.compare(structure, binarization, variables, plan, tflite, batches)
+    assert report.explained and report.images == report.lce.equal_predictions == 4
+    parity = unit_parity.compare_units(structure, binarization, variables, plan, images)
+    assert len(parity) == (6 if plan.units else 0) and all(unit.explained for unit in parity)
+
+
+DEPTHS = {
+    "18": (Structure(18, conv_1d=(512,), ds_1d=(128, 512), width_multiplier=0.1, num_classes=100), (32, 32, 3)),
+    "20": (Structure(20, conv_1d=(32,), ds_1d=(64,), width_multiplier=0.3), (32, 32, 3)),
+    "34": (Structure(34, conv_1d=(256,), ds_1d=(256,), width_multiplier=0.1, stem="imagenet"), (96, 96, 3)),
+}
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_every_depth_converts(depth):
+    structure, shape = DEPTHS[depth]
+    plan, _, tflite = convert(structure, Binarization(), random_variables(structure, shape), shape)
+    assert lce.histogram(tflite)["LceBconv2d"] == len(structure_lib.units(structure)) == len(plan.units)
 
 
 def test_one_pixel_maps_convert_with_padding_one():

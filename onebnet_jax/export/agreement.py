@@ -8,6 +8,7 @@ rounding of their threshold; whatever comes after them is their consequence.
 
 import dataclasses
 import functools
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from onebnet_jax.structure import Structure
 # What rounding can do, as a share of the RMS of a unit's x - alpha or of the largest logit: 84 float32 epsilons.
 ROUNDING = 1e-5
 TINY = np.finfo(np.float32).tiny
+BATCH_SIZE = 16  # all pre-sign maps of a batch are in memory
 
 
 @dataclasses.dataclass
@@ -94,47 +96,52 @@ class Report:
         return not (self.keras.unexplained or self.lce.unexplained or self.conversion_difference)
 
 
+# Normalized images [N, H, W, C]; what the file takes: these, or pixels of 0..255; labels int [N], or None.
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def batches(images: np.ndarray, inputs=None, labels=None, size: int = BATCH_SIZE) -> Iterator[Batch]:
+    """Arrays of all images in batches; `inputs` are what the file takes, if not `images`."""
+    inputs = images if inputs is None else inputs
+    for start in range(0, len(images), size):
+        batch = slice(start, start + size)
+        yield images[batch], inputs[batch], None if labels is None else labels[batch]
+
+
 def compare(
     structure: Structure,
     binarization: Binarization,
     variables: dict,
     plan: Plan,
     tflite: bytes,
-    images: np.ndarray,
-    inputs: np.ndarray | None = None,
-    labels: np.ndarray | None = None,
-    batch_size: int = 32,
+    batches: Iterable[Batch],
 ) -> Report:
     """Runs all three on the same images.
 
     Args:
       structure, binarization, variables: the trained network.
       plan, tflite: its deployment plan, and the file made from it.
-      images: normalized, [N, H, W, C].
-      inputs: what the file takes, if not `images`: pixels 0..255.
-      labels: int [N].
-      batch_size: images at a time; all pre-sign maps of a batch are in memory.
+      batches: the images, one batch of them or more.
     """
     trained = jax.jit(functools.partial(_distances, structure, binarization))
     probe = larq_model.with_pre_signs(larq_model.keras_model(plan), plan)
     file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
     keras, converted = (_Accumulator(plan) for _ in range(2))
-    all_logits, conversion_difference = [], 0.0
-    inputs = images if inputs is None else inputs
-    for start in range(0, len(images), batch_size):
-        batch = slice(start, start + batch_size)
-        x, targets = inputs[batch].astype(np.float32), None if labels is None else labels[batch]
-        logits, distances = jax.device_get(trained(variables, images[batch].astype(np.float32)))
-        all_logits.append(logits)
-        keras.add(logits, distances, dict(zip(probe.output_names, probe.predict_on_batch(x), strict=True)), targets)
+    max_logit, correct, conversion_difference = 0.0, None, 0.0
+    for images, inputs, labels in batches:
+        x = inputs.astype(np.float32)
+        logits, distances = jax.device_get(trained(variables, images.astype(np.float32)))
+        max_logit = max(max_logit, _max_abs(logits))
+        if labels is not None:
+            correct = (correct or 0) + int(np.sum(logits.argmax(-1) == labels))
+        keras.add(logits, distances, larq_model.predict(probe, x), labels)
         outputs = lce_probe(images=x)
-        converted.add(logits, distances, outputs, targets)
+        converted.add(logits, distances, outputs, labels)
         conversion_difference = max(conversion_difference, _max_abs(outputs["head"] - file(images=x)["head"]))
-    logits = np.concatenate(all_logits)
     return Report(
-        images=len(images),
-        max_logit=_max_abs(logits),
-        correct=None if labels is None else int(np.sum(logits.argmax(-1) == labels)),
+        images=keras.images,
+        max_logit=max_logit,
+        correct=correct,
         keras=keras.result(),
         lce=converted.result(),
         conversion_difference=conversion_difference,

@@ -34,6 +34,7 @@ def make(source: Source, tflite: bytes, operators: dict[str, int], fold: bool, r
         "mib": round(len(tflite) / 2**20, 3),
         "source": source.origin,
         "metrics": source.metrics,
+        "notes": source.notes,
         "input": {
             "shape": [1, *info.shape],
             "dtype": "float32",
@@ -80,8 +81,17 @@ def read(model: Path) -> tuple[bytes, dict]:
     return tflite, card
 
 
-def check_writable(path: Path, suffix: str) -> None:
-    """Raises UserError if a file cannot be written, or is not named *suffix, before the work that it is to hold."""
+def check_place(model: Path) -> None:
+    """Raises UserError, before the work, if a model and its card cannot be written, or something is in their place."""
+    check_writable(model, ".tflite")
+    check_writable(path_of(model), ".json", "sha256", "the card of a converted model")
+
+
+def check_writable(path: Path, suffix: str, field: str = "", kind: str = "") -> None:
+    """Raises UserError if a file cannot be written, or is not named *suffix, before the work that it is to hold.
+
+    A JSON file that is there already must have a field, as all of that kind have: no other one is overwritten.
+    """
     if path.suffix != suffix:
         raise UserError(f"{path} must end in {suffix}.")
     if os.path.isdir(path):
@@ -91,26 +101,49 @@ def check_writable(path: Path, suffix: str) -> None:
         _partial(path).unlink()
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+    if field and path.exists() and not _has_field(path, field):
+        raise UserError(f"{path} is there and is not {kind}, which would take its place; choose another name.")
+
+
+def _has_field(path: Path, field: str) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and field in content
 
 
 def write(model: Path, tflite: bytes, card: dict) -> None:
-    """Writes a file and its card, each complete or not at all. Raises UserError if that fails.
+    """Writes a file and its card, both or neither. Raises UserError if that fails or something is in their place.
 
     On disk the card names the work directory as seen from its own folder, so that both can be moved together.
     """
+    check_place(model)
     origin = card.get("source", {})
     if "workdir" in origin:
         origin = origin | {"workdir": os.path.relpath(origin["workdir"], model.parent)}
         card = card | {"source": origin}
-    for path, content in ((model, tflite), (path_of(model), (json.dumps(card, indent=2) + "\n").encode())):
-        partial = _partial(path)
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        except OSError as error:
-            raise UserError(f"Cannot write {path}: {error.strerror}.") from error
-        finally:
-            partial.unlink(missing_ok=True)
+    # The card first: a file without a card is never there, and a card that is not of the file is found out by `read`.
+    save({path_of(model): to_json(card), model: tflite})
+
+
+def save(contents: dict[Path, bytes]) -> None:
+    """Writes files; none takes its name before all are complete. Raises UserError if that fails."""
+    try:
+        for path, content in contents.items():
+            _partial(path).write_bytes(content)
+        for path in contents:
+            _partial(path).replace(path)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+    finally:
+        for path in contents:
+            _partial(path).unlink(missing_ok=True)
+
+
+def to_json(content: dict) -> bytes:
+    """A dictionary as it is written to a file."""
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _partial(path: Path) -> Path:

@@ -90,9 +90,7 @@ def keras_model(plan: Plan) -> tf.keras.Model:
         x = layers.MaxPooling2D(3, 2, padding, name="stem_max_pool")(x)
     for layer in plan.body:
         x = unit(layer, x) if isinstance(layer, Unit) else _resnet_block(layer, x)
-    x = layers.GlobalAveragePooling2D(name="head_pool")(x)
-    logits = _apply(layers.Dense(plan.head_bias.size, name="head"), x, plan.head_kernel, plan.head_bias)
-    return tf.keras.Model(images, logits, name="onebnet")
+    return tf.keras.Model(images, _head(plan, x), name="onebnet")
 
 
 def with_pre_signs(model: tf.keras.Model, plan: Plan) -> tf.keras.Model:
@@ -100,13 +98,21 @@ def with_pre_signs(model: tf.keras.Model, plan: Plan) -> tf.keras.Model:
     return tf.keras.Model(model.input, [model.output, *(model.get_layer(f"{u.name}_rsign").output for u in plan.units)])
 
 
+def predict(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What a model with any number of outputs gives for a batch, by the names of its output layers."""
+    outputs = model.predict_on_batch(images)
+    return dict(zip(model.output_names, outputs if len(model.outputs) > 1 else [outputs], strict=True))
+
+
 def separate_units(plan: Plan) -> tf.keras.Model:
-    """Every unit on its own: [input of each unit] -> [its output], for comparing units on equal inputs."""
+    """Every unit, and the head, on its own: [input of each] -> [its output], for comparing them on equal inputs."""
     inputs = []
     for layer in plan.units:
         channels = layer.threshold.size
         inputs.append(tf.keras.layers.Input((*layer.conv.input_size, channels), name=f"{layer.name}_input"))
-    return tf.keras.Model(inputs, [unit(layer, x) for layer, x in zip(plan.units, inputs, strict=True)])
+    outputs = [unit(layer, x) for layer, x in zip(plan.units, inputs, strict=True)]
+    inputs.append(tf.keras.layers.Input(outputs[-1].shape[1:], name="head_input"))
+    return tf.keras.Model(inputs, [*outputs, _head(plan, inputs[-1])])
 
 
 def print_summary(model: tf.keras.Model) -> None:
@@ -169,6 +175,11 @@ def _resnet_block(block: ResNetBlock, x):
     if block.shortcut is not None:
         x = _float_conv(block.shortcut, x)
     return layers.ReLU(name=f"{block.name}_relu")(layers.Add(name=f"{block.name}_add")([y, x]))
+
+
+def _head(plan: Plan, x):
+    x = tf.keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    return _apply(tf.keras.layers.Dense(plan.head_bias.size, name="head"), x, plan.head_kernel, plan.head_bias)
 
 
 def _float_conv(conv: Conv, x):

@@ -46,10 +46,26 @@ class Source:
             return "{workdir} (stage {stage}, {checkpoint} checkpoint, step {step})".format(**self.origin)
         return f"an untrained network (random parameters, seed {self.origin['seed']})"
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user of the file would not expect of a binarized network, or of its measured Top-1."""
+        result, binary = [], self.structure.block == "onebnet"
+        kinds = ("activations", "weights")
+        float_kinds = [kind for kind in kinds if not (binary and getattr(self.binarization, kind))]
+        if float_kinds:
+            result.append(f"float {' and '.join(float_kinds)}: an ordinary network, no convolution of it is binarized")
+        dtype = self.config.model.dtype
+        if dtype != "float32":
+            result.append(f"trained in {dtype}, in which its Top-1 was measured too; the file computes in float32")
+        return result
 
-def from_run(workdir: Path, which: str) -> Source:
-    """The "best" or "last" checkpoint of a run's latest stage. Raises UserError where there is none."""
-    run = stage.check_run(checkpoint.load_run(workdir, which), workdir)
+
+def from_run(workdir: Path, which: str, of_stage: str | None = None) -> Source:
+    """The "best" or "last" checkpoint of a stage of a run, by default of the latest that has one.
+
+    Raises UserError where there is none.
+    """
+    run = stage.check_run(checkpoint.load_run(workdir, which, of_stage), workdir)
     origin = {"workdir": str(workdir), "stage": run.stage, "checkpoint": which, "step": run.step}
     return Source(run.config, run.structure, run.binarization, run.variables, origin, run.metrics)
 
@@ -67,12 +83,11 @@ def from_card(card: dict) -> Source:
     origin = card["source"]
     if "workdir" not in origin:
         return from_config(config_lib.from_json(json.dumps(card["config"]), "The config in the model's card"))
-    source = from_run(Path(origin["workdir"]), origin["checkpoint"])
-    if any(source.origin[key] != origin[key] for key in ("stage", "step")):
-        there, made_from = ("step {step} of stage {stage}".format(**facts) for facts in (source.origin, origin))
+    source = from_run(Path(origin["workdir"]), origin["checkpoint"], origin["stage"])
+    if source.origin["step"] != origin["step"]:
         raise UserError(
-            f"The {origin['checkpoint']} checkpoint of {origin['workdir']} is of {there}, but the model was made from "
-            f"{made_from}: convert it again."
+            f"The {origin['checkpoint']} checkpoint of stage {origin['stage']} in {origin['workdir']} is of step "
+            f"{source.origin['step']}, but the model was made from step {origin['step']}: convert it again."
         )
     return source
 

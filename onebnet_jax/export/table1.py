@@ -53,7 +53,9 @@ def convert(row: paper.Table1Row, folded: bool, images: int = 0) -> Converted:
     report = None
     if images:
         pixels = np.random.default_rng(1).standard_normal((images, *shape), np.float32)
-        report = agreement.compare(structure, Binarization(), variables, plan, tflite, pixels, batch_size=4)
+        report = agreement.compare(
+            structure, Binarization(), variables, plan, tflite, agreement.batches(pixels, size=4)
+        )
     counts = cost.total(cost.layers(structure, shape, folded=folded))
     operators = lce.histogram(tflite)
     return Converted(row.label, folded, len(tflite) / 2**20, counts.storage_mib, operators, report)
