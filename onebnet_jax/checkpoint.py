@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.layers import Binarization
 from onebnet_jax.structure import Structure
 
-DIGEST = "digest"
+METADATA, DIGEST = "metadata", "digest"
 LAST, PENDING, BEST = "last", "pending", "best"
 logging.getLogger("orbax").setLevel(logging.ERROR)
 
@@ -63,7 +64,7 @@ class Checkpoints:
         if step in manager.all_steps():
             return
         tree = jax.tree.map(np.asarray, jax.device_get(tree))
-        info = ocp.args.JsonSave(metadata | {DIGEST: digest(tree)})
+        info = ocp.args.JsonSave({METADATA: metadata, DIGEST: digest(tree, metadata)})
         with self._told():
             manager.save(step, args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), info=info))
 
@@ -113,10 +114,12 @@ class Checkpoints:
             ) from error
 
 
-def digest(tree: Any) -> str:
-    """A checksum of the arrays of a tree, whatever holds them."""
+def digest(tree: Any, metadata: dict | None = None) -> str:
+    """A checksum of the arrays of a tree, whatever holds them, and of a JSON dictionary."""
     leaves = (np.asarray(leaf) for leaf in jax.tree.leaves(tree))
     parts = sorted(hashlib.blake2b(f"{x.dtype}{x.shape}".encode() + x.tobytes()).hexdigest() for x in leaves)
+    if metadata is not None:
+        parts.append(json.dumps(metadata, sort_keys=True))
     return hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -160,9 +163,20 @@ def _restore_step(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple
                     f"{jax.tree_util.keystr(path)} is {found.dtype}{found.shape} in the checkpoint of step {step}, "
                     f"where {wanted.dtype}{wanted.shape} is needed."
                 )
-    if info.pop(DIGEST, None) not in (None, digest(tree)):  # of runs before there was one
+    return step, tree, _checked(info, tree)
+
+
+def _checked(info: dict, tree: Any) -> dict:
+    """The metadata that came with a tree; raises ValueError if either is not what was saved."""
+    if METADATA in info:
+        metadata = info[METADATA]
+        whole = info.get(DIGEST) == digest(tree, metadata)
+    else:  # older checkpoints: a checksum of the tree alone, or none
+        metadata = {name: value for name, value in info.items() if name != DIGEST}
+        whole = info.get(DIGEST) in (None, digest(tree))
+    if not whole:
         raise ValueError("what it holds is not what was saved, by its checksum.")
-    return step, tree, info
+    return metadata
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +206,7 @@ def load_run(workdir: str | Path, which: str = BEST, of_stage: str | None = None
 
     Raises UserError where there is none. Changes nothing on disk, so the run may still be going on.
     """
-    workdir = Path(workdir)
+    workdir = Path(os.path.expanduser(workdir))
     config = config_lib.load_json(workdir / "config.json")
     if of_stage not in (None, *config.stages):
         raise UserError(f"{workdir} has no stage {of_stage!r}; its stages are {', '.join(config.stages)}.")
