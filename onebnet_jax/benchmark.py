@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onebnet_jax import benchmark_log, benchmark_report
+from onebnet_jax import arguments, benchmark_log, benchmark_report
 from onebnet_jax.benchmark_log import Run
 from onebnet_jax.cost_report import render
 from onebnet_jax.errors import UserError, cli
@@ -26,6 +26,7 @@ KERNELS = {
     "indirect": {"use_indirect_bgemm": True},
     "reference": {"use_reference_bconv": True},
 }
+DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
 
 
 def main(argv: list[str]) -> None:
@@ -36,21 +37,28 @@ def main(argv: list[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "models", nargs="*", type=Path, metavar="MODEL.tflite", help="files made by onebnet_jax.convert"
+        "models", nargs="*", type=arguments.path, metavar="MODEL.tflite", help="files made by onebnet_jax.convert"
     )
-    parser.add_argument("--logs", type=Path, metavar="DIR", help="read the logs of launch/rpi4_benchmark.sh instead")
-    parser.add_argument("--threads", type=int, default=1, help="of the interpreter (default 1)")
-    parser.add_argument("--kernel", choices=KERNELS, default="default", help="of the binary convolution")
-    parser.add_argument("--xnnpack", action=argparse.BooleanOptionalAction, default=True, help="for float operators")
-    parser.add_argument("--runs", type=int, default=50, help="inferences in a repetition (default 50, as in A.4)")
-    parser.add_argument("--repetitions", type=int, default=3, help="each with a new interpreter (default 3, as in A.4)")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the figures here (default: DIR/benchmark.json)"
+        "--logs", type=arguments.path, metavar="DIR", help="read the logs of launch/rpi4_benchmark.sh instead"
+    )
+    parser.add_argument("--threads", type=int, help="of the interpreter (default 1)")
+    parser.add_argument("--kernel", choices=KERNELS, help="of the binary convolution (default: default)")
+    parser.add_argument("--xnnpack", action=argparse.BooleanOptionalAction, help="for float operators (default: on)")
+    parser.add_argument("--runs", type=int, help="inferences in a repetition (default 50, as in A.4)")
+    parser.add_argument("--repetitions", type=int, help="each with a new interpreter (default 3, as in A.4)")
+    parser.add_argument(
+        "--json", type=arguments.path, metavar="FILE.json", help="write the figures here (default: DIR/benchmark.json)"
     )
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     args = parser.parse_intermixed_args(argv)
     if bool(args.models) == (args.logs is not None):
         parser.error("give one or more models, or --logs DIR")
+    given = [name for name in DEFAULTS if getattr(args, name) is not None]
+    if args.logs is not None and given:
+        parser.error(f"--{given[0]} has no place beside --logs, which hold what was measured")
+    for name in DEFAULTS.keys() - given:
+        setattr(args, name, DEFAULTS[name])
     if args.logs is not None:
         report, sections = _from_logs(args.logs, args.markdown)
     else:
@@ -99,6 +107,10 @@ def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
     for name, value in (("threads", args.threads), ("runs", args.runs), ("repetitions", args.repetitions)):
         if value < 1:
             raise UserError(f"--{name}={value} must be 1 or more.")
+    if args.json is not None:
+        from onebnet_jax.export import card  # with JAX, which reading logs does without
+
+        card.check_writable(args.json, ".json", "results", "a report of this command")
     files = {path: _read_model(path) for path in args.models}
     runs, cards = [], {}
     for path, (tflite, card) in files.items():

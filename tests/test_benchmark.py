@@ -285,11 +285,14 @@ def test_bad_input_is_told_in_one_sentence(tmp_path):
     (tmp_path / "text.tflite").write_text("hello, I am text")
     assert "text.tflite is not a .tflite file" in told(tmp_path / "text.tflite")
     assert "--runs=0 must be 1 or more" in told(tmp_path / "text.tflite", "--runs", 0)
+    # Before the models are looked at, let alone timed.
+    assert "Cannot write" in told(tmp_path / "text.tflite", "--json", tmp_path / "nowhere" / "x.json")
     (tmp_path / "m.tflite").write_bytes(b"\0\0\0\0TFL3" + bytes(100))
     (tmp_path / "m.json").write_text(json.dumps({"sha256": "0"}))
     assert "not the file that" in told(tmp_path / "m.tflite")
     (tmp_path / "m.json").write_text("{")
     assert "cannot be read as the card" in told(tmp_path / "m.tflite")
+    assert "m.json is there and is not a report" in told(tmp_path / "m.tflite", "--json", tmp_path / "m.json")
 
 
 def test_either_models_or_logs(capsys):
@@ -298,6 +301,16 @@ def test_either_models_or_logs(capsys):
             benchmark.main(arguments)
         assert end.value.code == 2
         assert "give one or more models, or --logs DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--threads=1", "--kernel=default", "--no-xnnpack", "--runs=50", "--repetitions=3"])
+def test_logs_take_no_option_of_measuring(option, tmp_path, capsys):
+    write_logs(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        benchmark.main(["--logs", str(tmp_path), option])
+    assert end.value.code == 2
+    name = option.partition("=")[0].replace("--no-", "--")
+    assert f"{name} has no place beside --logs" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("larq_compute_engine"), reason="needs Larq Compute Engine")
