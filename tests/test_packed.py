@@ -1,11 +1,15 @@
 """XNOR + popcount on packed words gives the integers of the float convolution, bit for bit."""
 
+import dyadic
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from onebnet_jax import structure as structure_lib
 from onebnet_jax.convolution import conv
-from onebnet_jax.export import packed
+from onebnet_jax.export import fold, packed, reference
+from onebnet_jax.layers import Binarization
+from onebnet_jax.structure import Structure
 
 
 def signs(rng, *shape):
@@ -37,3 +41,20 @@ def test_borders_of_zero_padding_have_fewer_terms():
     ones = np.ones((1, 3, 3, 7))
     y = packed.packed_conv(packed.pack(ones), packed.pack_kernel(np.ones((3, 3, 7, 1))), 7)
     np.testing.assert_array_equal(y[0, :, :, 0], 7 * np.array([[4, 6, 4], [6, 9, 6], [4, 6, 4]]))
+
+
+@pytest.mark.parametrize(("pad_value", "folded"), [(0, True), (1, False)])
+def test_a_converted_file_gives_what_packed_bits_give(pad_value, folded, monkeypatch):
+    """LCE against a plan on packed bits, which shares no arithmetic with it: equal where float32 does not round."""
+    pytest.importorskip("larq_compute_engine")
+    from onebnet_jax.export import larq_model, lce
+
+    monkeypatch.setitem(structure_lib.DEPTHS, 6, dyadic.TINY)
+    structure = Structure(6, conv_1d=(8,), ds_1d=(16,), pad_value=pad_value)
+    images = dyadic.images()
+    plan = fold.deployment_plan(structure, Binarization(), dyadic.variables(structure), dyadic.IMAGE_SHAPE, folded)
+    tflite = lce.convert(larq_model.keras_model(plan))
+    assert lce.histogram(tflite)["LceBconv2d"] == len(plan.units)
+    expected = np.asarray(reference.run(plan, images))
+    assert np.ptp(expected) > 1
+    np.testing.assert_array_equal(lce.executable(tflite)(images=images)["head"], expected)
