@@ -78,7 +78,7 @@ check_files() {
             fail "$model: a model's file name must end in .tflite and hold only letters, digits, dots, - and _."
         [[ " $names " != *" $name "* ]] || fail "Two models are called $name; rename one, for results go by file name."
         names+=" $name"
-        [[ $dry_run == yes || -r $model ]] || fail "There is no model $model; onebnet_jax.convert makes such files."
+        [[ $dry_run == yes ]] || check_model "$model"
     done
     [[ $dry_run == yes || -f $binary ]] ||
         fail "LCE's benchmark program is not at $binary: download lce_benchmark_model_aarch64 from a release on" \
@@ -86,6 +86,14 @@ check_files() {
     [[ $dry_run == yes ]] || PYTHONPATH=$root "$python" -c 'import onebnet_jax.benchmark' 2>/dev/null ||
         fail "$python cannot make the report: set PYTHON to a Python 3.11 or 3.12 that has numpy."
     [[ ! -e $output ]] || fail "$output is already there; name a new folder with --output."
+}
+
+check_model() { # FILE: a whole model, as its card says if it has one
+    local card=${1%.tflite}.json
+    [[ -f $1 && -r $1 ]] || fail "There is no model $1; onebnet_jax.convert makes such files."
+    [[ $(head -c 8 "$1" | tail -c +5 | tr -d '\0') == TFL3 ]] || fail "$1 is not a .tflite file."
+    [[ ! -f $card ]] || grep -q "\"sha256\": \"$(sha256sum <"$1" | cut -d ' ' -f 1)\"" "$card" ||
+        fail "$1 is not the file that $card describes: convert it again."
 }
 
 check_host() {

@@ -90,6 +90,8 @@ TENSORFLOW = """#!/bin/sh
 echo "INFO: STARTING!"; echo "ERROR: Encountered unresolved custom op: LceQuantize."; exit 1
 """
 
+MODEL = b"\x1c\0\0\0TFL3 and a graph"  # as all .tflite files begin
+
 
 def executable(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,7 @@ def pi(tmp_path):
     executable(tmp_path / "here" / "ssh", FAKE_SSH)
     executable(tmp_path / "here" / "scp", FAKE_SCP)
     executable(tmp_path / "program", PROGRAM)
-    (tmp_path / "imagenet_typeII.tflite").write_bytes(b"a model")
+    (tmp_path / "imagenet_typeII.tflite").write_bytes(MODEL)
     (tmp_path / "calls").touch()
     return tmp_path
 
@@ -157,7 +159,7 @@ def check_results(pi, models):
 
 
 def test_the_papers_protocol(pi):
-    (pi / "other.tflite").write_bytes(b"another model")
+    (pi / "other.tflite").write_bytes(MODEL + b" and more")
     done = start(pi, models=("imagenet_typeII.tflite", "other.tflite"))
     assert done.returncode == 0, done.stderr
     report, figures = check_results(pi, models=2)
@@ -198,7 +200,7 @@ def test_a_hot_pi_is_noticed_by_the_kernel_too(pi):
 
 
 def test_extra_flags_and_card_reach_their_places(pi):
-    card = {"sha256": hashlib.sha256(b"a model").hexdigest(), "folded": True}
+    card = {"sha256": hashlib.sha256(MODEL).hexdigest(), "folded": True}
     (pi / "imagenet_typeII.json").write_text(json.dumps(card))
     done = start(pi, models=("imagenet_typeII.tflite", "--", "--warmup_runs=3"))
     assert done.returncode == 0, done.stderr
@@ -311,6 +313,18 @@ def test_full_disk_on_the_pi(pi):
 def test_wrong_arguments(pi, changes, sentence):
     assert sentence in refused(pi, **changes)
     assert (pi / "calls").read_text() == ""
+
+
+def test_models_that_are_none_are_told_before_the_work(pi):
+    model, card = pi / "imagenet_typeII.tflite", pi / "imagenet_typeII.json"
+    for damaged in (b"", b"TFL3", b"\0" * 100, b"hello, I am text", MODEL[1:]):
+        model.write_bytes(damaged)
+        assert "imagenet_typeII.tflite is not a .tflite file" in refused(pi)
+    model.write_bytes(MODEL[:-1])
+    for content in (json.dumps({"sha256": hashlib.sha256(MODEL).hexdigest()}), "{}", ""):
+        card.write_text(content)
+        assert "is not the file that imagenet_typeII.json describes" in refused(pi)
+    assert (pi / "calls").read_text() == "" and not (pi / "out").exists()
 
 
 def test_python_without_numpy_is_told_before_the_work(pi):
