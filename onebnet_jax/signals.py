@@ -32,6 +32,18 @@ def stopping() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Within, Ctrl-C ends the process at once; Python's own way would wait for JAX, which may wait for long."""
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _outlive_readers() -> None:
     """Keeps standard output and error writable without their reader: in `... | tee log`, Ctrl-C ends tee as well.
 

@@ -1,6 +1,8 @@
 """What the tests of whole runs share: a stand-in for the network, quick compilation, and comparing two runs."""
 
 import contextlib
+import random
+import socket
 
 import jax
 import numpy as np
@@ -28,6 +30,14 @@ class Tiny(nn.Module):
     def __call__(self, images, mask=None):
         x = BatchNorm(steps.AXIS, name="bn")(nn.avg_pool(images, (7, 7), (7, 7)), mask)
         return nn.Dense(10, name="head")(x.reshape(len(x), -1))
+
+
+def free_port():
+    """A port that nothing listens at, and that the system gives to nobody who does not ask for this one."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)  # Linux gives out those from 32768 on
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
 
 
 @contextlib.contextmanager
