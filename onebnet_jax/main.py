@@ -1,7 +1,8 @@
 """Trains or evaluates: python -m onebnet_jax.main --config=configs/quickstart.py [--config.field=value ...]
 
 Exit status: 0 when all is done; 75 when SIGINT or SIGTERM stopped it after a checkpoint, from which the same command
-goes on; 2 for an error that the user can mend; 1 for any other, such as the loss of another process.
+goes on; 2 for an error that the user can mend; 1 for any other, such as the loss of another process, or 134 where JAX
+aborts because of that.
 """
 
 import argparse

@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_runs import Tiny, assert_same_run, cached_compilation, lines
+from small_runs import Tiny, assert_same_run, cached_compilation, free_port, lines
 
 from onebnet_jax import augment, checkpoint, data, errors, feed, imagenet, losses, stage, steps, train
 from onebnet_jax import config as config_lib
@@ -334,10 +333,7 @@ def start(folders, workdir, devices, *arguments):
 @pytest.mark.slow
 def test_two_processes_train_on_jpegs_as_one_does(folders, tmp_path):
     """Global batches of folders do not depend on the processes; sums are taken in another order."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    two = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    two = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
     processes = [start(folders, tmp_path / "two", 2, *two, f"--process={index}") for index in range(2)]
     processes.append(start(folders, tmp_path / "one", 4))
     outputs = [process.communicate(timeout=300)[0] for process in processes]

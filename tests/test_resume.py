@@ -1,5 +1,6 @@
 """A run killed with SIGKILL at random moments, and started again until it is done, equals the quiet run to the bit."""
 
+import math
 import os
 import pathlib
 import random
@@ -13,10 +14,21 @@ from small_runs import assert_same_run
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# The command itself, with a call to the device for every two steps, and so as many checkpoints.
+# The command itself, with a call to the device for every two steps, and so as many checkpoints. The process is killed
+# $KILL_SECONDS after it has begun to save $KILL_AT_STEP or a later step: it does not end before.
 PROGRAM = """
-from onebnet_jax import errors, main, stage
+import os, signal, threading
+from onebnet_jax import errors, main, record, stage
 stage.DISPATCH_SECONDS = 0.0
+at_step, seconds = (float(os.environ[name]) for name in ("KILL_AT_STEP", "KILL_SECONDS"))
+end, save = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)), record.Record.save
+
+def deadly_save(self, step, *arguments, **options):
+    if step >= at_step and not end.is_alive():
+        end.start()
+    save(self, step, *arguments, **options)
+
+record.Record.save = deadly_save
 errors.cli(main.main)
 """
 
@@ -24,8 +36,7 @@ errors.cli(main.main)
 class Process:
     """One start of the training command on one CPU device."""
 
-    def __init__(self, workdir, fields, compiled):
-        self.last = workdir / "train" / "checkpoints" / "last"
+    def __init__(self, workdir, fields, compiled, kill_at_step=math.inf, kill_seconds=0.0):
         fields = {
             "model.depth": 8,
             "model.width_multiplier": 0.25,
@@ -37,6 +48,7 @@ class Process:
         }
         arguments = [f"--config.{name}={value}" for name, value in fields.items()]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+        env |= {"KILL_AT_STEP": str(kill_at_step), "KILL_SECONDS": str(kill_seconds)}
         if compiled is not None:
             env |= {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         command = [sys.executable, "-c", PROGRAM, "--config=configs/quickstart.py", f"--workdir={workdir}", *arguments]
@@ -44,24 +56,10 @@ class Process:
             command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def checkpoint(self):
-        """The step of the newest checkpoint that is complete."""
-        names = [path.name for path in self.last.iterdir()] if self.last.is_dir() else []
-        return max((int(name) for name in names if name.isdigit()), default=0)
-
-    def kill_after(self, step, seconds):
-        """Kills the process some time after it has saved a step; returns whether it was in time to do harm."""
-        while self.checkpoint() < step and self.process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(seconds)
-        self.process.kill()
-        self.process.communicate()
-        return self.process.returncode == -signal.SIGKILL
-
-    def finish(self):
+    def finish(self, status=0):
         """Waits for the end, and returns what was printed."""
         out, err = self.process.communicate()
-        assert self.process.returncode == 0, err
+        assert self.process.returncode == status, err
         return out
 
 
@@ -70,8 +68,8 @@ def check(tmp_path, fields, total, kills, compiled, seed):
     expected = Process(quiet, fields, compiled).finish().splitlines()[-1]
     chance = random.Random(seed)
     steps = sorted(chance.sample(range(1, total - 2), kills))
-    harmed = [Process(killed, fields, compiled).kill_after(step, chance.uniform(0.0, 0.3)) for step in steps]
-    assert all(harmed)
+    for step in steps:
+        Process(killed, fields, compiled, step, chance.uniform(0.0, 0.3)).finish(-signal.SIGKILL)
     out = Process(killed, fields, compiled).finish()
     assert out.splitlines()[-1] == expected
     assert "resumed from the checkpoint of step " in out
@@ -89,5 +87,8 @@ def test_a_run_killed_often_ends_as_the_quiet_run(tmp_path, seed):
     fields = {"train.epochs": 5}
     chance = random.Random(seed)
     for _ in range(3):
-        Process(tmp_path / "killed", fields, None).kill_after(0, chance.uniform(2.0, 25.0))
+        starting = Process(tmp_path / "killed", fields, None)
+        time.sleep(chance.uniform(2.0, 25.0))
+        starting.process.kill()
+        starting.finish(-signal.SIGKILL)
     check(tmp_path, fields, total=105, kills=7, compiled=None, seed=seed)
