@@ -26,8 +26,10 @@ def test_file_has_the_size_of_the_cost_model_and_of_table_3(row):
         assert count["LceBconv2d"] == count["LceQuantize"] == count["PRELU"] == len(units)
         assert count["ADD"] + count["SUB"] == additions * len(units)
         assert count["CONV_2D"] == 1 + count["AVERAGE_POOL_2D"] == 1 + sum(unit.downsamples for unit in units)
-        assert converted.mib == pytest.approx(converted.model_mib, rel=0.01)
+        # The cost model counts the constants; the rest is the graph: README gives its bytes for each operator.
+        assert 0 < (converted.mib - converted.model_mib) * 2**20 < 320 * sum(count.values())
         if row.name:
+            assert converted.mib == pytest.approx(converted.model_mib, rel=0.01)
             assert converted.mib == pytest.approx(paper.TABLE3[row.name].storage_mib, rel=0.01)
     assert folded.mib < naive.mib
 
