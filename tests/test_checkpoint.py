@@ -15,6 +15,7 @@ from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.errors import UserError
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of reads Orbax gives up
 TMP_SUFFIX = ".orbax-checkpoint-tmp"  # of Orbax's folders of unfinished checkpoints
 
 
@@ -218,7 +219,6 @@ def test_a_checkpoint_that_is_not_whole_is_never_taken_for_one(workdir, tmp_path
     assert fell_back >= 3
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of reads that Orbax gives up
 def test_no_flipped_bit_goes_unnoticed(workdir):
     """Every second byte of the metadata, which hold what `best` is compared with, and some of every other file."""
     save(workdir, LAST, 2, 4)
