@@ -1,8 +1,9 @@
 """The complete schema: every field, its type by its default, and what it means.
 
 Every other config calls `get_config` here and changes a few fields; any field can be set on the command line, such as
-`--config.train.epochs=20`. Unknown fields and values of another type are refused. Not meant to be trained as it stands.
-A run saved before a field existed gets its default here, so the default of a new field must leave things as they were.
+`--config.train.epochs=20`. Unknown fields, values of another type, and what a run would ignore are refused.
+Not meant to be trained as it stands. A run saved before a field existed gets its default here, so the default of a new
+field must leave things as they were.
 """
 
 from ml_collections import ConfigDict

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
 from onebnet_jax import data, data_info, imagenet, steps
-from onebnet_jax.errors import UserError
 
 CALLS_AHEAD = 2  # so many wait on the devices, each with its batch
 EVALUATION_CALLS = 32  # at most, of a data set in memory: long ones for the devices, short ones for who wants to stop
@@ -52,11 +51,6 @@ def open_data(config: ConfigDict) -> Opened:
     if not data_info.DATASETS[fields.name].streamed:
         dataset = data.load(fields.name, fields.source, fields.dir)
         return Opened(len(dataset.train_labels), dataset.source, functools.partial(InMemory, dataset))
-    if fields.crop_padding or not fields.flip:
-        raise UserError(
-            f"data.name={fields.name!r} has its own crops and flips: set data.crop_padding=0, data.flip=True."
-        )
-
     found = imagenet.ImageNet(
         fields.source,
         fields.dir,
