@@ -10,7 +10,6 @@ import numpy as np
 from tqdm import tqdm
 
 from onebnet_jax import arguments, data, imagenet, train
-from onebnet_jax import config as config_lib
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import agreement_text, card, fold, source
 from onebnet_jax.export.source import Source
@@ -95,12 +94,7 @@ def with_data(network: Source, overrides: Sequence[str]) -> Source:
 
     Raises UserError for overrides of anything else, and for images unlike those of training.
     """
-    others = [word for word in overrides if not word.startswith("--config.data.")]
-    if others:
-        raise UserError(f"{others[0]!r} is not an option; of the run's config, only --config.data.* can be set.")
-    config = config_lib.override(network.config.copy_and_resolve_references(), overrides)
-    train.check_same_images(config, network.config, "The network")
-    moved = dataclasses.replace(network, config=config)
+    moved = dataclasses.replace(network, config=train.with_data(network.config, overrides))
     if moved.info.shape != network.info.shape:
         raise UserError(f"The file takes images of {network.info.shape}, not of {moved.info.shape}.")
     return moved

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onebnet_jax import imagenet
+from onebnet_jax import arguments, imagenet
 from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
@@ -117,7 +117,7 @@ def main(argv: list[str]) -> None:
     if args.generate:
         if not args.dir:
             parser.error("--generate needs --dir, a new folder for the images")
-        generate(Path(args.dir).expanduser(), args.generate)
+        generate(arguments.path(args.dir), args.generate)
     reader = imagenet.ImageNet(
         args.source, args.dir, batch_size=args.batch_size, image_size=args.image_size, threads=args.threads
     )

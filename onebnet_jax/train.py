@@ -19,13 +19,7 @@ def evaluate(run: Run, overrides: Sequence[str] = ()) -> dict[str, float]:
 
     Raises UserError for overrides of anything but the data, and where these are missing or unlike those of training.
     """
-    others = [word for word in overrides if not word.startswith("--config.data.")]
-    if others:
-        raise UserError(
-            f"{others[0]!r} has no place in an evaluation, which takes all but --config.data.* from the run's config."
-        )
-    config = config_lib.override(run.config.copy_and_resolve_references(), overrides)
-    check_same_images(config, run.config, "The network")
+    config = with_data(run.config, overrides)
     opened = feed.open_data(config)
     if hosts.is_leader():
         print(f"{opened.source}\n{describe(run)}", flush=True)
@@ -118,6 +112,19 @@ def load_teacher(config: ConfigDict) -> Run | None:
     teacher = stage.check_run(load_run(config.teacher, LAST), config.teacher)
     check_same_images(config, teacher.config, f"teacher={config.teacher!r}")
     return teacher
+
+
+def with_data(of_run: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """A run's config with overrides of where its images are.
+
+    Raises UserError for overrides of anything else, and for images unlike those of training.
+    """
+    others = [word for word in overrides if not word.startswith("--config.data.")]
+    if others:
+        raise UserError(f"{others[0]!r} is not an option; of the run's config, only --config.data.* can be set.")
+    config = config_lib.override(of_run.copy_and_resolve_references(), overrides)
+    check_same_images(config, of_run, "The network")
+    return config
 
 
 def check_same_images(config: ConfigDict, of_run: ConfigDict, run_name: str) -> None:

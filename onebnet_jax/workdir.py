@@ -84,15 +84,15 @@ def check(config: ConfigDict, workdir: Path, change_config: bool = False) -> dic
             remedy = f"or set these fields as they were: no run goes on with another {', '.join(fixed)}"
         described = ", ".join(changed.values())
         raise UserError(f"{workdir} holds a run of another config: {described}; choose another --workdir, {remedy}.")
-    return changed
+    return differing
 
 
 def prepare(config: ConfigDict, workdir: Path, change_config: bool = False) -> None:
     """Writes config.json after a `check`; that of a run which goes on with another one is kept as config.N.json."""
-    changed, path = check(config, workdir, change_config), workdir / "config.json"
-    if path.exists() and config_lib.load_json(path) == config:
+    differing, path = check(config, workdir, change_config), workdir / "config.json"
+    if path.exists() and not differing:
         return
-    if changed:
+    if differing.keys() - set(FREE_FIELDS):
         number = sum(1 for _ in workdir.glob("config.*.json"))
         shutil.copy2(path, workdir / f"config.{number}.json")
     partial = path.with_suffix(".tmp")

@@ -164,8 +164,7 @@ class _Accumulator:
         for flips, unit in zip(result.units, self.units, strict=True):
             distance = distances[unit.name]
             differs = positive(unit, outputs[f"{unit.name}_rsign"]) != (distance > 0)
-            rms = np.sqrt(np.mean(np.square(distance)))
-            margins = np.where(differs, np.abs(distance) / max(rms, TINY), 0)
+            margins = flip_margins(distance, differs)
             widest = margins.max(axis=(1, 2, 3))
             number = differs.sum(axis=(1, 2, 3))
             first = ~flipped & (number > 0)
@@ -210,6 +209,12 @@ def trained_units(structure: Structure, binarization: Binarization, variables: d
     with nn.intercept_methods(record), jax.default_matmul_precision("float32"):
         logits = Network(structure, binarization).apply(variables, images)
     return logits, calls
+
+
+def flip_margins(distance: np.ndarray, differs: np.ndarray) -> np.ndarray:
+    """|x - alpha| / RMS(x - alpha) of a unit where its signs differ, 0 elsewhere; `distance` is x - alpha."""
+    rms = np.sqrt(np.mean(np.square(distance)))
+    return np.where(differs, np.abs(distance) / max(rms, TINY), 0)
 
 
 def positive(unit: Unit, pre_sign: np.ndarray) -> np.ndarray:

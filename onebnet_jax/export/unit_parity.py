@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from onebnet_jax.export import larq_model, lce
-from onebnet_jax.export.agreement import ROUNDING, TINY, positive, trained_units
+from onebnet_jax.export.agreement import ROUNDING, flip_margins, positive, trained_units
 from onebnet_jax.export.plan import Plan, Unit
 from onebnet_jax.layers import Binarization
 from onebnet_jax.structure import Structure
@@ -72,7 +72,7 @@ def compare_units(
             from_threshold = inputs[unit.name] - unit.threshold
             distance = x - np.asarray(variables["params"][unit.name]["rsign"]["alpha"])
             flipped = positive(unit, -from_threshold if unit.reverse else from_threshold) != (distance > 0)
-            margins = flipped * np.abs(distance) / max(np.sqrt(np.mean(np.square(distance))), TINY)
+            margins = flip_margins(distance, flipped)
         result.append(_parity(unit.name, flipped, float(margins.max()), output, expected))
     return [*result, _parity("head", np.zeros((len(logits), 1), bool), 0.0, outputs["head"], logits)]
 
