@@ -30,6 +30,9 @@ class Binarization:
 
 zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# Uniform within 1 / sqrt(fan_in), PyTorch's default and so ReActNet's. Only the signs of binarized weights count, and
+# Adam's steps are as large whatever the weights: the smaller they begin, the sooner signs that are wrong have changed.
+small_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.9
 
@@ -114,7 +117,7 @@ class BinaryConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         options = self.binarization
-        kernel = self.param("kernel", he_normal, (*self.kernel, x.shape[-1], self.features))
+        kernel = self.param("kernel", small_uniform, (*self.kernel, x.shape[-1], self.features))
         if options.weights:
             kernel = binarize.binarize_kernel(kernel)
         kernel = kernel.astype(self.dtype)

@@ -93,13 +93,27 @@ def test_binary_conv_passes_estimator_and_window_on(estimator):
     assert slope.ravel().tolist() == expected[estimator]
 
 
-def test_kernels_start_as_he_et_al_with_the_fan_out():
-    layers = [Conv(256, (3, 1)), BinaryConv(256, (3, 1), (1, 1), Binarization(), 0)]
-    for layer in layers:
-        kernel = layer.init(KEY, jnp.zeros((1, 4, 4, 128)))["params"]["kernel"]
-        assert kernel.shape == (3, 1, 128, 256)
-        assert jnp.std(kernel) == pytest.approx(np.sqrt(2 / (3 * 1 * 256)), rel=0.01)
-        assert abs(jnp.mean(kernel)) < 1e-3
+def first_kernel(layer):
+    """The first values of a 3x1 kernel from 128 to 256 channels."""
+    kernel = layer.init(KEY, jnp.zeros((1, 4, 4, 128)))["params"]["kernel"]
+    assert kernel.shape == (3, 1, 128, 256)
+    assert abs(jnp.mean(kernel)) < 1e-3
+    return kernel
+
+
+def test_float_kernels_start_as_he_et_al_with_the_fan_out():
+    kernel = first_kernel(Conv(256, (3, 1)))
+    assert jnp.std(kernel) == pytest.approx(np.sqrt(2 / (3 * 1 * 256)), rel=0.01)
+    assert jnp.max(jnp.abs(kernel)) > 3 * jnp.std(kernel)
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_binarized_kernels_start_uniform_within_the_root_of_the_fan_in(weights):
+    """Float ones too, as the stage that follows binarizes them."""
+    kernel = first_kernel(BinaryConv(256, (3, 1), (1, 1), Binarization(weights=weights), 0))
+    bound = 1 / np.sqrt(3 * 1 * 128)
+    assert jnp.std(kernel) == pytest.approx(bound / np.sqrt(3), rel=0.01)
+    assert 0.99 * bound < jnp.max(jnp.abs(kernel)) <= bound
 
 
 def test_symmetric_padding_of_a_convolution():
