@@ -1,12 +1,15 @@
 """Small real image files in the layouts in which ImageNet comes, for the tests."""
 
+import importlib.util
 import io
 import tarfile
 
 import numpy as np
+import pytest
 from PIL import Image
 
 CLASSES = ("n01440764", "n01443537", "n01484850")  # the first three of ImageNet
+needs_tensorflow = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
 LEVELS = 5  # of red and of green, by which an image is told from others of its class
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from image_files import CLASSES, encode, plain, write_folders
+from image_files import CLASSES, encode, needs_tensorflow, plain, write_folders
 
 from onebnet_jax import agree, config, data
 from onebnet_jax.errors import UserError
@@ -42,6 +42,7 @@ def test_random_images():
     assert agree.random_pixels(make_network(), 0)[0] == 1000
 
 
+@needs_tensorflow
 def test_imagenet_is_read_from_a_folder_named_here(tmp_path):
     """The run knows another folder. Images that cannot be decoded are left out."""
     write_folders(tmp_path, [1, 1, 1], [10, 8, 5])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jaxprs import convolutions
 
 from onebnet_jax.convolution import conv
 
@@ -104,17 +105,6 @@ def test_gradients_inside_a_loop(float64):
     assert np.abs(state[1] - kernel).max() > 0.01
     for computed, wanted in zip(looped, state, strict=True):
         np.testing.assert_allclose(computed, wanted, rtol=0, atol=1e-12)
-
-
-def convolutions(jaxpr):
-    """All convolution equations of a jaxpr, nested ones included."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            yield equation
-        for parameter in equation.params.values():
-            nested = getattr(parameter, "jaxpr", parameter)
-            if hasattr(nested, "eqns"):
-                yield from convolutions(nested)
 
 
 def test_all_three_passes_are_convolutions_in_the_canonical_layout():

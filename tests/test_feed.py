@@ -1,7 +1,6 @@
 """The two feeds: the same steps on the same batches, however the calls are cut, and every test image once."""
 
 import dataclasses
-import importlib.util
 import os
 import pathlib
 import subprocess
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from image_files import needs_tensorflow
 from small_runs import Tiny, assert_same_run, cached_compilation, free_port, lines
 
 from onebnet_jax import augment, checkpoint, data, errors, feed, imagenet, losses, stage, steps, train
@@ -27,7 +27,6 @@ TRAIN, TEST, BATCH = 50, 23, 16  # four steps an epoch; the last batches are of 
 STEPS = 4
 KEY = jax.random.key(3)
 INPUT = steps.Input(BATCH, 4, (0.2860,), (0.3530,))
-needs_tensorflow = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
 
 
 @pytest.fixture(scope="module", autouse=True)

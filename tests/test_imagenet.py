@@ -1,6 +1,5 @@
 """ImageNet's input on real image files made on the spot, in folders and through TFDS's own builder."""
 
-import importlib.util
 import io
 import itertools
 import re
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from image_files import needs_tensorflow
 from PIL import Image
 
 import onebnet_jax
@@ -23,7 +23,6 @@ from onebnet_jax.imagenet import ImageNet
 
 ROOT = Path(__file__).parents[1]
 TRAIN, VAL = (9, 7, 7), (3, 4, 4)  # images of each class: 23 and 11
-needs_tensorflow = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
 
 
 # Which images a process takes, and in which order: without TensorFlow.

@@ -10,6 +10,7 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxprs import convolutions
 
 from onebnet_jax import augment, data, losses, models, optim, steps
 from onebnet_jax.layers import Binarization
@@ -314,17 +315,9 @@ def test_bfloat16_is_what_convolutions_see_and_float32_what_leaves_the_network()
     image = jnp.zeros((2, 16, 16, 1))
     variables = jax.eval_shape(network.init, jax.random.key(0), image)
     jaxpr = jax.make_jaxpr(network.apply)(variables, image)
-    convolutions = [v.aval.dtype for v in _convolution_outputs(jaxpr.jaxpr)]
-    assert len(convolutions) >= 1 + 6 + 2 and set(convolutions) == {jnp.dtype("bfloat16")}
+    outputs = [equation.outvars[0].aval.dtype for equation in convolutions(jaxpr.jaxpr)]
+    assert len(outputs) >= 1 + 6 + 2 and set(outputs) == {jnp.dtype("bfloat16")}
     assert jaxpr.out_avals[0].dtype == jnp.float32
-
-
-def _convolution_outputs(jaxpr):
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            yield from equation.outvars
-        for inner in jax.core.jaxprs_in_params(equation.params):
-            yield from _convolution_outputs(inner)
 
 
 def test_top_5_of_fewer_than_five_classes_counts_all():
