@@ -18,8 +18,8 @@ import numpy as np
 
 from onebnet_jax import arguments, benchmark_log, benchmark_report
 from onebnet_jax.benchmark_log import Run
-from onebnet_jax.cost_report import render
 from onebnet_jax.errors import UserError, cli
+from onebnet_jax.tables import render
 
 KERNELS = {
     "default": {},

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from onebnet_jax import latency, paper
 from onebnet_jax.benchmark_log import Run, throttling
-from onebnet_jax.cost_report import Table
 from onebnet_jax.structure import Structure
+from onebnet_jax.tables import Table
 
 FP32 = "FP32 ResNet18"
 TABLE1 = {row.label: row for row in paper.TABLE1}

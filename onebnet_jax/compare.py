@@ -1,18 +1,43 @@
 """Compares runs: python -m onebnet_jax.compare runs/* prints what differs in their configs, and what came of it."""
 
 import argparse
+import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from onebnet_jax import arguments, config_check, metrics
+from onebnet_jax import arguments, config_check, figures, metrics
 from onebnet_jax import config as config_lib
-from onebnet_jax.cost_report import render
 from onebnet_jax.errors import UserError, cli
+from onebnet_jax.tables import Table, render
 
 UNKNOWN = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What a run was asked to do, and what it measured.
+
+    Attributes:
+      name: of its work directory.
+      config: of the run.
+      lines: stage -> the lines of its metrics.jsonl; none of a stage that has not begun.
+    """
+
+    name: str
+    config: ConfigDict
+    lines: dict[str, list[dict]]
+
+    def curve(self, split: str) -> list[tuple[int, float]]:
+        """(epoch, Top-1 in percent) on the "train" or "test" images, the epochs counted through all stages."""
+        points, before = [], 0
+        for stage, lines in self.lines.items():
+            points += [(before + line["epoch"], line["top1"]) for line in lines if line["split"] == split]
+            before += self.config[stage].epochs
+        return points
 
 
 def main(argv: list[str]) -> None:
@@ -20,32 +45,50 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m onebnet_jax.compare", description=__doc__, allow_abbrev=False)
     parser.add_argument("workdir", nargs="+", type=arguments.path, help="folder of a run")
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    parser.add_argument("--plot", type=arguments.path, metavar="FILE.png", help="plot Top-1 against epochs too")
     args = parser.parse_args(argv)
-    print(render(table(args.workdir), args.markdown))
+    runs = read(args.workdir)
+    if args.plot:
+        plot(runs, args.plot)
+    print(render(table(runs), args.markdown))
 
 
-def table(workdirs: list[Path]) -> list[list[str]]:
-    """A header and a row for each run: the fields in which the configs differ, epochs, Top-1 and training time.
+def read(workdirs: Sequence[Path]) -> list[History]:
+    """The runs in work directories.
 
     Folders in which nothing was trained are named on stderr and left out. Raises UserError if all are such.
     """
     runs, others = [], []
     for workdir in workdirs:
         try:
-            config = config_lib.load_json(workdir / "config.json")
-            runs.append((workdir.name, used_fields(config), outcome(workdir, config)))
+            runs.append(_read(workdir))
         except UserError as error:
             others.append(error)
     if not runs:
         raise others[0]
     for error in others:
         print(f"left out: {error}", file=sys.stderr, flush=True)
-    names = {name: None for _, fields, _ in runs for name in fields}  # in order
-    differing = [name for name in names if len({repr(fields.get(name)) for _, fields, _ in runs}) > 1]
-    return [
-        ["run", *differing, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"],
-        *([run, *(str(fields.get(name, "")) for name in differing), *result] for run, fields, result in runs),
-    ]
+    return runs
+
+
+def _read(workdir: Path) -> History:
+    config = config_lib.load_json(workdir / "config.json")
+    paths = {stage: workdir / stage / "metrics.jsonl" for stage in config.stages}
+    lines = {stage: metrics.read(path) if path.exists() else [] for stage, path in paths.items()}
+    if not any(lines.values()):
+        raise UserError(f"{workdir} has not been trained yet.")
+    return History(workdir.name, config, lines)
+
+
+def table(runs: Sequence[History]) -> Table:
+    """A header and a row for each run: the fields in which the configs differ, epochs, Top-1 and training time."""
+    fields = [used_fields(run.config) for run in runs]
+    names = {name: None for used in fields for name in used}  # in order
+    differing = [name for name in names if len({repr(used.get(name)) for used in fields}) > 1]
+    rows = [["run", *differing, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
+    for run, used in zip(runs, fields):
+        rows.append([run.name, *(str(used.get(name, "")) for name in differing), *outcome(run)])
+    return rows
 
 
 def used_fields(config: ConfigDict) -> dict[str, Any]:
@@ -55,28 +98,38 @@ def used_fields(config: ConfigDict) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if not name.startswith(unused)}
 
 
-def outcome(workdir: Path, config: ConfigDict) -> list[str]:
-    """Epochs trained of all stages so far, the last stage's Top-1 in percent, and the time of all training steps.
-
-    Raises UserError if nothing was trained.
-    """
-    epochs, seconds, last = 0, 0.0, {}
-    for stage in config.stages:
-        path = workdir / stage / "metrics.jsonl"
-        lines = metrics.read(path) if path.exists() else []
-        last = {split: [line for line in lines if line["split"] == split] for split in ("train", "test")}
-        epochs += max((line["epoch"] for line in last["train"]), default=0)
-        seconds += sum(line["seconds"] for line in last["train"])
-    if not epochs:
-        raise UserError(f"{workdir} has not been trained yet.")
-    total = sum(config[stage].epochs for stage in config.stages)
-    top1, trained = ([line["top1"] for line in last[split]] for split in ("test", "train"))
+def outcome(run: History) -> list[str]:
+    """Epochs trained of all stages so far, the last stage's Top-1 in percent, and the time of all training steps."""
+    lines = run.lines.values()
+    epochs = sum(max((line["epoch"] for line in stage), default=0) for stage in lines)
+    seconds = sum(line.get("seconds", 0.0) for stage in lines for line in stage)
+    total = sum(run.config[stage].epochs for stage in run.config.stages)
+    last = run.lines[run.config.stages[-1]]
+    top1, trained = ([line["top1"] for line in last if line["split"] == split] for split in ("test", "train"))
     scores = (f"{x:.2f}" if x is not None else UNKNOWN for x in (_last(top1), max(top1, default=None), _last(trained)))
     return [f"{epochs} of {total}", *scores, f"{seconds / 3600:.2f}"]
 
 
 def _last(values: list[float]) -> float | None:
     return values[-1] if values else None
+
+
+def plot(runs: Sequence[History], path: Path) -> None:
+    """Draws Top-1 against epochs into a file whose suffix names the format: test images solid, training images dashed.
+
+    Raises UserError where matplotlib is missing or the file cannot be written.
+    """
+    axes = figures.axes("epoch", "Top-1 (%), dashed: while training")
+    for run in runs:
+        (line,) = axes.plot(*_columns(run.curve("test")), ".-", label=run.name)
+        axes.plot(*_columns(run.curve("train")), "--", color=line.get_color(), linewidth=0.8)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    figures.save(axes, path)
+
+
+def _columns(points: list[tuple[int, float]]) -> list[list[float]]:
+    return [list(column) for column in zip(*points)] or [[], []]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from onebnet_jax import config as config_lib
 from onebnet_jax import cost_report, latency, paper
 from onebnet_jax.cost_report import Entry
 from onebnet_jax.errors import UserError
+from onebnet_jax.tables import render
 
 EXAMPLES = """examples:
   python -m onebnet_jax.cost configs/cifar10_typeI.py configs/cifar10_typeII.py
@@ -63,7 +64,7 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
         sections.append(("Fit of the latency estimate to Table 1", cost_report.rate_table()))
         sections.append(("Measured (paper) and estimated latency", cost_report.residual_table()))
     for title, rows in sections:
-        print(*filter(None, [title, cost_report.render(rows, options.markdown)]), sep="\n\n", end="\n\n")
+        print(*filter(None, [title, render(rows, options.markdown)]), sep="\n\n", end="\n\n")
     print(cost_report.notes())
 
 

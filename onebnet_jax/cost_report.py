@@ -1,13 +1,12 @@
-"""Tables and a plot of what networks cost. A table is a list of rows of strings; the first row is the header."""
+"""Tables and a plot of what networks cost."""
 
 import dataclasses
 from collections.abc import Sequence
 
-from onebnet_jax import cost, latency, paper
+from onebnet_jax import cost, figures, latency, paper
 from onebnet_jax.errors import UserError
 from onebnet_jax.structure import DEPTHS, Structure
-
-Table = list[list[str]]
+from onebnet_jax.tables import Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,24 +136,6 @@ def notes() -> str:
     )
 
 
-def render(rows: Table, markdown: bool = False) -> str:
-    """Aligned columns as text or Markdown: words to the left, numbers to the right."""
-    columns = list(zip(*rows))
-    widths = [max(map(len, column)) for column in columns]
-    right = [
-        index > 0 and all(cell[:1] in "0123456789-+" for cell in column[1:]) for index, column in enumerate(columns)
-    ]
-    lines = [
-        [cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in zip(row, widths, right)]
-        for row in rows
-    ]
-    if markdown:
-        rule = ["-" * (width - 1) + (":" if to_right else "-") for width, to_right in zip(widths, right)]
-        return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
-    rule = ["-" * width for width in widths]
-    return "\n".join("  ".join(line).rstrip() for line in [lines[0], rule, *lines[1:]])
-
-
 def plot(entries: Sequence[Entry], path: str) -> None:
     """Draws estimated latency against storage into a file whose suffix names the format.
 
@@ -163,13 +144,7 @@ def plot(entries: Sequence[Entry], path: str) -> None:
     """
     if not entries:
         raise UserError("--plot has nothing to draw: name a CONFIG or add --table1.")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("--plot needs matplotlib: install it with `pip install matplotlib`.") from None
-
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="storage (MiB)", ylabel="Raspberry Pi 4, one thread (ms)")
+    axes = figures.axes("storage (MiB)", "Raspberry Pi 4, one thread (ms)")
     storage = [entry.total().storage_mib for entry in entries]
     naive, least, most = zip(*(entry.estimates() for entry in entries))
     axes.vlines(storage, least, most, color="tab:green", label="estimate, folded (range)")
@@ -180,11 +155,7 @@ def plot(entries: Sequence[Entry], path: str) -> None:
     for number, (entry, x, y) in enumerate(zip(entries, storage, naive), start=1):
         axes.annotate(str(number), (x, y), xytext=(6, 3), textcoords="offset points")
         axes.plot([], [], " ", label=f"{number}  {entry.name}")
-    figure.legend(loc="outside right upper", fontsize="small")
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--plot={path} cannot be written: {error}.") from None
+    figures.save(axes, path)
 
 
 def _shape(shape: Sequence[int]) -> str:

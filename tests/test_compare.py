@@ -29,7 +29,7 @@ def test_runs_stand_side_by_side_with_what_differs(tmp_path):
     one = make_run(tmp_path / "one", [], train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0), (1800, 66.0, None)])
     unused = ["--config.step1.epochs=3", "--config.model.estimator=clip"]
     two = make_run(tmp_path / "two", unused, train=[(3600, 50.0, 55.125)])
-    assert compare.table([one, two]) == [
+    assert compare.table(compare.read([one, two])) == [
         ["run", "model.estimator", "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"],
         ["one", "poly", "3 of 6", "70.00", "71.00", "66.00", "1.50"],
         ["two", "clip", "1 of 6", "55.12", "55.12", "50.00", "1.00"],
@@ -39,14 +39,14 @@ def test_runs_stand_side_by_side_with_what_differs(tmp_path):
 def test_a_run_in_stages_counts_whole_and_is_judged_by_its_last(tmp_path):
     overrides = ["--config.stages=('step1', 'step2')", "--config.step1.epochs=2", "--config.step2.epochs=2"]
     run = make_run(tmp_path / "run", overrides, step1=[(3600, 80.0, 90.0)] * 2, step2=[(3600, 70.0, 60.0)])
-    assert compare.table([run])[1] == ["run", "3 of 4", "60.00", "60.00", "70.00", "3.00"]
+    assert compare.table(compare.read([run]))[1] == ["run", "3 of 4", "60.00", "60.00", "70.00", "3.00"]
 
 
 def test_what_is_not_known_yet_is_a_dash(tmp_path):
     overrides = ["--config.stages=('step1', 'step2')", "--config.step1.epochs=2", "--config.step2.epochs=2"]
     first = make_run(tmp_path / "first", overrides, step1=[(3600, 80.0, 90.0)])
     second = make_run(tmp_path / "second", overrides, step1=[(3600, 80.0, 90.0)] * 2, step2=[(3600, 70.0, None)])
-    assert compare.table([first, second])[1:] == [
+    assert compare.table(compare.read([first, second]))[1:] == [
         ["first", "1 of 4", "-", "-", "-", "1.00"],
         ["second", "3 of 4", "-", "-", "70.00", "3.00"],
     ]
@@ -77,7 +77,37 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
     run = make_run(tmp_path / "run", [], train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0)])
     path = run / "train" / "metrics.jsonl"
     path.write_text(path.read_text()[:-9])
-    assert compare.table([run])[1] == ["run", "2 of 6", "71.00", "71.00", "65.00", "1.00"]
+    assert compare.table(compare.read([run]))[1] == ["run", "2 of 6", "71.00", "71.00", "65.00", "1.00"]
+
+
+def test_curves_count_epochs_through_all_stages(tmp_path):
+    overrides = ["--config.stages=('step1', 'step2')", "--config.step1.epochs=2", "--config.step2.epochs=2"]
+    stages = dict(step1=[(1, 80.0, None), (1, 85.0, 90.0)], step2=[(1, 70.0, 60.0), (1, 75.0, 65.0)])
+    (run,) = compare.read([make_run(tmp_path / "run", overrides, **stages)])
+    assert run.curve("train") == [(1, 80.0), (2, 85.0), (3, 70.0), (4, 75.0)]
+    assert run.curve("test") == [(2, 90.0), (3, 60.0), (4, 65.0)]
+
+
+def test_plot(tmp_path, monkeypatch):
+    """Each run has a line of test and one of training images in one colour; one that was not evaluated yet, too."""
+    drawn = []
+    save = compare.figures.save
+    monkeypatch.setattr(compare.figures, "save", lambda axes, path: (drawn.extend(axes.get_lines()), save(axes, path)))
+    one = make_run(tmp_path / "one", [], train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0)])
+    two = make_run(tmp_path / "two", [], train=[(1800, 50.0, None)])
+    compare.main([str(one), str(two), f"--plot={tmp_path / 'curves.png'}"])
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert [line.get_xydata().tolist() for line in drawn] == [[[1, 71], [2, 70]], [[1, 60], [2, 65]], [], [[1, 50]]]
+    assert [line.get_label() for line in drawn[::2]] == ["one", "two"]
+    assert drawn[0].get_color() == drawn[1].get_color() != drawn[2].get_color()
+
+
+@pytest.mark.parametrize("file", ["nowhere/curves.png", "curves.nonsense"])
+def test_a_plot_that_cannot_be_written(tmp_path, monkeypatch, file):
+    run = make_run(tmp_path / "run", [], train=[(1800, 60.0, 71.0)])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"--plot={file} cannot be written"):
+        compare.main([str(run), f"--plot={file}"])
 
 
 def test_the_kept_results_are_runs(capsys):

@@ -14,11 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from onebnet_jax import cost, latency, paper
-from onebnet_jax.cost_report import Entry, render
+from onebnet_jax.cost_report import Entry
 from onebnet_jax.errors import cli
 from onebnet_jax.export import fold, lint
 from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.layers import Binarization
+from onebnet_jax.tables import render
 
 NAMED = ("ReActNet18", "TypeI", "TypeII", "TypeIII")
 
