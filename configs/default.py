@@ -40,9 +40,9 @@ def get_config() -> ConfigDict:
             width_multiplier=1.0,  # m of Table 7
             stem="cifar",  # "cifar" (3x3/1) or "imagenet" (7x7/2 and 3x3/2 max pool)
             stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; ReActNet's code has none
-            pad_value=0,  # 0 or 1, what surrounds a binarized map
+            pad_value=1,  # 0 or 1, what surrounds a binarized map; 1 trains a little better (results/README.md)
             padding="same",  # "same", or "torch" (symmetric; for torchvision's FP32 weights)
-            # Gradient of the sign: see onebnet_jax/binarize.py.
+            # Gradient of the sign of activations: see onebnet_jax/binarize.py. That of weights is "clip", window 1.
             estimator="poly",  # "poly" (Bi-Real, ReActNet) or "clip" (the paper's words)
             window=1.0,  # half width of the estimator's window
             dtype="float32",  # "float32" or "bfloat16" for activations and convolutions

@@ -21,6 +21,7 @@ def get_config(label="TypeII"):
     config.model.conv_1d = row.conv_1d
     config.model.ds_1d = row.ds_1d
     config.model.stem = "imagenet"
+    config.model.pad_value = 0  # as ReActNet, whose recipe this is
     config.data.name = "imagenet2012"
     config.data.flip = True
     return default.two_stage(config, "runs/imagenet_teacher", epochs=256)

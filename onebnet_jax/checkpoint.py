@@ -189,7 +189,7 @@ class Run:
       structure, binarization: of the network.
       variables: {"params", "batch_stats"}, NumPy arrays.
       step: steps trained.
-      metrics: what was measured when the checkpoint was made: epoch, top1, top5, loss.
+      metrics: the newest evaluation when the checkpoint was made: epoch, top1, top5, loss; empty before the first.
     """
 
     config: ConfigDict
@@ -218,7 +218,8 @@ def load_run(workdir: str | Path, which: str = BEST, of_stage: str | None = None
         restored, _ = _restore(manager)
         manager.close()
         if restored is not None:
-            step, tree, metrics = restored
+            step, tree, info = restored
+            metrics = info.get("result", info)
             variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
             structure, binarization = config_lib.structure(config), config_lib.binarization(config, stage)
             return Run(config, stage, structure, binarization, variables, step, metrics)

@@ -84,7 +84,7 @@ def table(runs: Sequence[History]) -> Table:
     """A header and a row for each run: the fields in which the configs differ, epochs, Top-1 and training time."""
     fields = [used_fields(run.config) for run in runs]
     names = {name: None for used in fields for name in used}  # in order
-    differing = [name for name in names if len({repr(used.get(name)) for used in fields}) > 1]
+    differing = [name for name in names if len({repr(used[name]) for used in fields if name in used}) > 1]
     rows = [["run", *differing, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
     for run, used in zip(runs, fields):
         rows.append([run.name, *(str(used.get(name, "")) for name in differing), *outcome(run)])

@@ -21,6 +21,7 @@ STAGE_RANGES = {
     "temperature": (1e-3, 1e3),
 }
 IMAGENET_ONLY = ("data.lighting", "data.max_unreadable")
+OF_BINARIZED_ACTIVATIONS = ("model.pad_value", "model.estimator", "model.window")
 
 Fields = dict[str, Any]
 
@@ -107,9 +108,9 @@ def nothing_ignored(fields: Fields, schema: Fields, given: Iterable[str]) -> Non
     """Refuses what a run would ignore, of fields that can be; `given` are the names of those set on a command line."""
     stages, info = fields["stages"], data_info.DATASETS[fields["data.name"]]
     for field in given:
-        stage = field.partition(".")[0]
-        if stage in stage_names(fields) and stage not in stages:
-            raise UserError(f"{field} would have no effect: the stages of this run are {', '.join(stages)}.")
+        reason = _why_ignored(field, fields)
+        if reason:
+            raise UserError(f"{field} would have no effect: {reason}.")
     if fields["teacher"] and not any(fields[f"{stage}.teacher_weight"] for stage in stages):
         raise UserError(
             f"teacher={fields['teacher']!r} would have no effect: no stage of this run has a teacher_weight; set "
@@ -120,3 +121,20 @@ def nothing_ignored(fields: Fields, schema: Fields, given: Iterable[str]) -> Non
             raise UserError(
                 f"{field}={fields[field]} would have no effect on {info.title}; it must be {schema[field]}."
             )
+
+
+def _why_ignored(field: str, fields: Fields) -> str | None:
+    """Why a run of these fields would ignore one of them; None where it would not."""
+    stages = fields["stages"]
+    stage, _, name = field.partition(".")
+    if stage in stage_names(fields) and stage not in stages:
+        return f"the stages of this run are {', '.join(stages)}"
+    of_binarization = field in OF_BINARIZED_ACTIVATIONS or name in ("binarize_activations", "binarize_weights")
+    if of_binarization and fields["model.block"] == "resnet":
+        return "model.block='resnet' is a network in which nothing is binarized"
+    if field in OF_BINARIZED_ACTIVATIONS and not any(fields[f"{name}.binarize_activations"] for name in stages):
+        return "no stage of this run binarizes activations"
+    for name, weight in (("label_smoothing", "label_weight"), ("temperature", "teacher_weight")):
+        if field == f"{stage}.{name}" and not fields[f"{stage}.{weight}"]:
+            return f"{stage}.{weight} is 0"
+    return None

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+from onebnet_jax import arguments, cost_report, latency, paper
 from onebnet_jax import config as config_lib
-from onebnet_jax import cost_report, latency, paper
 from onebnet_jax.cost_report import Entry
 from onebnet_jax.errors import UserError
 from onebnet_jax.tables import render
@@ -31,10 +31,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--layers", action="store_true", help="add a table of every layer")
     parser.add_argument("--units", action="store_true", help="compare 1-D with 2-D per stage, as the paper's Figure 5")
     parser.add_argument("--fit", action="store_true", help="show the latency fit and how well it holds")
-    parser.add_argument("--plot", metavar="FILE.png", help="plot estimated latency against storage")
+    parser.add_argument("--plot", type=arguments.path, metavar="FILE.png", help="plot estimated latency and storage")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    overrides = [argument for argument in argv if argument.startswith("--config.")]
-    options = parser.parse_intermixed_args([argument for argument in argv if argument not in overrides])
+    overrides = [word for word in argv if word.startswith("--config.")]
+    options = parser.parse_intermixed_args([word for word in argv if word not in overrides])
     if not (options.configs or options.table1 or options.fit):
         parser.error("name at least one CONFIG, or use --table1 or --fit")
     if overrides and not options.configs:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from onebnet_jax import cost, figures, latency, paper
 from onebnet_jax.errors import UserError
@@ -136,7 +137,7 @@ def notes() -> str:
     )
 
 
-def plot(entries: Sequence[Entry], path: str) -> None:
+def plot(entries: Sequence[Entry], path: Path) -> None:
     """Draws estimated latency against storage into a file whose suffix names the format.
 
     Raises:

@@ -1,5 +1,6 @@
 """The exceptions that end a command with one sentence, and the exit statuses."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -43,5 +44,9 @@ def cli(main: Callable[[list[str]], None]) -> None:
     """Runs a command on the program's arguments; how it ends for the exceptions here is `report`'s."""
     try:
         main(sys.argv[1:])
+        sys.stdout.flush()
     except FORESEEN as error:
         sys.exit(report(error))
+    except BrokenPipeError:  # nobody reads on, as behind `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        sys.exit(FAULT)

@@ -1,5 +1,6 @@
 """Figures, by matplotlib, which only they need."""
 
+from pathlib import Path
 from typing import Any
 
 from onebnet_jax.errors import UserError
@@ -14,7 +15,7 @@ def axes(xlabel: str, ylabel: str) -> Any:
     return Figure(figsize=(9, 5), layout="constrained").add_subplot(xlabel=xlabel, ylabel=ylabel)
 
 
-def save(axes: Any, path: str) -> None:
+def save(axes: Any, path: Path) -> None:
     """Writes the figure, its legend beside it, to a file whose suffix names the format.
 
     Raises UserError where it cannot be written.

@@ -27,6 +27,13 @@ def main(argv: list[str]) -> None:
         "--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), help="which to evaluate (default: best)"
     )
     parser.add_argument(
+        "--bn-batches",
+        type=int,
+        default=0,
+        metavar="N",
+        help="evaluate with BN statistics that N batches of training images have brought up to date, such as 40",
+    )
+    parser.add_argument(
         "--change-config", action="store_true", help="let the run in the work directory go on with another config"
     )
     group = parser.add_argument_group("several processes", "found by itself under srun, mpirun and on a TPU slice")
@@ -38,6 +45,12 @@ def main(argv: list[str]) -> None:
         parser.error("--config is required, such as --config=configs/quickstart.py")
     if args.mode == "train" and args.checkpoint:
         parser.error("--checkpoint is for --mode=eval; training goes on from the last checkpoint")
+    if args.mode == "train" and args.bn_batches:
+        parser.error("--bn-batches is for --mode=eval; training moves BN's statistics in each step")
+    if args.bn_batches < 0:
+        parser.error("--bn-batches must not be negative")
+    if args.mode == "eval" and args.config and args.workdir:
+        parser.error("--config is of no use beside --workdir in --mode=eval, which takes the config of the run there")
     if args.mode == "eval" and args.change_config:
         parser.error("--change-config is for training; an evaluation takes the config of the run")
     workdir = args.workdir or Path("runs") / config.name(args.config)
@@ -47,8 +60,10 @@ def main(argv: list[str]) -> None:
         if asked is None:
             which = args.checkpoint or checkpoint.BEST
             run = stage.check_run(checkpoint.load_run(workdir, which), workdir)
-            result = train.evaluate(run, overrides)
+            result = train.evaluate(run, overrides, args.bn_batches)
             done = f"{which} checkpoint, step {run.step}"
+            if args.bn_batches:
+                done += f", BN statistics after {args.bn_batches} batches"
         else:
             with signals.stopping() as stopping:
                 result = train.run(asked, workdir, args.change_config, stopping)

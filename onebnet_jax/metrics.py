@@ -1,4 +1,4 @@
-"""What a run leaves to be read: config.json, metrics.jsonl and TensorBoard events."""
+"""What a stage of training leaves to be read: metrics.jsonl and TensorBoard events."""
 
 import json
 import os
@@ -11,20 +11,20 @@ from tensorboardX.summary import scalar
 
 
 class Metrics:
-    """Appends measurements to metrics.jsonl and to TensorBoard events in the work directory.
+    """Appends measurements to metrics.jsonl and to TensorBoard events in the folder of a stage.
 
     A run that goes on takes back what an interrupted run had written of the steps from `first_step` on.
     """
 
-    def __init__(self, workdir: Path, first_step: int):
-        self._path = workdir / "metrics.jsonl"
+    def __init__(self, stage: Path, first_step: int):
+        self._path = stage / "metrics.jsonl"
         if self._path.exists():
             kept = [line for line in read(self._path) if line["step"] < first_step]
             replacement = self._path.with_suffix(".tmp")
             replacement.write_text("".join(json.dumps(line) + "\n" for line in kept))
             os.replace(replacement, self._path)
         self._file = self._path.open("a")
-        folder = workdir / "tensorboard"
+        folder = stage / "tensorboard"
         folder.mkdir(exist_ok=True)
         # Not a SummaryWriter, whose thread would fail unseen on a full disk.
         self._events = EventsWriter(str(folder / "events"), f".{time.time_ns()}")

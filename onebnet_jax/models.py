@@ -15,7 +15,7 @@ class OneBNetUnit(nn.Module):
     """One binarized convolution with its own shortcut and activation (section 3.2, algorithm 1).
 
     y = BN(BinaryConv(RSign(x))), s = x or BN(Conv1x1(AveragePool(x))), output RPReLU(y + s).
-    [N, H, W, C_in] -> [N, H / rows, W / columns, C_out].
+    [N, H, W, C_in] -> [N, ceil(H / row stride), ceil(W / column stride), C_out].
     """
 
     unit: Unit

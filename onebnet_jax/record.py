@@ -18,13 +18,14 @@ class Record:
 
     Attributes:
       best, result: the best and the latest evaluation: epoch, loss, top1, top5.
+      seconds: that the steps of the current epoch have taken.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder
         self._checkpoints = Checkpoints(folder)
         self._bar = tqdm(disable=True)  # until the start
-        self.best, self.result = {"top1": -1.0}, {}
+        self.best, self.result, self.seconds = {"top1": -1.0}, {}, 0.0
 
     def __enter__(self) -> "Record":
         return self
@@ -51,7 +52,7 @@ class Record:
         restored = restored or self._checkpoints.restore(LAST, like=state)
         if restored is not None:
             step, state, info = restored
-            self.best, self.result = info["best"], info["result"]
+            self.best, self.result, self.seconds = info["best"], info["result"], info.get("seconds", 0.0)
             self.say(f"resumed from the checkpoint of step {step}")
         return state
 
@@ -66,13 +67,15 @@ class Record:
             total=total * batch_size, initial=done * batch_size, desc=name, unit="img", unit_scale=True, mininterval=1.0
         )
 
-    def advance(self, images: int) -> None:
-        """Moves the bar."""
+    def advance(self, images: int, seconds: float) -> None:
+        """Takes note of steps on so many images."""
+        self.seconds += seconds
         self._bar.update(images)
 
     def trained(self, step: int, values: dict) -> None:
-        """Writes down what was measured in an epoch of training, and the memory held after it."""
-        self._metrics.write(step, "train", values | memory())
+        """Writes down what was measured in an epoch of training, its time, and the memory held after it."""
+        self._metrics.write(step, "train", values | {"seconds": self.seconds} | memory())
+        self.seconds = 0.0
 
     def evaluated(self, step: int, variables: dict, result: dict) -> None:
         """Writes down an evaluation, and keeps the variables if it is the best so far."""
@@ -86,7 +89,8 @@ class Record:
 
     def save(self, step: int, state: TrainState, pending: bool) -> None:
         """Saves the state, to go on from; with `pending`, its epoch is still to be written down."""
-        self._checkpoints.save(PENDING if pending else LAST, step, state, {"best": self.best, "result": self.result})
+        info = {"best": self.best, "result": self.result, "seconds": self.seconds}
+        self._checkpoints.save(PENDING if pending else LAST, step, state, info)
 
     def last_checkpoint(self) -> Path | None:
         """The newest of which nothing is missing."""

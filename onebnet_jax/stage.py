@@ -32,7 +32,7 @@ def make_input(config: ConfigDict, batch_size: int, devices: int) -> steps.Input
 
 
 def make_loss(fields: ConfigDict, teacher: Network | None):
-    """The training loss of a stage for `steps.make_train_steps`; its constants are the teacher's variables."""
+    """The training loss of a stage for `steps.make_train_step`; its constants are the teacher's variables."""
 
     def loss(logits, labels, images, teacher_variables):
         total = 0.0
@@ -48,7 +48,11 @@ def make_loss(fields: ConfigDict, teacher: Network | None):
 
 def initial_state(network: Network, optimizer, image_shape: tuple[int, int, int], key: jax.Array) -> steps.TrainState:
     """The state before the first step."""
-    variables = jax.jit(network.init)(key, jnp.zeros((1, *image_shape)))
+    return state_of(jax.jit(network.init)(key, jnp.zeros((1, *image_shape))), optimizer)
+
+
+def state_of(variables: dict, optimizer) -> steps.TrainState:
+    """The state that begins with {"params", "batch_stats"}."""
     params = variables["params"]
     return steps.TrainState(
         jnp.int32(0), params, variables["batch_stats"], optimizer.init(params), steps.Sums.zero(), jnp.int32(-1)
@@ -121,7 +125,7 @@ def train(
         record.say(f"stage {name}: {parameters:,} parameters, {fields.epochs} epochs of {steps_per_epoch} steps")
         state = hosts.from_leader(record.restore(state))
         record.start(name, state, total, fields.batch_size, epoch_ended(state))
-        saved_at, saved_step, dispatch, epoch_seconds = time.monotonic(), int(state.step), 1, 0.0
+        saved_at, saved_step, dispatch = time.monotonic(), int(state.step), 1
 
         while True:
             done, ended = int(state.step), epoch_ended(state)
@@ -141,11 +145,11 @@ def train(
                     if sums is None:
                         continue
                     result = {"epoch": epoch, **means(sums)}
-                rate = {"learning_rate": float(schedule(done - 1)), "epoch": epoch, "seconds": epoch_seconds}
+                rate = {"learning_rate": float(schedule(done - 1)), "epoch": epoch}
                 record.trained(done, means(jax.device_get(state.sums)) | rate)
                 if result:
                     record.evaluated(done, variables_of(state), result)
-                state, epoch_seconds = state.replace(sums=steps.Sums.zero()), 0.0
+                state = state.replace(sums=steps.Sums.zero())
                 record.save(done, state, pending=False)
                 saved_at, saved_step = time.monotonic(), done
             if done >= total:
@@ -161,8 +165,7 @@ def train(
                 raise non_finite(name, bad_step, record.last_checkpoint())
             # The first call also compiles; after it the length follows the speed.
             dispatch = dispatch + 1 if dispatch == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
-            epoch_seconds += seconds
-            record.advance((last - first) * fields.batch_size)
+            record.advance((last - first) * fields.batch_size, seconds)
 
 
 def non_finite(name: str, step: int, checkpoint: Path | None) -> UserError:

@@ -4,31 +4,49 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
+import optax
 from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
-from onebnet_jax import data_info, feed, hosts, stage, workdir
-from onebnet_jax.checkpoint import LAST, Run, load_run
+from onebnet_jax import data_info, feed, hosts, losses, stage, workdir
+from onebnet_jax.checkpoint import LAST, PENDING, Run, load_run
 from onebnet_jax.errors import UserError
 
 
-def evaluate(run: Run, overrides: Sequence[str] = ()) -> dict[str, float]:
+def evaluate(run: Run, overrides: Sequence[str] = (), bn_batches: int = 0) -> dict[str, float]:
     """Scores a trained network on all test images of its data set, and prints what it is and what they are.
 
-    `overrides` may say where the images are.
+    Args:
+      run: the network.
+      overrides: may say where the images are.
+      bn_batches: so many batches of training images first move BN's running statistics, as in a step of training that
+        leaves the parameters alone. These lag behind a binarized network whose weights still change fast; by 0.9 a
+        batch, what they were is gone after about 40.
 
-    Raises UserError for overrides of anything but the data, and where these are missing or unlike those of training.
+    Raises UserError for overrides of anything but the data, where these are missing or unlike those of training, and
+    for more batches than an epoch has.
     """
     config = with_data(run.config, overrides)
     opened = feed.open_data(config)
     if hosts.is_leader():
         print(f"{opened.source}\n{describe(run)}", flush=True)
-    devices = jax.device_count()
-    # The result does not depend on the batch, so any number of devices will do.
-    config[run.stage].batch_size = -(-config[run.stage].batch_size // devices) * devices
-    network = stage.make_network(config, run.stage)
-    scorer = stage.make_feed(config, run.stage, opened, network, None, jax.random.key(0), None)
-    return stage.means(scorer.evaluate(run.variables))
+    devices, fields = jax.device_count(), config[run.stage]
+    # The score does not depend on the batch, so any number of devices will do.
+    fields.batch_size = -(-fields.batch_size // devices) * devices
+    steps_per_epoch = stage.make_input(config, fields.batch_size, devices).steps(opened.train_size)
+    if bn_batches > steps_per_epoch:
+        raise UserError(f"--bn-batches={bn_batches} is more than the {steps_per_epoch} batches of an epoch.")
+    network, optimizer = stage.make_network(config, run.stage), optax.set_to_zero()
+    scorer = stage.make_feed(config, run.stage, opened, network, optimizer, jax.random.key(config.seed), _label_loss)
+    variables = run.variables
+    if bn_batches:
+        state = scorer.train(stage.state_of(variables, optimizer), feed.replicate({}), 0, 0, bn_batches)
+        variables = stage.variables_of(state)
+    return stage.means(scorer.evaluate(variables))
+
+
+def _label_loss(logits, labels, *_):
+    return losses.cross_entropy(logits, labels)
 
 
 def run(
@@ -64,7 +82,7 @@ def run(
     if teacher is not None:
         print(f"teacher: {config.teacher}, {describe(teacher)}", flush=True)
     with workdir.opened(folder):
-        check_epochs(config, folder, size)
+        check_progress(config, folder, size)
         workdir.prepare(config, folder, change_config)
         return stages(config, folder, opened, teacher, stopping)
 
@@ -89,8 +107,12 @@ def check_batch_sizes(config: ConfigDict) -> None:
             )
 
 
-def check_epochs(config: ConfigDict, folder: Path, size: int) -> None:
-    """Raises UserError where a stage has been trained further, on `size` images, than the config says."""
+def check_progress(config: ConfigDict, folder: Path, size: int) -> None:
+    """Raises UserError where a run, on `size` images, cannot go on from what there is of it.
+
+    That is where a stage has been trained further than the config says, or where only its best network was kept: to
+    begin anew would overwrite it and its metrics.
+    """
     for name in config.stages:
         steps_per_epoch = stage.make_input(config, config[name].batch_size, jax.device_count()).steps(size)
         epoch = -(-workdir.last_step(folder, name) // steps_per_epoch)
@@ -98,6 +120,12 @@ def check_epochs(config: ConfigDict, folder: Path, size: int) -> None:
             raise UserError(
                 f"{name}.epochs={config[name].epochs} is less than the {epoch} that the run in {folder} has begun "
                 f"already; set at least {epoch}, or choose another --workdir."
+            )
+        # After the first epoch a run that is killed may leave a best checkpoint alone.
+        if epoch > 1 and not any(workdir.last_step(folder, name, kind) for kind in (LAST, PENDING)):
+            raise UserError(
+                f"{folder} keeps the best network of a run of at least {epoch} epochs, but no checkpoint to go on "
+                "from; choose another --workdir."
             )
 
 
@@ -143,7 +171,7 @@ def describe(run: Run) -> str:
     else:
         binary = {"activations": run.binarization.activations, "weights": run.binarization.weights}
         words += "".join(f", {'binarized' if value else 'float'} {name}" for name, value in binary.items())
-    stages, result = run.config.stages, run.metrics.get("result", run.metrics)
+    stages, result = run.config.stages, run.metrics
     words += f", stage {run.stage} ({stages.index(run.stage) + 1} of {len(stages)}), step {run.step}"
     if not result:
         return f"{words}, not evaluated in training"

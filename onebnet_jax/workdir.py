@@ -106,9 +106,9 @@ def fixed_fields(config: ConfigDict) -> set[str]:
     return shape | {"data.name", "stages"} | {f"{name}.batch_size" for name in config.stages}
 
 
-def last_step(workdir: Path, stage: str) -> int:
-    """The newest step of a stage that there is a checkpoint of; 0 where there is none."""
-    names = (path.name for path in (workdir / stage / "checkpoints").glob("*/*"))
+def last_step(workdir: Path, stage: str, kind: str = "*") -> int:
+    """The newest step of a stage that there is a checkpoint of, of any kind or of one; 0 where there is none."""
+    names = (path.name for path in (workdir / stage / "checkpoints").glob(f"{kind}/*"))
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
 

@@ -266,15 +266,17 @@ def small_configs(draw):
         "model.width_multiplier": draw(st.sampled_from([0.04, 0.1, 0.13])),
         "model.stem": draw(st.sampled_from(STEMS)),
         "model.stem_relu": draw(st.booleans()),
-        "model.pad_value": draw(st.sampled_from([0, 1])),
-        "model.padding": draw(st.sampled_from(PADDINGS)) if block == "resnet" else "same",
-        "model.estimator": draw(st.sampled_from(list(binarize.ESTIMATORS))),
         "model.dtype": draw(st.sampled_from(config_check.DTYPES)),
         "data.crop_padding": draw(st.integers(0, 28)),
         "data.flip": draw(st.booleans()),
         "seed": draw(st.integers(0, 2**31 - 1)),
         "stages": stages,
     }
+    if block == "resnet":
+        fields["model.padding"] = draw(st.sampled_from(PADDINGS))
+    else:
+        fields["model.pad_value"] = draw(st.sampled_from([0, 1]))
+        fields["model.estimator"] = draw(st.sampled_from(list(binarize.ESTIMATORS)))
     for stage in stages:
         fields |= {
             f"{stage}.epochs": 1,

@@ -134,7 +134,7 @@ def test_load_run_reads_best_or_last(workdir):
     save(workdir, BEST, 4)
     for which, step in ((BEST, 4), (LAST, 9)):
         run = checkpoint.load_run(workdir, which)
-        assert run.stage == "train" and run.step == step and run.metrics == metadata(step)
+        assert run.stage == "train" and run.step == step and run.metrics == metadata(step)["result"]
         assert run.config == config_lib.load("configs/quickstart.py")
         assert run.structure.ds_1d == (32, 64) and run.binarization.estimator == run.config.model.estimator
         expected = {name: tree(step)[name] for name in ("params", "batch_stats")}
@@ -230,7 +230,8 @@ def test_no_flipped_bit_goes_unnoticed(workdir):
             flip_a_bit(path, offset)
             run = checkpoint.load_run(workdir, LAST)
             assert run.step in ((2,) if everywhere else (2, 4))
-            assert_whole(run.step, run.variables | {"step": np.int32(run.step)}, run.metrics)
+            assert run.metrics == metadata(run.step)["result"]
+            assert_whole(run.step, run.variables | {"step": np.int32(run.step)}, metadata(run.step))
             path.write_bytes(content)
 
 

@@ -25,7 +25,7 @@ OVERRIDES = {
     "model.width_multiplier": ("0.5", 0.5),
     "model.stem": ("imagenet", "imagenet"),
     "model.stem_relu": ("true", True),
-    "model.pad_value": ("1", 1),
+    "model.pad_value": ("0", 0),
     "model.padding": ("torch", "torch"),  # with block=resnet
     "model.estimator": ("clip", "clip"),
     "model.window": ("1.5", 1.5),
@@ -80,8 +80,10 @@ def test_every_field_can_be_set():
     assert OVERRIDES.keys() >= default.keys(), "a new field needs its row in OVERRIDES"
     for field, value in default.items():
         typed, read = OVERRIDES[field]
-        stage = field.partition(".")[0]
+        stage, _, name = field.partition(".")
         others = [f"--config.stages=('{stage}',)"] if stage in ("step1", "step2") else NEEDED.get(field, [])
+        if name == "temperature":
+            others = [*others, f"--config.{stage}.teacher_weight=1"]
         config = config_lib.flat(config_lib.load(DEFAULT, [f"--config.{field}={typed}", *others]))
         assert config[field] == read != value and type(config[field]) is type(value)
         changed = {name for name in default if config[name] != default[name]}
@@ -196,10 +198,28 @@ def test_a_value_that_cannot_be_is_named_with_its_field(field, value):
         ("imagenet_typeII", "stages=('train',)", "teacher='runs/imagenet_teacher' would have no effect"),
         ("quickstart", "data.lighting=0.1", "data.lighting=0.1 would have no effect on a 4,000-image part"),
         ("cifar10_typeI", "data.max_unreadable=0", "data.max_unreadable=0 would have no effect on CIFAR-10"),
+        ("fashionmnist_fp32", "model.estimator=clip", "model.estimator would have no effect: model.block='resnet'"),
+        ("fashionmnist_fp32", "model.pad_value=0", "model.pad_value would have no effect: model.block='resnet'"),
+        ("cifar10_fp32", "train.binarize_weights=False", "train.binarize_weights would have no effect: model.block"),
+        ("cifar10_fp32", "train.binarize_activations=0", "train.binarize_activations would have no effect: model.bl"),
+        ("quickstart", "train.temperature=4", "train.temperature would have no effect: train.teacher_weight is 0."),
+        ("fashionmnist_two_stage", "step1.label_smoothing=0", "step1.label_smoothing would have no effect: step1.labe"),
     ],
 )
 def test_what_a_run_would_ignore_is_refused(config, typed, words):
     assert re.match(words, refusal(f"--config.{typed}", path=f"configs/{config}.py"))
+
+
+def test_what_concerns_binarized_activations_is_refused_only_where_no_stage_has_them():
+    for field in ("pad_value=0", "estimator=clip", "window=2"):
+        words = [f"--config.model.{field}", "--config.step1.binarize_activations=False"]
+        config_lib.load("configs/imagenet_typeII.py", words)
+        words.append("--config.step2.binarize_activations=False")
+        message = refusal(*words, path="configs/imagenet_typeII.py")
+        assert (
+            message
+            == f"model.{field.partition('=')[0]} would have no effect: no stage of this run binarizes activations."
+        )
 
 
 def test_the_fields_of_a_stage_can_be_set_where_the_same_command_names_the_stage():

@@ -126,6 +126,7 @@ def test_what_the_parser_refuses_names_the_option(command, arguments, tmp_path):
     [
         ([QUICKSTART, "--checkpoint=last"], "--checkpoint", "--mode=eval"),
         ([QUICKSTART, "--mode=train", "--checkpoint=best"], "--checkpoint", "--mode=eval"),
+        ([QUICKSTART, "--bn-batches=3"], "--bn-batches", "--mode=eval"),
         (["--mode=eval", "--workdir=here", "--change-config"], "--change-config", "training"),
     ],
 )
@@ -133,6 +134,23 @@ def test_an_option_of_the_other_mode_is_refused(command, arguments, option, reme
     status, out, err = command(*arguments)
     assert status == 2 and out == "" and list(tmp_path.iterdir()) == []
     assert f"error: {option} is for " in err.splitlines()[-1] and remedy in err.splitlines()[-1]
+
+
+def test_an_evaluation_takes_the_config_of_its_run(command, tmp_path):
+    status, out, err = command("--mode=eval", QUICKSTART, "--workdir=here")
+    assert status == 2 and out == "" and list(tmp_path.iterdir()) == []
+    assert "error: --config is of no use beside --workdir in --mode=eval" in err.splitlines()[-1]
+
+
+def test_an_evaluation_with_new_statistics_says_so(command):
+    assert command(*TRAIN_ONE_EPOCH, "--workdir=here")[0] == 0
+    status, out, _ = command("--mode=eval", "--workdir=here", "--bn-batches=10")
+    assert status == 0
+    assert out.splitlines()[-1].startswith("best checkpoint, step 10, BN statistics after 10 batches: test Top-1 ")
+    status, _, err = command("--mode=eval", "--workdir=here", "--bn-batches=11")
+    assert status == 2 and err.splitlines()[-1] == "error: --bn-batches=11 is more than the 10 batches of an epoch."
+    status, _, err = command("--mode=eval", "--workdir=here", "--bn-batches=-1")
+    assert status == 2 and err.endswith("error: --bn-batches must not be negative\n")
 
 
 def test_a_work_directory_in_the_home_folder(command, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import optax
 import pytest
 from small_runs import Tiny, assert_same_run, cached_compilation, final, lines
 
-from onebnet_jax import checkpoint, data, feed, optim, stage, steps, structure, train
+from onebnet_jax import checkpoint, data, feed, metrics, optim, record, stage, steps, structure, train
 from onebnet_jax import config as config_lib
 from onebnet_jax.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.errors import UserError
@@ -91,6 +91,27 @@ def test_the_score_is_that_of_the_test_images_and_running_statistics(quiet):
     assert result["loss"] == pytest.approx(-np.mean(log_softmax[np.arange(1000), dataset.test_labels]), rel=1e-5)
 
 
+def test_an_evaluation_can_bring_the_running_statistics_up_to_date(quiet):
+    """In a batch of all training images they move by a tenth towards those of these; the network stays as it is."""
+    run = checkpoint.load_run(quiet[0], LAST)
+    run.config.train.batch_size = 4000
+    dataset = data.load("fashion_mnist_mini")
+    x = (dataset.train_images.astype(np.float64) / 255 - dataset.info.mean) / dataset.info.std
+    x = x.reshape(-1, 4, 7, 4, 7).mean((2, 4))
+
+    def loss(mean, var, batches=0):
+        run.variables["batch_stats"]["bn"].update(mean=np.float32([mean]), var=np.float32([var]))
+        before = jax.tree.map(np.copy, run.variables)
+        result = train.evaluate(run, bn_batches=batches)["loss"]
+        jax.tree.map(np.testing.assert_array_equal, run.variables, before)
+        return result
+
+    moved = loss(0.9 * 0.5 + 0.1 * x.mean(), 0.9 * 3 + 0.1 * x.var())
+    assert loss(0.5, 3.0, batches=1) == pytest.approx(moved, rel=1e-5) != pytest.approx(loss(0.5, 3.0), rel=1e-3)
+    with pytest.raises(UserError, match="--bn-batches=2 is more than the 1 batches of an epoch"):
+        train.evaluate(run, bn_batches=2)
+
+
 def test_evaluation_happens_as_often_as_asked_and_after_the_last_epoch(tmp_path):
     train.run(load("--config.eval_every_epochs=2", epochs=3), tmp_path)
     assert [x["epoch"] for x in lines(tmp_path / "train") if x["split"] == "test"] == [2, 3]
@@ -135,6 +156,17 @@ def test_a_run_interrupted_and_continued_equals_the_quiet_run(tmp_path, quiet, s
     assert interrupt(load(), tmp_path, saves)[-1] == step
     assert train.run(load(), tmp_path) == quiet[1]
     assert_same_run(tmp_path, quiet[0])
+
+
+def test_the_time_of_an_epoch_is_that_of_all_its_steps(tmp_path, monkeypatch):
+    """Also of those before the run was stopped. Here every call takes a second."""
+    advance = record.Record.advance
+    monkeypatch.setattr(record.Record, "advance", lambda self, images, _: advance(self, images, 1.0))
+    config = load(epochs=2)
+    assert interrupt(config, tmp_path, 3) == [1, 3, 5]
+    train.run(config, tmp_path)  # from there to 6, 8, and 10, 12, 14, 16
+    measured = metrics.read(tmp_path / "train" / "metrics.jsonl")
+    assert [line["seconds"] for line in measured if line["split"] == "train"] == [5.0, 4.0]
 
 
 def test_a_run_interrupted_before_its_first_checkpoint_starts_again(tmp_path, quiet):
@@ -220,9 +252,23 @@ def test_a_run_goes_on_with_as_many_epochs_as_it_has_begun_but_not_with_fewer(tm
 
 def test_a_stage_that_was_trained_further_than_it_should_be_is_at_its_end(tmp_path, quiet, monkeypatch):
     shutil.copytree(quiet[0], tmp_path / "run")
-    monkeypatch.setattr(train, "check_epochs", lambda *_: None)
+    monkeypatch.setattr(train, "check_progress", lambda *_: None)
     assert change(load(epochs=1), tmp_path / "run") == quiet[1]
     assert_same_run(tmp_path / "run", quiet[0])
+
+
+def test_a_kept_result_is_not_trained_over(tmp_path, quiet):
+    """A work directory as in results/, without what a run goes on from."""
+    workdir = tmp_path / "kept"
+    shutil.copytree(quiet[0], workdir)
+    shutil.rmtree(workdir / "train" / "checkpoints" / "last")
+    best = int(next((workdir / "train" / "checkpoints" / "best").iterdir()).name)
+    assert best > STEPS
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file() and path.name != "lock"}
+    with pytest.raises(UserError, match="keeps the best network of a run of at least [23] epochs, but no checkpoint"):
+        train.run(load(), workdir)
+    after = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file() and path.name != "lock"}
+    assert after == before
 
 
 @pytest.mark.parametrize("change_config", [False, True])
