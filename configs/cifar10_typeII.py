@@ -16,6 +16,6 @@ def get_config():
     config.model.conv_1d = (256, 512)
     config.model.ds_1d = (256, 512)
     config.data.name = "cifar10"
-    config.data.crop_padding = 4
+    config.data.crop_padding = 4  # this and the flip: section A.2
     config.data.flip = True
     return config

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 
 def stage(**changes) -> ConfigDict:
-    """The fields of one stage of training."""
+    """The fields of one stage of training; the first five as the paper's section A.3 has them for small images."""
     fields = dict(
         batch_size=256,  # global, over all devices of all hosts
         epochs=400,

@@ -285,10 +285,30 @@ def test_missing_tool(project, tool, words):
     assert project.stderr.startswith(f"error: There is no {tool} here: ") and project.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("script", ["gpu", "slurm", "kubernetes", "tpu", "rpi4_benchmark"])
+WITH_HELP = ["quickstart", "background", "gpu", "slurm", "kubernetes", "tpu", "rpi4_benchmark"]
+
+
+@pytest.mark.parametrize("script", WITH_HELP)
 def test_help(project, script):
+    before = set(project.root.iterdir())
     printed = project.run(script, "--help")
     assert f"launch/{script}.sh" in printed and "#" not in printed and "set -" not in printed
+    assert project.calls == [] and set(project.root.iterdir()) == before
+
+
+def test_the_quick_start_goes_from_training_to_the_time_of_its_file(project):
+    executable(project.root / ".venv" / "bin" / "python", PYTHON)
+    project.run("quickstart", "--config.seed=1", WORKDIR="a folder")
+    setup, *commands = project.calls
+    assert setup == ["setup.sh", ".venv", "requirements.txt"]
+    assert [command[command.index("-m") + 1 :] for command in commands] == [
+        ["onebnet_jax.main", "--config=configs/quickstart.py", "--workdir=a folder", "--config.seed=1"],
+        ["onebnet_jax.main", "--mode=eval", "--workdir=a folder"],
+        ["onebnet_jax.compare", "a folder", "--plot=a folder/curves.png"],
+        ["onebnet_jax.convert", "--workdir=a folder", "--output=a folder/model.tflite"],
+        ["onebnet_jax.agree", "a folder/model.tflite", "--images=200"],
+        ["onebnet_jax.benchmark", "a folder/model.tflite"],
+    ]
 
 
 def test_relative_paths_start_where_the_usage_says(project):
