@@ -57,7 +57,9 @@ def test_a_run_leaves_config_metrics_and_checkpoints(tmp_path, capsys):
     result = train.run(config, tmp_path)
     assert config_lib.load_json(tmp_path / "config.json") == config
     assert list((tmp_path / "train" / "tensorboard").glob("events.*"))
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    bar = r"train: +100%.* 16\.0k/16\.0k \[\d\d:\d\d<\d\d:\d\d, .*img/s, epoch 4, test Top-1 "
+    assert re.search(bar, err)
     assert "4000 training and 1000 test images" in out and "4 x cpu" in out and f"{10 * 16 + 10 + 2} parameters" in out
 
     training, test = ([x for x in lines(tmp_path / "train") if x["split"] == split] for split in ("train", "test"))
