@@ -195,3 +195,12 @@ def test_a_user_error_is_told_as_by_the_other_commands():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: There is no config file configs/nothing.py")
+
+
+def test_it_ends_quietly_where_nobody_reads_on():
+    """As behind `| head`."""
+    command = [sys.executable, "-m", "onebnet_jax.cost", "configs/quickstart.py"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
