@@ -67,14 +67,13 @@ def run(
       Interrupted: after a checkpoint, when any process is asked to stop.
     """
     check_batch_sizes(config)
+    check_images_for_a_batch(config, data_info.DATASETS[config.data.name].train_size)
     if hosts.is_leader():
         workdir.check(config, folder, change_config)
     teacher = load_teacher(config)
     opened = feed.open_data(config)
     size = opened.train_size
-    for name in config.stages:
-        if config[name].batch_size > size:
-            raise UserError(f"{name}.batch_size={config[name].batch_size} is more than all {size} training images.")
+    check_images_for_a_batch(config, size)
     if not hosts.is_leader():
         return stages(config, None, opened, teacher, stopping)
     processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
@@ -105,6 +104,13 @@ def check_batch_sizes(config: ConfigDict) -> None:
                 f"{name}.batch_size={config[name].batch_size} cannot be shared equally by {devices} devices; "
                 f"choose a multiple of {devices}."
             )
+
+
+def check_images_for_a_batch(config: ConfigDict, size: int) -> None:
+    """Raises UserError for a batch of more than `size` images: those of the whole set, then of what was found of it."""
+    for name in config.stages:
+        if config[name].batch_size > size:
+            raise UserError(f"{name}.batch_size={config[name].batch_size} is more than all {size} training images.")
 
 
 def check_progress(config: ConfigDict, folder: Path, size: int) -> None:

@@ -79,6 +79,8 @@ def test_the_same_command_again_finds_the_work_done(command):
         ([QUICKSTART, "--config.train.epochs=0"], "train.epochs=0"),
         ([QUICKSTART, "--config.train.batch_size=6"], "train.batch_size=6 cannot be shared equally by 4 devices"),
         ([QUICKSTART, "--config.train.batch_size=8000"], "train.batch_size=8000"),
+        # Before anything is looked for or downloaded.
+        ([QUICKSTART, "--config.data.name=cifar10", "--config.train.batch_size=50004"], "more than all 50000 training"),
         ([QUICKSTART, "--config.model.depth=19"], "model.depth=19"),
         ([QUICKSTART, "--config.model.ds_1d=(16,)"], "model.ds_1d=(16,)"),
         ([QUICKSTART, "--config.data.name=mnist"], "data.name='mnist'"),
