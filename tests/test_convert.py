@@ -170,7 +170,15 @@ def test_only_a_card_is_overwritten_by_a_card(content, tmp_path):
         (["--config=configs/quickstart.py", "--output={}/m.tflite", "--keras={}/k.h5"], "must end in .keras"),
         (["--config=configs/quickstart.py", "--output={}/none/m.tflite"], "Cannot write .*none/m.tflite: No such file"),
         (["--config=configs/quickstart.py", "--config.model.depth=7", "--output={}/m.tflite"], "model.depth=7"),
-        (["--config=configs/quickstart.py", "--config.model.stem=imagenet", "--output={}/m.tflite"], "^stage3_block1"),
+        (
+            [
+                f"--config={CONFIG[0]}",
+                "--config.model.stem=imagenet",
+                "--config.model.pad_value=0",
+                "--output={}/m.tflite",
+            ],
+            "^stage3_block1",
+        ),
     ],
 )
 def test_refuses_in_one_sentence(arguments, message, tmp_path):

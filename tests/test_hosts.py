@@ -32,7 +32,8 @@ def start(*arguments, patience="", **fields):
     }
     fields = [f"--config.{name}={value}" for name, value in fields.items()]
     program = f"from onebnet_jax import hosts; {patience}\n{PROGRAM}"
-    command = [sys.executable, "-c", program, "--config=configs/quickstart.py", *arguments, *fields]
+    config = [] if "--mode=eval" in arguments else ["--config=configs/quickstart.py"]
+    command = [sys.executable, "-c", program, *config, *arguments, *fields]
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -82,9 +83,15 @@ def test_two_processes_give_the_run_of_one(tmp_path, alone):
     reported = [line for line in out_1.splitlines() if not line.startswith("[Gloo]")]  # newer JAX's collectives
     assert reported == out.splitlines()[:1] and "img/s" not in error_1  # one of them reports
     assert_close_runs(tmp_path, alone)
-    (status, evaluated, error), (status_1, _, error_1) = ends(*start_two("--mode=eval", f"--workdir={tmp_path}"))
+    evaluation = ["--mode=eval", f"--workdir={tmp_path}"]
+    (status, evaluated, error), (status_1, _, error_1) = ends(*start_two(*evaluation))
     assert (status, status_1) == (0, 0), error + error_1
     assert evaluated.splitlines()[-1].partition(": ")[2] == out.splitlines()[-1].partition(": ")[2]
+    evaluation.append("--bn-batches=4")
+    (_, evaluated, error), _, (_, by_one, _) = ends(*start_two(*evaluation), start(*evaluation))
+    assert ", BN statistics after 4 batches: test Top-1" in evaluated.splitlines()[-1], error
+    losses = [float(text.rpartition(" ")[2]) for text in (evaluated, by_one)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):

@@ -138,7 +138,7 @@ def test_resnet34_answers_as_pytorch_does(tmp_path):
     tensors = uncounted(random_tensors(*structure_lib.DEPTHS[34], 1000))
     suffix = "safetensors" if importlib.util.find_spec("torch") is None else "pth"
     run = convert(tmp_path, save(tmp_path / f"resnet34.{suffix}", tensors))
-    assert run.structure == Structure(34, "resnet", (), (), 1.0, 1000, "imagenet", True, 0, "torch")
+    assert run.structure == Structure(34, "resnet", (), (), 1.0, 1000, "imagenet", True, 1, "torch")
     rng = np.random.default_rng(1)
     images = np.kron(rng.normal(size=(2, 7, 7, 3)), np.ones((1, 32, 32, 1))) + rng.normal(size=(2, 224, 224, 3))
     images = images.astype(np.float32)
