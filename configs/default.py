@@ -32,15 +32,15 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict(
         dict(
-            # Shape of the network: see onebnet_jax/structure.py.
+            # Shape of the network: see onebnet_jax/structure.py; what trains better is measured in results/README.md.
             depth=18,  # 8, 18, 20 or 34
             block="onebnet",  # "onebnet" or "resnet" (FP32 residual blocks)
             conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
             ds_1d=(),  # stages with 1-D downsampling, `1-D DS` of Table 1, such as (256, 512)
             width_multiplier=1.0,  # m of Table 7
             stem="cifar",  # "cifar" (3x3/1) or "imagenet" (7x7/2 and 3x3/2 max pool)
-            stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; ReActNet's code has none
-            pad_value=1,  # 0 or 1, what surrounds a binarized map; 1 trains a little better (results/README.md)
+            stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; none, as in ReActNet's code, trains better
+            pad_value=1,  # 0 or 1, what surrounds a binarized map; 1 trains a little better
             padding="same",  # "same", or "torch" (symmetric; for torchvision's FP32 weights)
             # Gradient of the sign of activations: see onebnet_jax/binarize.py. That of weights is "clip", window 1.
             estimator="poly",  # "poly" (Bi-Real, ReActNet) or "clip" (the paper's words)
