@@ -42,6 +42,12 @@ def test_a_run_in_stages_counts_whole_and_is_judged_by_its_last(tmp_path):
     assert compare.table(compare.read([run]))[1] == ["run", "3 of 4", "60.00", "60.00", "70.00", "3.00"]
 
 
+def test_the_fields_of_a_stage_that_only_one_run_has_are_no_difference(tmp_path):
+    one = make_run(tmp_path / "one", [], train=[(1800, 60.0, 71.0)])
+    two = make_run(tmp_path / "two", ["--config.stages=('step1', 'step2')"], step1=[(1800, 60.0, 71.0)])
+    assert compare.table(compare.read([one, two]))[0][1:-5] == ["stages"]
+
+
 def test_what_is_not_known_yet_is_a_dash(tmp_path):
     overrides = ["--config.stages=('step1', 'step2')", "--config.step1.epochs=2", "--config.step2.epochs=2"]
     first = make_run(tmp_path / "first", overrides, step1=[(3600, 80.0, 90.0)])
