@@ -2,8 +2,8 @@
 
     python -m onebnet_jax.main --config=configs/fashionmnist_conv64_ds64.py
 
-With --config.train.epochs=20 and --config.model.pad_value=0, at a commit before weights began smaller: 90.6 %, in 2 hours
-on 2 CPU cores that had other work, in 0.9 GiB (results/README.md).
+With --config.train.epochs=20 and --config.model.pad_value=0, at a commit before weights began smaller: 90.6 %, in 2
+hours on 2 CPU cores that had other work, in 0.9 GiB (results/README.md).
 """
 
 from configs import fashionmnist_ds32_64
