@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from onebnet_jax import config as config_lib
@@ -54,8 +55,9 @@ def initial_state(network: Network, optimizer, image_shape: tuple[int, int, int]
 def state_of(variables: dict, optimizer) -> steps.TrainState:
     """The state that begins with {"params", "batch_stats"}."""
     params = variables["params"]
+    # NumPy's counters, as in Sums.zero.
     return steps.TrainState(
-        jnp.int32(0), params, variables["batch_stats"], optimizer.init(params), steps.Sums.zero(), jnp.int32(-1)
+        np.int32(0), params, variables["batch_stats"], optimizer.init(params), steps.Sums.zero(), np.int32(-1)
     )
 
 
