@@ -2,7 +2,7 @@
 
     python -m onebnet_jax.main --config=configs/fashionmnist_ds32_64.py
 
-With --config.train.epochs=20: 92.3 % (results/README.md). On 2 CPU cores 328 images/s, 3 minutes an epoch, and 1.1 GiB
+With --config.train.epochs=20: 92.3 % (results/README.md). On 2 CPU cores 362 images/s, 3 minutes an epoch, and 1.1 GiB
 (README, Speed).
 """
 
