@@ -2,7 +2,7 @@
 
     python -m onebnet_jax.main --config=configs/cifar10_typeII.py
 
-On 2 CPU cores, in batches of 128: 36 images/s, 23 minutes an epoch, and 2.0 GiB (README, Speed).
+On 2 CPU cores, in batches of 128: 37 images/s, 22 minutes an epoch, and 1.9 GiB (README, Speed).
 
 Table 7 is --config.model.width_multiplier=2 (93.6 %), 1.4 (93.4 %), 0.7 (92.2 %) and 0.5 (91.0 %; paper).
 """
