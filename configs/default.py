@@ -15,7 +15,7 @@ def stage(**changes) -> ConfigDict:
         batch_size=256,  # global, over all devices of all hosts
         epochs=400,
         learning_rate=1e-3,  # lr x (1 - epoch / epochs), by epoch: the poly schedule with power 1
-        weight_decay=0.0,  # L2 in the gradient, of the parameters named in onebnet_jax/optim.py
+        weight_decay=0.0,  # L2 in the gradient, of the parameters named in onebnet_jax/training/optim.py
         label_smoothing=0.2,
         label_weight=1.0,  # of the cross entropy with the labels
         teacher_weight=0.0,  # of the distribution loss, the cross entropy with the teacher's softmax
@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict(
         dict(
-            # Shape of the network: see onebnet_jax/structure.py; what trains better is measured in results/README.md.
+            # Shape of the network: onebnet_jax/networks/structure.py; what trains better: results/README.md.
             depth=18,  # 8, 18, 20 or 34
             block="onebnet",  # "onebnet" or "resnet" (FP32 residual blocks)
             conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
             stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; none, as in ReActNet's code, trains better
             pad_value=1,  # 0 or 1, what surrounds a binarized map; 1 trains a little better
             padding="same",  # "same", or "torch" (symmetric; for torchvision's FP32 weights)
-            # Gradient of the sign of activations: see onebnet_jax/binarize.py. That of weights is "clip", window 1.
+            # Gradient of the sign of activations: see onebnet_jax/ops/binarize.py. That of weights is "clip", window 1.
             estimator="poly",  # "poly" (Bi-Real, ReActNet) or "clip" (the paper's words)
             window=1.0,  # half width of the estimator's window
             dtype="float32",  # "float32" or "bfloat16" for activations and convolutions

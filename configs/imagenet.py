@@ -4,14 +4,14 @@
     python -m onebnet_jax.main --config=configs/imagenet.py:TypeII --config.data.dir=DIR
 
 Behind the colon stands the row: ReActNet18, TypeI, TypeII, TypeIII, or the stages of one without a name, such as
-conv256_512_ds128; any other word is answered with all twelve. Top-1 (paper): 65.4 to 68.4 %, see onebnet_jax/paper.py.
+conv256_512_ds128; any other word is answered with all twelve. Top-1 (paper): 65.4 to 68.4 %.
 
 Section 4: 256 epochs a stage, in batches of 256; the rest is ReActNet's, whose own command differs:
 --config.step1.epochs=128 --config.step1.batch_size=512 --config.step1.learning_rate=2.5e-3, and the same for step2.
 """
 
 from configs import default
-from onebnet_jax import paper
+from onebnet_jax.paper import numbers as paper
 
 
 def get_config(label="TypeII"):

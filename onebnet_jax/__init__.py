@@ -1,1 +1,6 @@
 """OneBNet in JAX: binarized CNNs with decomposed 1-D convolutions, from training to the Raspberry Pi."""
+
+from pathlib import Path
+
+# Every command can be run by its name alone: `python -m onebnet_jax.convert` finds commands/convert.py.
+__path__.append(str(Path(__file__).parent / "commands"))

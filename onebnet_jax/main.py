@@ -8,8 +8,11 @@ aborts because of that.
 import argparse
 from pathlib import Path
 
-from onebnet_jax import arguments, checkpoint, config, hosts, signals, stage, train
+from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
+from onebnet_jax.runs import checkpoint, config
+from onebnet_jax.training import hosts, signals, stage
+from onebnet_jax.training import run as train
 
 
 def main(argv: list[str]) -> None:

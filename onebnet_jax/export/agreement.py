@@ -14,11 +14,12 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from onebnet_jax.export import larq_model, lce
+from onebnet_jax.export import keras as larq_model
+from onebnet_jax.export import lce
 from onebnet_jax.export.plan import Plan, Unit
-from onebnet_jax.layers import Binarization
-from onebnet_jax.models import Network, OneBNetUnit
-from onebnet_jax.structure import Structure
+from onebnet_jax.networks.layers import Binarization
+from onebnet_jax.networks.network import Network, OneBNetUnit
+from onebnet_jax.networks.structure import Structure
 
 # What rounding can do, as a share of the RMS of a unit's x - alpha or of the largest logit: 84 float32 epsilons.
 ROUNDING = 1e-5

@@ -15,11 +15,11 @@ out otherwise only where x is within rounding of alpha.
 
 import numpy as np
 
-from onebnet_jax import structure as shape
 from onebnet_jax.errors import UserError
 from onebnet_jax.export.plan import Conv, MaxPool, Pads, Plan, ResNetBlock, Unit
-from onebnet_jax.layers import BN_EPSILON, Binarization
-from onebnet_jax.structure import Structure
+from onebnet_jax.networks import structure as shape
+from onebnet_jax.networks.layers import BN_EPSILON, Binarization
+from onebnet_jax.networks.structure import Structure
 
 MIN_NORMAL = np.finfo(np.float32).tiny
 

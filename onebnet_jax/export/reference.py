@@ -9,7 +9,7 @@ from jax import lax
 
 from onebnet_jax.export.packed import pack, pack_kernel, packed_conv
 from onebnet_jax.export.plan import Conv, Plan, ResNetBlock, Unit
-from onebnet_jax.layers import average_pool
+from onebnet_jax.networks.layers import average_pool
 
 
 def run(plan: Plan, images: jax.Array) -> jax.Array:

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from onebnet_jax import checkpoint, data_info, stage
-from onebnet_jax import config as config_lib
+from onebnet_jax.data import catalog as data_info
 from onebnet_jax.errors import UserError
 from onebnet_jax.export.untrained import random_variables
-from onebnet_jax.layers import Binarization
-from onebnet_jax.structure import Structure
+from onebnet_jax.networks.layers import Binarization
+from onebnet_jax.networks.structure import Structure
+from onebnet_jax.runs import checkpoint
+from onebnet_jax.runs import config as config_lib
+from onebnet_jax.training import stage
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,12 @@ import functools
 import jax
 import numpy as np
 
-from onebnet_jax.export import larq_model, lce
+from onebnet_jax.export import keras as larq_model
+from onebnet_jax.export import lce
 from onebnet_jax.export.agreement import ROUNDING, flip_margins, positive, trained_units
 from onebnet_jax.export.plan import Plan, Unit
-from onebnet_jax.layers import Binarization
-from onebnet_jax.structure import Structure
+from onebnet_jax.networks.layers import Binarization
+from onebnet_jax.networks.structure import Structure
 
 
 @dataclasses.dataclass

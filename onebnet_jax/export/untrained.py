@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from onebnet_jax.models import Network, variable_shapes
-from onebnet_jax.structure import Structure
+from onebnet_jax.networks.network import Network, variable_shapes
+from onebnet_jax.networks.structure import Structure
 
 
 def random_variables(structure: Structure, image_shape: tuple[int, int, int], seed: int = 0) -> dict:

@@ -1,0 +1,166 @@
+"""Tables and a plot of what networks cost."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from onebnet_jax.commands import figures
+from onebnet_jax.commands.tables import Table
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks import cost
+from onebnet_jax.networks.structure import DEPTHS, Structure
+from onebnet_jax.paper import latency
+from onebnet_jax.paper import numbers as paper
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A network to count.
+
+    Attributes:
+      name: of its config, or of its row in Table 1.
+      structure: of the network.
+      input_shape: (H, W, C).
+      binarized: whether its convolutions are; not those of an FP32 network, or where only activations are binarized.
+      measured_ms: the latency that the paper measured, if it did.
+    """
+
+    name: str
+    structure: Structure
+    input_shape: tuple[int, int, int]
+    binarized: bool = True
+    measured_ms: float | None = None
+
+    def layers(self, folded: bool = False) -> tuple[cost.LayerCost, ...]:
+        return cost.layers(self.structure, self.input_shape, self.binarized, folded)
+
+    def total(self, folded: bool = False) -> cost.Cost:
+        return cost.total(self.layers(folded))
+
+    def estimates(self) -> tuple[float, float, float]:
+        """Estimated ms on the Pi 4: the naive graph, then the least and the most that a folded one takes."""
+        naive, folded = self.total(), self.total(folded=True)
+        saves_least, saves_most = latency.folding_saves(naive, folded)
+        milliseconds = latency.estimate(naive)
+        return milliseconds, milliseconds - saves_most, milliseconds - saves_least
+
+
+def summary(entries: Sequence[Entry]) -> Table:
+    """One row for each network."""
+    header = ["network", "input", "parameters", "float MACs (M)", "binary MACs (M)", "OPs (M)", "storage (MiB)"]
+    header += ["Pi 4 naive (ms)", "Pi 4 folded (ms)"]
+    measured = any(entry.measured_ms is not None for entry in entries)
+    rows = [header + ["paper (ms)"] * measured]
+    for entry in entries:
+        counts = entry.total()
+        naive, least, most = entry.estimates()
+        row = [entry.name, _shape(entry.input_shape), f"{counts.parameters:,}"]
+        row += [f"{count / 1e6:,.1f}" for count in (counts.float_macs, counts.binary_macs, counts.ops)]
+        row += [f"{counts.storage_mib:.3f}", f"{naive:.1f}"]
+        row.append(f"{least:.1f} to {most:.1f}" if least < most else f"{naive:.1f}")
+        rows.append(row + ["" if entry.measured_ms is None else f"{entry.measured_ms:.1f}"] * measured)
+    return rows
+
+
+def layer_table(entry: Entry) -> Table:
+    """One row for each layer of the naive graph."""
+    rows = [["layer", "kind", "output", "parameters", "float MACs", "binary MACs", "storage (bytes)", "element passes"]]
+    for layer in entry.layers():
+        counts = (layer.parameters, layer.float_macs, layer.binary_macs, layer.storage_bits / 8, layer.elements)
+        cells = (f"{count:,.0f}" if count else "-" for count in counts)
+        rows.append([layer.name, layer.kind, _shape(layer.output), *cells])
+    return rows
+
+
+def unit_table(entry: Entry) -> Table:
+    """Each stage's 3x3 places as one 2-D unit and as two 1-D units (Figure 5); a cell gives the one -> the other.
+
+    Counts as Figure 5 does, a multiplication and an addition separately: BOPs = 2 x binary MACs, FLOPs = 2 x float
+    MACs + element passes, OPs = FLOPs + BOPs / 64.
+    """
+    stages = DEPTHS[entry.structure.depth][0]
+    versions = []
+    for conv_1d, ds_1d in (((), ()), (stages, stages[1:])):
+        shape = dataclasses.replace(entry.structure, block="onebnet", padding="same", conv_1d=conv_1d, ds_1d=ds_1d)
+        versions.append(cost.layers(shape, entry.input_shape))
+    rows = [["stage", "place", "FLOPs (M)", "BOPs (M)", "OPs (M)", "Pi 4 naive (ms)"]]
+    for index, stage in enumerate(stages, start=1):
+        places = {"conv2": "convolution"} if index == 1 else {"conv1": "downsampling", "conv2": "convolution"}
+        for suffix, place in places.items():
+            prefix = f"stage{index}_block1_{suffix}"
+            pair = [cost.total(layer for layer in version if layer.name.startswith(prefix)) for version in versions]
+            flops = [2 * counts.float_macs + counts.elements for counts in pair]
+            bops = [2 * counts.binary_macs for counts in pair]
+            ops = [flop + bop / 64 for flop, bop in zip(flops, bops)]
+            cells = [" -> ".join(f"{value / 1e6:.2f}" for value in values) for values in (flops, bops, ops)]
+            rows.append([str(stage), place, *cells, " -> ".join(f"{latency.estimate(counts):.2f}" for counts in pair)])
+    return rows
+
+
+def rate_table() -> Table:
+    """The three rates of the fit with their standard errors."""
+    fit = latency.fit()
+    work = ("1e9 binary MACs", "1e9 float MACs", "1e6 element passes")
+    giga_per_second = 1e3 / fit.rates * (1, 1, 1e-3)
+    rows = [["work", "ms", "standard error", "1e9 per second"]]
+    for name, *cells in zip(work, fit.rates, fit.standard_errors, giga_per_second):
+        rows.append([name, *(f"{cell:.2f}" for cell in cells)])
+    return rows
+
+
+def residual_table() -> Table:
+    """Table 1, then networks outside the fit: measured, estimated, and the difference with and without the row."""
+    fit = latency.fit()
+    rows = [["network", "measured (ms)", "estimated (ms)", "difference (ms)", "left out of the fit (ms)"]]
+    for row, residual, left_out in zip(paper.TABLE1, fit.residuals, fit.left_out):
+        cells = (f"{row.latency_ms:.1f}", f"{row.latency_ms - residual:.1f}", f"{residual:+.2f}", f"{left_out:+.2f}")
+        rows.append([row.label, *cells])
+    rows.append(["rms of the twelve", "", "", *(f"{rms(errors):.2f}" for errors in (fit.residuals, fit.left_out))])
+    for name, (estimated, measured) in latency.checks().items():
+        rows.append(
+            [f"{name} (not in the fit)", f"{measured:.1f}", f"{estimated:.1f}", "", f"{measured - estimated:+.2f}"]
+        )
+    return rows
+
+
+def rms(errors) -> float:
+    return float((errors**2).mean() ** 0.5)
+
+
+def notes() -> str:
+    """What a reader of the tables must know."""
+    fit = latency.fit()
+    outside = (f"{name} at {value:.0f} ms (measured: {truth:.0f})" for name, (value, truth) in latency.checks().items())
+    return (
+        "Pi 4: an estimate for one thread of a Raspberry Pi 4 running Larq Compute Engine, not a measurement; naive: "
+        "the graph as trained.\n"
+        "Fitted to the paper's Table 1 (ResNet18 at 224x224), which it gives back within "
+        f"{abs(fit.residuals).max():.1f} ms. Elsewhere it extrapolates:\n"
+        f"it puts {' and '.join(outside)}. onebnet_jax/paper/latency.py says why folding is a range."
+    )
+
+
+def plot(entries: Sequence[Entry], path: Path) -> None:
+    """Draws estimated latency against storage into a file whose suffix names the format.
+
+    Raises:
+      UserError: matplotlib is missing, there is nothing to draw, or the file cannot be written.
+    """
+    if not entries:
+        raise UserError("--plot has nothing to draw: name a CONFIG or add --table1.")
+    axes = figures.axes("storage (MiB)", "Raspberry Pi 4, one thread (ms)")
+    storage = [entry.total().storage_mib for entry in entries]
+    naive, least, most = zip(*(entry.estimates() for entry in entries))
+    axes.vlines(storage, least, most, color="tab:green", label="estimate, folded (range)")
+    axes.plot(storage, naive, "o", color="tab:blue", label="estimate, naive")
+    measured = [(x, entry.measured_ms) for x, entry in zip(storage, entries) if entry.measured_ms is not None]
+    if measured:
+        axes.plot(*zip(*measured), "x", color="black", label="measured (paper)")
+    for number, (entry, x, y) in enumerate(zip(entries, storage, naive), start=1):
+        axes.annotate(str(number), (x, y), xytext=(6, 3), textcoords="offset points")
+        axes.plot([], [], " ", label=f"{number}  {entry.name}")
+    figures.save(axes, path)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,134 @@
+"""How fast ImageNet's input is, and whether it keeps up with the training step.
+
+    python -m onebnet_jax.data_benchmark --dir=DIR --step-images-per-second=2000
+    python -m onebnet_jax.data_benchmark --dir=NEW_DIR --generate=4096
+
+Reads, decodes and augments training images as a run does, with nothing to use them. What the step takes is printed by
+`python -m onebnet_jax.train_benchmark CONFIG`. Without ImageNet, the second command first makes JPEGs, which training
+takes as well; where there are few of them, beginning an epoch again and again costs time.
+"""
+
+import argparse
+import io
+import itertools
+import os
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+
+from onebnet_jax.commands import arguments
+from onebnet_jax.data.imagenet import reader as imagenet
+from onebnet_jax.errors import UserError, cli
+
+WARM_UP = 4  # batches, so that every buffer is full when the clock starts
+RANGES = {
+    "batch_size": (1, 2**16),
+    "image_size": (1, 1024),
+    "batches": (1, 10**6),
+    "threads": (0, 1024),
+    "step_images_per_second": (0.0, 1e9),
+    "generate": (0, 10**6),
+}
+DISTINCT = 32  # generated images; more files are links to them
+
+
+def generated_jpeg(seed: int) -> bytes:
+    """A JPEG of ImageNet's usual size, 500x375 and about 110 kB, with structure at all scales."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    image = np.full((375, 500, 3), 128.0, np.float32)
+    for cells in (4, 12, 36, 108):
+        for channel in range(3):
+            noise = Image.fromarray(rng.normal(size=(cells * 3 // 4, cells)).astype(np.float32))
+            image[..., channel] += 60 / np.sqrt(cells / 4) * np.asarray(noise.resize((500, 375), Image.BICUBIC))
+    image += rng.normal(size=(375, 500, 1)) * 9
+    file = io.BytesIO()
+    Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=94)
+    return file.getvalue()
+
+
+def generate(folder: Path, count: int) -> None:
+    """Writes `count` training images of one class, and one for validation, to a new folder.
+
+    Raises UserError if the folder is in use or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"{folder} is not empty; leave out --generate to read it, or choose another --dir.")
+        train, val = (folder / split / "class" for split in ("train", "val"))
+        train.mkdir(parents=True)
+        val.mkdir(parents=True)
+        for index in range(count):
+            path = train / f"{index:06}.JPEG"
+            if index < DISTINCT:
+                path.write_bytes(generated_jpeg(index))
+            else:
+                path.hardlink_to(train / f"{index % DISTINCT:06}.JPEG")
+        (val / "0.JPEG").write_bytes(generated_jpeg(0))
+    except OSError as error:
+        raise UserError(f"No images can be written to {folder}: {error.strerror}.") from error
+
+
+def measure(reader: imagenet.ImageNet, batches: int) -> tuple[float, float]:
+    """Images/s of the whole input, and images per second of processor time, which is what one core would give."""
+    stream = itertools.chain.from_iterable(map(reader.train_batches, itertools.count()))
+    for _ in itertools.islice(stream, WARM_UP):
+        pass
+    begun, cpu_begun = time.perf_counter(), _cpu_seconds()
+    images = 0
+    for batch in itertools.islice(stream, batches):
+        images += int(batch["mask"].sum())
+    return images / (time.perf_counter() - begun), images / (_cpu_seconds() - cpu_begun)
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def verdict(input_rate: float, per_core: float, step_rate: float) -> str:
+    """Says which of the two limits training, and what would change that."""
+    needed = f"{step_rate / per_core:.1f} cores at {per_core:.0f} images/s each would keep up"
+    if input_rate < step_rate:
+        return f"the input is the limit: the step takes {step_rate:.0f} images/s; {needed}"
+    return f"the step is the limit: it takes {step_rate:.0f} images/s; {needed}"
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m onebnet_jax.data_benchmark", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument("--dir", default="", help="as data.dir")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--source", default="auto", help="as data.source")
+    group.add_argument("--generate", type=int, default=0, metavar="N", help="first make N JPEGs in --dir")
+    parser.add_argument("--batch-size", type=int, default=128, help="of this process (default: 128)")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--batches", type=int, default=20, help="how many are timed (default: 20)")
+    parser.add_argument("--threads", type=int, default=0, help="default: one per core")
+    parser.add_argument("--step-images-per-second", type=float, default=0.0, help="what the training step takes")
+    args = parser.parse_args(argv)
+    for name, (low, high) in RANGES.items():
+        if not low <= getattr(args, name) <= high:
+            parser.error(f"--{name.replace('_', '-')} must lie between {low} and {high}")
+    if args.generate:
+        if not args.dir:
+            parser.error("--generate needs --dir, a new folder for the images")
+        generate(arguments.path(args.dir), args.generate)
+    reader = imagenet.ImageNet(
+        args.source, args.dir, batch_size=args.batch_size, image_size=args.image_size, threads=args.threads
+    )
+    print(reader.source)
+    rate, per_core = measure(reader, args.batches)
+    threads = args.threads or len(os.sched_getaffinity(0))
+    print(f"input alone: {rate:.0f} images/s with {threads} threads; {per_core:.0f} images/s per core")
+    if args.step_images_per_second:
+        print(verdict(rate, per_core, args.step_images_per_second))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,135 @@
+"""The layers of a OneBNet as Flax modules: parameters and their first values around the pure functions."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from onebnet_jax.ops import binarize
+from onebnet_jax.ops import fused as ops
+from onebnet_jax.ops.convolution import conv
+
+
+@dataclasses.dataclass(frozen=True)
+class Binarization:
+    """What is binarized, and how gradients pass the sign of an activation.
+
+    Attributes:
+      activations: False leaves the inputs of the convolutions as they are (padding is then 0).
+      weights: False leaves the weights float (stage 1 of the two-stage training).
+      estimator: a name in `binarize.ESTIMATORS`.
+      window: half width t of the estimator's window.
+    """
+
+    activations: bool = True
+    weights: bool = True
+    estimator: str = "poly"
+    window: float = 1.0
+
+
+zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# Uniform within 1 / sqrt(fan_in), PyTorch's default and so ReActNet's. Only the signs of binarized weights count, and
+# Adam's steps are as large whatever the weights: the smaller they begin, the sooner signs that are wrong have changed.
+small_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+BN_EPSILON = 1e-5
+BN_MOMENTUM = 0.9
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization over the images that count, across devices. [N, H, W, C] -> same.
+
+    Running statistics move by 1 - BN_MOMENTUM a step, with the biased variance; all of it in float32.
+    """
+
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """mask: [N] while training (the batch's statistics are used), None for evaluation (the running ones)."""
+        channels = (x.shape[-1],)
+        scale, bias = self.param("scale", ones, channels), self.param("bias", zeros, channels)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels)
+        if mask is None or self.is_initializing():
+            factor = scale * jax.lax.rsqrt(variance.value + BN_EPSILON)
+            return (x * factor + (bias - mean.value * factor)).astype(x.dtype)
+        y, batch_mean, batch_variance = ops.batch_norm(x, scale, bias, mask, BN_EPSILON, self.axis_name)
+        mean.value = BN_MOMENTUM * mean.value + (1 - BN_MOMENTUM) * batch_mean
+        variance.value = BN_MOMENTUM * variance.value + (1 - BN_MOMENTUM) * batch_variance
+        return y
+
+
+class Conv(nn.Module):
+    """FP32 convolution without bias. [N, H, W, C_in] -> [N, H', W', features]."""
+
+    features: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    symmetric: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", he_normal, (*self.kernel, x.shape[-1], self.features))
+        return conv(x, kernel.astype(self.dtype), self.strides, symmetric=self.symmetric)
+
+
+class RSign(nn.Module):
+    """The learnable bias before the sign, x - alpha (the paper's equation 1). [N, H, W, C] -> same.
+
+    alpha starts at 0.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.shift(x, self.param("alpha", zeros, (x.shape[-1],)))
+
+
+class RPReLU(nn.Module):
+    """PReLU with a learnable shift on either side (the paper's equation 2). [N, H, W, C] -> same.
+
+    gamma and zeta start at 0, the slope beta at 0.25 as in ReActNet.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = (x.shape[-1],)
+        gamma, zeta = self.param("gamma", zeros, channels), self.param("zeta", zeros, channels)
+        beta = self.param("beta", nn.initializers.constant(0.25), channels)
+        return ops.rprelu(x, gamma, beta, zeta)
+
+
+class BinaryConv(nn.Module):
+    """Binarized convolution, conv(sign(x), s * sign(w)). [N, H, W, C_in] -> [N, H', W', features].
+
+    The same parameter serves all four combinations of binarized and float activations and weights.
+    """
+
+    features: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    binarization: Binarization
+    pad_value: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        options = self.binarization
+        kernel = self.param("kernel", small_uniform, (*self.kernel, x.shape[-1], self.features))
+        if options.weights:
+            kernel = binarize.binarize_kernel(kernel)
+        kernel = kernel.astype(self.dtype)
+        if options.activations:
+            return binarize.binary_conv(x, kernel, self.strides, self.pad_value, options.estimator, options.window)
+        return conv(x, kernel, self.strides)
+
+
+def average_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
+    """Average pooling with strides equal to the window: [N, H, W, C] -> [N, ceil(H / rows), ceil(W / columns), C].
+
+    A window that sticks out of a map of odd size averages what lies inside, as TensorFlow's SAME does.
+    """
+    return nn.avg_pool(x, window, strides=window, padding="SAME", count_include_pad=False).astype(x.dtype)

@@ -1,0 +1,97 @@
+"""An estimate of the latency on a Raspberry Pi 4, with one thread, for a designer who has no Pi at hand.
+
+    latency = a * binary MACs + b * float MACs + c * element passes
+
+The three rates are fitted by least squares to the twelve latencies of the paper's Table 1, each for the naive graph of
+a ResNet18 structure at 224x224. No constant: stem and head are counted at the same rates as the rest, and a free
+constant beside them comes out as zero within its error. What the fit does not know: 32-bit packing of odd channel
+counts, the cost of starting an op, caches. So it interpolates well between structures like the twelve, and only
+indicates the order of other depths, widths and input sizes. `checks` shows two networks outside the fit.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from onebnet_jax.networks import cost
+from onebnet_jax.networks.cost import Cost
+from onebnet_jax.networks.structure import Structure
+from onebnet_jax.paper import numbers as paper
+
+IMAGENET_INPUT = (224, 224, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """The fitted rates and how well they hold.
+
+    Attributes:
+      rates: [3], ms per 1e9 binary MACs, per 1e9 float MACs, per 1e6 element passes.
+      standard_errors: [3], of the rates.
+      residuals: [12], measured minus estimated in ms, in the order of `paper.TABLE1`.
+      left_out: [12], the same with each row estimated from the other eleven.
+    """
+
+    rates: np.ndarray
+    standard_errors: np.ndarray
+    residuals: np.ndarray
+    left_out: np.ndarray
+
+
+def features(counts: Cost) -> np.ndarray:
+    """[3]: 1e9 binary MACs, 1e9 float MACs, 1e6 element passes."""
+    return np.array([counts.binary_macs / 1e9, counts.float_macs / 1e9, counts.elements / 1e6])
+
+
+def table1_structure(row: paper.Table1Row) -> Structure:
+    """The network of a row of Table 1."""
+    return Structure(depth=18, conv_1d=row.conv_1d, ds_1d=row.ds_1d, num_classes=1000, stem="imagenet")
+
+
+@functools.cache
+def fit() -> Fit:
+    """The least-squares fit to Table 1."""
+    measured = np.array([row.latency_ms for row in paper.TABLE1])
+    counts = (cost.total(cost.layers(table1_structure(row), IMAGENET_INPUT)) for row in paper.TABLE1)
+    design = np.stack([features(count) for count in counts])
+    rates, *_ = np.linalg.lstsq(design, measured, rcond=None)
+    residuals = measured - design @ rates
+    inverse = np.linalg.inv(design.T @ design)
+    degrees_of_freedom = len(measured) - len(rates)
+    standard_errors = np.sqrt(np.diag(inverse) * (residuals @ residuals) / degrees_of_freedom)
+    # For least squares, leaving row i out divides its residual by 1 - leverage_i.
+    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
+    return Fit(rates, standard_errors, residuals, residuals / (1 - leverage))
+
+
+def estimate(counts: Cost) -> float:
+    """Estimated milliseconds on a Raspberry Pi 4 with one thread, for the graph that `counts` describes."""
+    return float(features(counts) @ fit().rates)
+
+
+def folding_saves(naive: Cost, folded: Cost) -> tuple[float, float]:
+    """Milliseconds that folding saves: (from, to).
+
+    Folding removes two of a unit's four element-wise additions. The fit's rate per element pass is an upper bound of
+    what one costs, since it also stands for all else that grows with a unit's output (bit packing, im2col, writing
+    the result). The lower figure is what the paper measured: ReActNet18 takes 3.0 ms longer than Bi-Real Net (Table
+    3), which has the same convolutions and shortcuts without RSign and RPReLU.
+    """
+    reactnet = _reactnet18()
+    only_reactnet = cost.total(layer for layer in reactnet if layer.kind in ("rsign", "rprelu"))
+    slower = paper.TABLE3["ReActNet18"].latency_ms - paper.TABLE3["Bi-RealNet"].latency_ms
+    removed = naive.elements - folded.elements
+    return slower * removed / only_reactnet.elements, fit().rates[2] * removed / 1e6
+
+
+def checks() -> dict[str, tuple[float, float]]:
+    """Networks of Table 3 that the fit has not seen: name -> (estimated, measured) in ms."""
+    resnet = Structure(depth=18, block="resnet", num_classes=1000, stem="imagenet")
+    bi_real = (layer for layer in _reactnet18() if layer.kind not in ("rsign", "rprelu"))
+    layer_costs = {"FP32 ResNet18": cost.layers(resnet, IMAGENET_INPUT), "Bi-RealNet": bi_real}
+    return {name: (estimate(cost.total(value)), paper.TABLE3[name].latency_ms) for name, value in layer_costs.items()}
+
+
+def _reactnet18():
+    return cost.layers(table1_structure(paper.TABLE1[0]), IMAGENET_INPUT)

@@ -1,0 +1,142 @@
+"""Checks of the fields of a config, given by their full names such as "train.epochs"; each raises UserError."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from onebnet_jax.data import catalog as data_info
+from onebnet_jax.data import load as data
+from onebnet_jax.data.imagenet import sources as imagenet_sources
+from onebnet_jax.errors import UserError
+from onebnet_jax.ops.binarize import ESTIMATORS
+
+DTYPES = ("float32", "bfloat16")
+SCHEMA = "configs/default.py lists every field and its type"
+STAGE_RANGES = {
+    "batch_size": (1, 2**20),
+    "epochs": (1, 10**6),
+    "learning_rate": (0.0, 1e3),
+    "weight_decay": (0.0, 1e3),
+    "label_smoothing": (0.0, 1.0),
+    "label_weight": (0.0, 1e3),
+    "teacher_weight": (0.0, 1e3),
+    "temperature": (1e-3, 1e3),
+}
+IMAGENET_ONLY = ("data.lighting", "data.max_unreadable")
+OF_BINARIZED_ACTIVATIONS = ("model.pad_value", "model.estimator", "model.window")
+
+Fields = dict[str, Any]
+
+
+def stage_names(fields: Fields) -> list[str]:
+    """The stages that a config describes, those included that its run does not take."""
+    return [name.removesuffix(".epochs") for name in fields if re.fullmatch(r"\w+\.epochs", name)]
+
+
+def types(fields: Fields, schema: Fields) -> None:
+    """Refuses fields that are not there, or of another type than in the schema; files and JSON may have either."""
+    of_stage = {field: default for field, default in schema.items() if field.startswith("train.")}
+    wanted = schema | {
+        f"{stage}.{field.removeprefix('train.')}": default
+        for stage in stage_names(fields)
+        for field, default in of_stage.items()
+    }
+    for field, default in wanted.items():
+        if field not in fields:
+            raise UserError(f"There is no field {field} in the config; {SCHEMA}.")
+        kind, value = type(default), fields[field]
+        if type(value) is not kind and (type(value), kind) != (int, float):
+            raise UserError(f"{field}={value!r} must be of type {kind.__name__}; {SCHEMA}.")
+    for field in ("model.conv_1d", "model.ds_1d"):
+        if any(type(width) is not int for width in fields[field]):
+            raise UserError(f"{field}={fields[field]!r} must hold whole numbers, such as (256, 512).")
+
+
+def values(fields: Fields) -> None:
+    """Refuses fields, of the right types, whose values cannot be."""
+    _one_of(fields, "data.name", data_info.DATASETS)
+    info = data_info.DATASETS[fields["data.name"]]
+    _one_of(fields, "data.source", ("auto", *(imagenet_sources.SOURCES if info.streamed else data.SOURCES)))
+    _one_of(fields, "model.estimator", ESTIMATORS)
+    _one_of(fields, "model.dtype", DTYPES)
+    ranges = {
+        "seed": (0, 2**31 - 1),
+        "model.window": (1e-3, 1e3),
+        "data.image_size": (0, 1024),
+        "data.crop_padding": (0, min(info.shape[:2])),
+        "data.lighting": (0.0, 10.0),
+        "data.max_unreadable": (0, 10**7),
+        "checkpoint_seconds": (0.0, 1e9),
+        "eval_every_epochs": (1, 10**6),
+    }
+    stages, known = fields["stages"], stage_names(fields)
+    if not stages or any(stages.count(name) > 1 or name not in known for name in stages):
+        raise UserError(f"stages={stages} must name one or more of {', '.join(known)}, each once.")
+    for name in known:
+        ranges |= {f"{name}.{field}": limits for field, limits in STAGE_RANGES.items()}
+    for field, (low, high) in ranges.items():
+        if not low <= fields[field] <= high:
+            raise UserError(f"{field}={fields[field]} must lie between {low} and {high}.")
+    for name in stages:
+        if not fields[f"{name}.label_weight"] and not fields[f"{name}.teacher_weight"]:
+            raise UserError(
+                f"{name}.label_weight and {name}.teacher_weight are both 0, so there is nothing to learn; set one."
+            )
+    for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
+        if info.streamed and fields[field] != value:
+            raise UserError(
+                f"{field}={fields[field]} must be {value} for {info.title}, which has its own crops and flips."
+            )
+
+
+def _one_of(fields, field, allowed: Iterable[str]):
+    if fields[field] not in allowed:
+        raise UserError(f"{field}={fields[field]!r} will not do; it must be one of {', '.join(allowed)}.")
+
+
+def image_size(fields: Fields, reduction: int) -> None:
+    """Refuses a size where the images have one already, and one of which a network's strides would leave nothing."""
+    size, info = fields["data.image_size"], data_info.DATASETS[fields["data.name"]]
+    if size and not info.streamed:
+        raise UserError(f"data.image_size={size} must be 0 for {info.title}, whose images are stored in their size.")
+    if 0 < size < reduction:
+        raise UserError(
+            f"data.image_size={size} is too small for the network, which makes maps {reduction} times smaller; it must "
+            f"be 0 or at least {reduction}."
+        )
+
+
+def nothing_ignored(fields: Fields, schema: Fields, given: Iterable[str]) -> None:
+    """Refuses what a run would ignore, of fields that can be; `given` are the names of those set on a command line."""
+    stages, info = fields["stages"], data_info.DATASETS[fields["data.name"]]
+    for field in given:
+        reason = _why_ignored(field, fields)
+        if reason:
+            raise UserError(f"{field} would have no effect: {reason}.")
+    if fields["teacher"] and not any(fields[f"{stage}.teacher_weight"] for stage in stages):
+        raise UserError(
+            f"teacher={fields['teacher']!r} would have no effect: no stage of this run has a teacher_weight; set "
+            f"{stages[-1]}.teacher_weight too, or leave teacher empty."
+        )
+    for field in IMAGENET_ONLY:
+        if not info.streamed and fields[field] != schema[field]:
+            raise UserError(
+                f"{field}={fields[field]} would have no effect on {info.title}; it must be {schema[field]}."
+            )
+
+
+def _why_ignored(field: str, fields: Fields) -> str | None:
+    """Why a run of these fields would ignore one of them; None where it would not."""
+    stages = fields["stages"]
+    stage, _, name = field.partition(".")
+    if stage in stage_names(fields) and stage not in stages:
+        return f"the stages of this run are {', '.join(stages)}"
+    of_binarization = field in OF_BINARIZED_ACTIVATIONS or name in ("binarize_activations", "binarize_weights")
+    if of_binarization and fields["model.block"] == "resnet":
+        return "model.block='resnet' is a network in which nothing is binarized"
+    if field in OF_BINARIZED_ACTIVATIONS and not any(fields[f"{name}.binarize_activations"] for name in stages):
+        return "no stage of this run binarizes activations"
+    for name, weight in (("label_smoothing", "label_weight"), ("temperature", "teacher_weight")):
+        if field == f"{stage}.{name}" and not fields[f"{stage}.{weight}"]:
+            return f"{stage}.{weight} is 0"
+    return None

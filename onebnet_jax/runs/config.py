@@ -1,0 +1,205 @@
+"""Reading configs: from a file with overrides, or from a run's config.json; checked as a whole before any work."""
+
+import difflib
+import inspect
+import json
+import os
+import re
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from onebnet_jax.data import catalog as data_info
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks.layers import Binarization
+from onebnet_jax.networks.structure import Structure
+from onebnet_jax.runs import check as config_check
+from onebnet_jax.runs.check import SCHEMA
+
+DEFAULT = Path(__file__).parents[2] / "configs" / "default.py"
+OPTIONS = "fields are set as --config.field=value"
+_NAMED = re.compile(r"--?(?:no)?config\.([^=]*)")  # the field that a word of the command line sets
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of a file, with overrides such as "--config.train.epochs=2".
+
+    Args:
+      path: such as configs/quickstart.py, or configs/imagenet.py:TypeI with an argument for the file's get_config.
+      overrides: see `override`.
+
+    Raises UserError for a missing file, an argument that it does not take, what `override` refuses, or what the run
+    would ignore.
+    """
+    file, arguments = _split(path)
+    if not os.path.isfile(file):
+        raise UserError(f"There is no config file {file}; the configs are in configs/.")
+    try:
+        get_config = runpy.run_path(file)["get_config"]
+        if arguments and not inspect.signature(get_config).parameters:
+            raise UserError(f"{file} takes no argument such as {arguments[0]!r}; leave out what follows .py.")
+        config = get_config(*arguments)
+        if not isinstance(config, ConfigDict):
+            raise TypeError(f"get_config() gives a {type(config).__name__}, not a ConfigDict")
+    except UserError:
+        raise
+    except Exception as error:  # whatever a file that is no config may raise
+        raise UserError(f"{file} is not a config: {_one_line(error)}.") from error
+    config = override(config, overrides)
+    given = [named[1] for named in map(_NAMED.match, overrides) if named]
+    config_check.nothing_ignored(flat(config), flat(_default()), given)
+    return config
+
+
+def name(path: str) -> str:
+    """A name for what is made of a config: "quickstart" of configs/quickstart.py; an argument follows with a "_"."""
+    file, arguments = _split(path)
+    return "_".join([Path(file).stem, *arguments])
+
+
+def _split(path: str) -> tuple[str, list[str]]:
+    """The file of a config's path, and a list of the argument if there is one."""
+    path = os.path.expanduser(path)
+    file, colon, argument = path.partition(".py:")
+    return (f"{file}.py", [argument]) if colon else (path, [])
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """A config with overrides such as "--config.train.epochs=2".
+
+    Raises UserError for an unknown field, a value of another type, or values that `check` refuses.
+    """
+    fields = flat(config)
+    for word in overrides:
+        named = _NAMED.match(word)
+        if named and named[1] not in fields:
+            raise UserError(f"There is no field {named[1]!r}{_did_you_mean(named[1], fields)}; {SCHEMA}.")
+        if re.match(r"--|-[a-z]", word) and not named:  # absl has options of its own, such as --flagfile
+            raise UserError(f"{word!r} is not an option; {OPTIONS}.")
+    values = flags.FlagValues()
+    argv = ["onebnet_jax", *overrides]
+    config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=values, sys_argv=argv)
+    try:
+        rest = values(argv)[1:]
+    except (RecursionError, MemoryError) as error:  # of Python's parser
+        raise UserError(f"{max(overrides, key=len)[:80]} ... is nested too deeply to be read; {SCHEMA}.") from error
+    except (flags.Error, ValueError, TypeError) as error:
+        illegal = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+        if illegal:
+            kind = type(fields[illegal[1]]).__name__
+            raise UserError(f"{illegal[1]}={illegal[2]!r} must be of type {kind}; {SCHEMA}.") from error
+        raise UserError(f"{_one_line(error)}; {SCHEMA}.") from error
+    if rest:
+        raise UserError(f"{rest[0]!r} is not an option; {OPTIONS}.")
+    check(values.config)
+    return values.config
+
+
+def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """All fields by their full names, such as "train.epochs"."""
+    fields = {}
+    for name, value in config.items():
+        fields |= flat(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else {prefix + name: value}
+    return fields
+
+
+def _did_you_mean(field: str, fields: dict[str, Any]) -> str:
+    """A hint at the most similar field, or nothing."""
+    last = {name.rpartition(".")[2]: name for name in reversed(fields)}
+    close = difflib.get_close_matches(field, fields, 1) or difflib.get_close_matches(field.rpartition(".")[2], last, 1)
+    return f" (did you mean {last.get(close[0], close[0])!r}?)" if close else ""
+
+
+def _one_line(error: Exception) -> str:
+    """An exception in a few words, for the end of a sentence."""
+    unknown = re.search(r'Key "(\w+)" does not exist', str(error))  # ConfigDict goes on with all that does exist
+    if unknown:
+        return f"there is no field {unknown[1]}"
+    if isinstance(error, KeyError):
+        return f"there is no {str(error.args[0]).splitlines()[0]}"
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def load_json(path: Path) -> ConfigDict:
+    """The config that a run saved. Raises UserError where it is missing or broken."""
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path} is missing: {path.parent} is not the work directory of a run.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    return from_json(text, str(path))
+
+
+def from_json(text: str | bytes, where: str) -> ConfigDict:
+    """The config that JSON holds, with the fields that this version has added. Raises UserError, naming `where`."""
+    try:
+        config = ConfigDict(json.loads(text, object_hook=_lists_to_tuples))
+        _add_new_fields(config, _default())
+        check(config.lock())
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{where} is not a config that this version understands: {_one_line(error)}.") from error
+    return config
+
+
+def _add_new_fields(saved: ConfigDict, schema: ConfigDict) -> None:
+    """Gives a config the fields that came after it was saved, at their defaults, which leave things as they were."""
+    for name, value in schema.items():
+        if isinstance(value, ConfigDict):
+            _add_new_fields(saved[name], value)
+        elif name not in saved:
+            saved[name] = value
+
+
+def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """Takes back what JSON did to tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+def _default() -> ConfigDict:
+    return runpy.run_path(str(DEFAULT))["get_config"]()
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError with one sentence for the first field that cannot be."""
+    fields = flat(config)
+    config_check.types(fields, flat(_default()))
+    config_check.values(fields)
+    config_check.image_size(fields, structure(config).reduction)
+
+
+def structure(config: ConfigDict) -> Structure:
+    """The shape of the network. Raises UserError for one that cannot be built."""
+    model = config.model
+    return Structure(
+        depth=model.depth,
+        block=model.block,
+        conv_1d=tuple(model.conv_1d),
+        ds_1d=tuple(model.ds_1d),
+        width_multiplier=model.width_multiplier,
+        num_classes=data_info.DATASETS[config.data.name].num_classes,
+        stem=model.stem,
+        stem_relu=model.stem_relu,
+        pad_value=model.pad_value,
+        padding=model.padding,
+    )
+
+
+def binarization(config: ConfigDict, stage: str) -> Binarization:
+    """What a stage binarizes, and the straight-through estimator."""
+    fields = config[stage]
+    return Binarization(
+        fields.binarize_activations, fields.binarize_weights, config.model.estimator, config.model.window
+    )
+
+
+def input_shape(config: ConfigDict) -> tuple[int, int, int]:
+    """(H, W, C) of an image."""
+    shape, size = data_info.DATASETS[config.data.name].shape, config.data.image_size
+    return (size, size, shape[2]) if size else shape

@@ -1,0 +1,122 @@
+"""The work directory of a run: its config.json, one folder a stage, and a lock while it is in use."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from onebnet_jax.errors import Unavailable, UserError
+from onebnet_jax.runs import config as config_lib
+
+# What decides the names and shapes of the parameters.
+SHAPE_FIELDS = ("depth", "block", "conv_1d", "ds_1d", "width_multiplier", "stem")
+# When to save and when to give up, which makes no difference to what a run gives.
+FREE_FIELDS = ("checkpoint_seconds", "data.max_unreadable")
+
+
+@contextlib.contextmanager
+def opened(workdir: Path) -> Iterator[None]:
+    """Holds the work directory for a run; creates it where there is none.
+
+    Raises Unavailable if another run holds it, UserError if it cannot be used, then or later.
+    """
+    with _told(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        with locked(workdir):
+            yield
+
+
+@contextlib.contextmanager
+def _told(workdir: Path) -> Iterator[None]:
+    """What the system says about the work directory, in one sentence."""
+    try:
+        yield
+    except BrokenPipeError:  # of the output: nobody reads it any more
+        raise
+    except OSError as error:
+        raise UserError(
+            f"The work directory {workdir} cannot be used: {error.strerror or error}; mend that, or choose another. "
+            "Complete checkpoints in it are as they were, and the same command goes on from the last."
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds the file `lock` of a work directory, which the system lets go of however this process ends."""
+    with (workdir / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise Unavailable(
+                f"{workdir} is in use by {holder}; wait for it, stop it, or choose another --workdir."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def check(config: ConfigDict, workdir: Path, change_config: bool = False) -> dict[str, str]:
+    """In which fields the run in a work directory, if there is one, is to go on differently, and how, in words.
+
+    Raises UserError if it cannot, or is to without `change_config`. Changes nothing on disk.
+    """
+    with _told(workdir):
+        if (workdir / "weights.json").exists():
+            raise UserError(
+                f"{workdir} holds weights from elsewhere, which are used and never trained on; choose another "
+                "--workdir."
+            )
+        path = workdir / "config.json"
+        differing = differences(config_lib.load_json(path), config) if path.exists() else {}
+    changed = {name: text for name, text in differing.items() if name not in FREE_FIELDS}
+    fixed = [name for name in changed if name in fixed_fields(config)]
+    if changed and (fixed or not change_config):
+        remedy = "set these fields as they were, or let that run go on with this config by --change-config"
+        if fixed:
+            remedy = f"or set these fields as they were: no run goes on with another {', '.join(fixed)}"
+        described = ", ".join(changed.values())
+        raise UserError(f"{workdir} holds a run of another config: {described}; choose another --workdir, {remedy}.")
+    return differing
+
+
+def prepare(config: ConfigDict, workdir: Path, change_config: bool = False) -> None:
+    """Writes config.json after a `check`; that of a run which goes on with another one is kept as config.N.json."""
+    differing, path = check(config, workdir, change_config), workdir / "config.json"
+    if path.exists() and not differing:
+        return
+    if differing.keys() - set(FREE_FIELDS):
+        number = sum(1 for _ in workdir.glob("config.*.json"))
+        shutil.copy2(path, workdir / f"config.{number}.json")
+    partial = path.with_suffix(".tmp")
+    partial.write_text(config.to_json(indent=2) + "\n")
+    partial.replace(path)
+
+
+def fixed_fields(config: ConfigDict) -> set[str]:
+    """The fields that no run goes on with another value of: they decide what its parameters are, and what a step is."""
+    shape = {f"model.{name}" for name in SHAPE_FIELDS}
+    return shape | {"data.name", "stages"} | {f"{name}.batch_size" for name in config.stages}
+
+
+def last_step(workdir: Path, stage: str, kind: str = "*") -> int:
+    """The newest step of a stage that there is a checkpoint of, of any kind or of one; 0 where there is none."""
+    names = (path.name for path in (workdir / stage / "checkpoints").glob(f"{kind}/*"))
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def differences(saved: ConfigDict, asked: ConfigDict) -> dict[str, str]:
+    """The fields in which a saved config differs from the one asked for, and how, in words."""
+    saved, asked = config_lib.flat(saved), config_lib.flat(asked)
+    return {
+        name: f"{name} ({saved.get(name)!r} there, {asked.get(name)!r} now)"
+        for name in sorted(saved.keys() | asked.keys())
+        if saved.get(name) != asked.get(name)
+    }

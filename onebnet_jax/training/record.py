@@ -1,0 +1,127 @@
+"""What a stage of training leaves on disk and shows while it runs: checkpoints, metrics, a progress bar."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from onebnet_jax.errors import Interrupted, UserError
+from onebnet_jax.runs.checkpoint import BEST, LAST, PENDING, Checkpoints
+from onebnet_jax.runs.metrics import Metrics
+from onebnet_jax.training.steps import TrainState
+
+
+class Record:
+    """The record of a stage in its folder, for as long as the `with` block lasts; only the leader has one.
+
+    Attributes:
+      best, result: the best and the latest evaluation: epoch, loss, top1, top5.
+      seconds: that the steps of the current epoch have taken.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._checkpoints = Checkpoints(folder)
+        self._bar = tqdm(disable=True)  # until the start
+        self.best, self.result, self.seconds = {"top1": -1.0}, {}, 0.0
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        """Ends the record; returns when everything is on disk, unless that has failed already."""
+        try:
+            if kind in (None, Interrupted):
+                self._checkpoints.close()
+                self._metrics.close()
+        finally:
+            self._bar.close()
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        print(text, flush=True)
+
+    def restore(self, state: TrainState) -> TrainState:
+        """The state of the newest checkpoint, with the same structure and shapes; where there is none, that given."""
+        restored = None
+        if (self._checkpoints.latest_step(PENDING) or 0) > (self._checkpoints.latest_step(LAST) or 0):
+            with contextlib.suppress(UserError):  # says itself that it cannot be read
+                restored = self._checkpoints.restore(PENDING, like=state)
+        restored = restored or self._checkpoints.restore(LAST, like=state)
+        if restored is not None:
+            step, state, info = restored
+            self.best, self.result, self.seconds = info["best"], info["result"], info.get("seconds", 0.0)
+            self.say(f"resumed from the checkpoint of step {step}")
+        return state
+
+    def start(self, name: str, state: TrainState, total: int, batch_size: int, pending: bool) -> None:
+        """Begins to measure and show the progress of stage `name`, of `total` steps.
+
+        With `pending`, the epoch that ends with the state is still to be written down.
+        """
+        done = int(state.step)
+        self._metrics = Metrics(self._folder, done if pending else done + 1)
+        self._bar = tqdm(
+            total=total * batch_size, initial=done * batch_size, desc=name, unit="img", unit_scale=True, mininterval=1.0
+        )
+
+    def advance(self, images: int, seconds: float) -> None:
+        """Takes note of steps on so many images."""
+        self.seconds += seconds
+        self._bar.update(images)
+
+    def trained(self, step: int, values: dict) -> None:
+        """Writes down what was measured in an epoch of training, its time, and the memory held after it."""
+        self._metrics.write(step, "train", values | {"seconds": self.seconds} | memory())
+        self.seconds = 0.0
+
+    def evaluated(self, step: int, variables: dict, result: dict) -> None:
+        """Writes down an evaluation, and keeps the variables if it is the best so far."""
+        self.result = result
+        self._metrics.write(step, "test", result)
+        if result["top1"] > self.best["top1"]:
+            self.best = result
+            self._checkpoints.save(BEST, step, variables, result)
+        best = self.best["top1"]
+        self._bar.set_postfix_str(f"epoch {result['epoch']}, test Top-1 {result['top1']:.2f} % (best {best:.2f} %)")
+
+    def save(self, step: int, state: TrainState, pending: bool) -> None:
+        """Saves the state, to go on from; with `pending`, its epoch is still to be written down."""
+        info = {"best": self.best, "result": self.result, "seconds": self.seconds}
+        self._checkpoints.save(PENDING if pending else LAST, step, state, info)
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest of which nothing is missing."""
+        self._checkpoints.wait()
+        step = self._checkpoints.latest_step(LAST)
+        return None if step is None else self._folder / "checkpoints" / LAST / str(step)
+
+
+def memory() -> dict[str, float]:
+    """What this process holds now, in MiB: resident on the host, and in use on its first device if that says so."""
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    found = {"host_mib": resident / 2**20}
+    device = jax.local_devices()[0].memory_stats()
+    return found | {"device_mib": device["bytes_in_use"] / 2**20} if device else found
+
+
+class Silent:
+    """The record of a process that is not the leader: none."""
+
+    result = {}
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def restore(self, state: TrainState) -> TrainState:
+        return state
+
+    def say(self, *_, **__) -> None:
+        pass
+
+    start = advance = trained = evaluated = save = last_checkpoint = say

@@ -1,0 +1,181 @@
+"""The command line, in this process except for one start of the module itself."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from small_runs import Tiny, cached_compilation
+
+from onebnet_jax import errors, main
+from onebnet_jax.runs import checkpoint, metrics
+from onebnet_jax.training import stage
+
+ROOT = pathlib.Path(__file__).parents[2]
+QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with cached_compilation(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd):
+    """Runs the command in an empty folder: arguments -> (exit status, standard output, standard error)."""
+    monkeypatch.setattr(stage, "make_network", lambda *_: Tiny())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["onebnet_jax.main", *arguments])
+        capfd.readouterr()
+        try:
+            errors.cli(main.main)
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        return (status, *capfd.readouterr())
+
+    return run
+
+
+TRAIN_ONE_EPOCH = (QUICKSTART, "--config.train.epochs=1", "--config.train.batch_size=400")
+
+
+def test_train_then_evaluate_in_a_folder_named_after_the_config(command, tmp_path):
+    status, out, _ = command(*TRAIN_ONE_EPOCH)
+    assert status == 0
+    assert out.splitlines()[0] == "work directory: runs/quickstart"
+    workdir = tmp_path / "runs" / "quickstart"
+    trained = metrics.read(workdir / "train" / "metrics.jsonl")[-1]
+    words = f"test Top-1 {trained['top1']:.2f} %, Top-5 {trained['top5']:.2f} %, loss {trained['loss']:.4f}"
+    assert out.splitlines()[-1] == f"epoch 1: {words}"
+    for arguments in (
+        (QUICKSTART,),
+        ("--workdir=runs/quickstart",),
+        ("--workdir=runs/quickstart", "--checkpoint=best"),
+    ):
+        status, out, _ = command("--mode=eval", *arguments)
+        assert status == 0
+        assert out.splitlines()[-1] == f"best checkpoint, step 10: {words}"
+    _, out, _ = command("--mode=eval", QUICKSTART, "--checkpoint=last")
+    assert out.splitlines()[-1] == f"last checkpoint, step 10: {words}"
+
+
+def test_the_same_command_again_finds_the_work_done(command):
+    first = command(*TRAIN_ONE_EPOCH, "--workdir=here")
+    again = command(*TRAIN_ONE_EPOCH, "--workdir=here")
+    assert again[0] == 0 and again[1].splitlines()[-1] == first[1].splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--config=nothing.py"], "nothing.py"),
+        ([QUICKSTART, "--config.train.zzzz=1"], "'train.zzzz'"),
+        ([QUICKSTART, "--config.train.epochs.x=1"], "'train.epochs.x'"),
+        ([QUICKSTART, "--config.train.epochs=many"], "train.epochs='many'"),
+        ([QUICKSTART, "--config.train.epochs=0"], "train.epochs=0"),
+        ([QUICKSTART, "--config.train.batch_size=6"], "train.batch_size=6 cannot be shared equally by 4 devices"),
+        ([QUICKSTART, "--config.train.batch_size=8000"], "train.batch_size=8000"),
+        # Before anything is looked for or downloaded.
+        ([QUICKSTART, "--config.data.name=cifar10", "--config.train.batch_size=50004"], "more than all 50000 training"),
+        ([QUICKSTART, "--config.model.depth=19"], "model.depth=19"),
+        ([QUICKSTART, "--config.model.ds_1d=(16,)"], "model.ds_1d=(16,)"),
+        ([QUICKSTART, "--config.data.name=mnist"], "data.name='mnist'"),
+        ([QUICKSTART, "--config.data.dir=nowhere"], "data.dir"),
+        ([QUICKSTART, "--config.data.name=cifar10", "--config.data.dir=nowhere"], "data.dir='nowhere'"),
+        ([QUICKSTART, "--config.data.name=cifar10", "--config.data.source=tfds"], "CIFAR-10 was not found"),
+        ([QUICKSTART, "--config.train.teacher_weight=1"], "teacher"),
+        ([QUICKSTART, "--config.train.teacher_weight=1", "--config.teacher=nowhere"], "nowhere"),
+        ([QUICKSTART, "--config.teacher=nowhere"], "teacher='nowhere' would have no effect"),
+        ([QUICKSTART, "--config.step1.epochs=2"], "step1.epochs would have no effect"),
+        ([QUICKSTART, "--config.train.label_weight=0"], "train.label_weight and train.teacher_weight are both 0"),
+        ([f"--config={ROOT / 'configs' / 'imagenet_typeII.py'}", "--config.train.epochs=2"], "train.epochs would have"),
+        ([f"--config={ROOT / 'configs' / 'imagenet_fp32.py'}", "--config.data.flip=false"], "data.flip=False"),
+        ([QUICKSTART, "--config.stages=('step3',)"], "stages=('step3',)"),
+        ([QUICKSTART, "--zzzz=1"], "zzzz"),
+        ([QUICKSTART, "zzzz"], "'zzzz'"),
+        (["--mode=eval", QUICKSTART], "runs/quickstart"),
+        (["--mode=eval", "--workdir=nowhere"], "nowhere"),
+        (["--mode=eval", "--workdir=nowhere", "--config.data.dir=x"], "nowhere"),
+    ],
+)
+def test_a_bad_command_line_ends_with_one_sentence_before_any_work(command, tmp_path, monkeypatch, arguments, named):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    status, out, err = command(*arguments)
+    assert status == 2
+    assert err.startswith("error: ") and err.count("\n") == 1 and named in err
+    assert len(out.splitlines()) <= 1  # the work directory
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--mode=test", QUICKSTART], ["--config"], ["--mode=eval"], ["--workdir=", QUICKSTART]]
+)
+def test_what_the_parser_refuses_names_the_option(command, arguments, tmp_path):
+    status, out, err = command(*arguments)
+    assert status == 2 and out == ""
+    last = err.splitlines()[-1]
+    assert "error: " in last and "Traceback" not in err
+    assert any(option in last for option in ("--mode", "--config", "--workdir"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "remedy"),
+    [
+        ([QUICKSTART, "--checkpoint=last"], "--checkpoint", "--mode=eval"),
+        ([QUICKSTART, "--mode=train", "--checkpoint=best"], "--checkpoint", "--mode=eval"),
+        ([QUICKSTART, "--bn-batches=3"], "--bn-batches", "--mode=eval"),
+        (["--mode=eval", "--workdir=here", "--change-config"], "--change-config", "training"),
+    ],
+)
+def test_an_option_of_the_other_mode_is_refused(command, arguments, option, remedy, tmp_path):
+    status, out, err = command(*arguments)
+    assert status == 2 and out == "" and list(tmp_path.iterdir()) == []
+    assert f"error: {option} is for " in err.splitlines()[-1] and remedy in err.splitlines()[-1]
+
+
+def test_an_evaluation_takes_the_config_of_its_run(command, tmp_path):
+    status, out, err = command("--mode=eval", QUICKSTART, "--workdir=here")
+    assert status == 2 and out == "" and list(tmp_path.iterdir()) == []
+    assert "error: --config is of no use beside --workdir in --mode=eval" in err.splitlines()[-1]
+
+
+def test_an_evaluation_with_new_statistics_says_so(command):
+    assert command(*TRAIN_ONE_EPOCH, "--workdir=here")[0] == 0
+    status, out, _ = command("--mode=eval", "--workdir=here", "--bn-batches=10")
+    assert status == 0
+    assert out.splitlines()[-1].startswith("best checkpoint, step 10, BN statistics after 10 batches: test Top-1 ")
+    status, _, err = command("--mode=eval", "--workdir=here", "--bn-batches=11")
+    assert status == 2 and err.splitlines()[-1] == "error: --bn-batches=11 is more than the 10 batches of an epoch."
+    status, _, err = command("--mode=eval", "--workdir=here", "--bn-batches=-1")
+    assert status == 2 and err.endswith("error: --bn-batches must not be negative\n")
+
+
+def test_a_work_directory_in_the_home_folder(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert command(*TRAIN_ONE_EPOCH, "--workdir=~/run")[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert (tmp_path / "home" / "run" / "train" / "metrics.jsonl").exists()
+    assert command("--mode=eval", "--workdir=~/run")[0] == 0
+    assert checkpoint.load_run("~/run").step == 10  # as the teacher of a config is read
+
+
+def test_a_work_directory_of_another_config_ends_with_one_sentence(command):
+    assert command(*TRAIN_ONE_EPOCH, "--workdir=here")[0] == 0
+    status, _, err = command(*TRAIN_ONE_EPOCH, "--workdir=here", "--config.seed=5")
+    assert status == 2 and err.startswith("error: here holds a run of another config: seed (0 there, 5 now)")
+
+
+def test_the_module_starts_from_the_shell(tmp_path):
+    command = [sys.executable, "-m", "onebnet_jax.main", QUICKSTART, "--config.model.depht=8"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: There is no field 'model.depht' (did you mean 'model.depth'?)")
+    assert result.stderr.count("\n") == 1

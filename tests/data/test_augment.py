@@ -1,0 +1,100 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onebnet_jax.data import augment
+
+
+def images(count=12, height=6, width=5, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(1, 256, (count, height, width, channels), np.uint8)
+
+
+def apply_with_numpy(x, draws, crop_padding):
+    """The definition, one image at a time."""
+    height, width = x.shape[1:3]
+    result = []
+    for image, (row, column), flip in zip(x, np.array(draws.offsets), np.array(draws.flips), strict=True):
+        padded = np.zeros((height + 2 * crop_padding, width + 2 * crop_padding, x.shape[3]), x.dtype)
+        padded[crop_padding : crop_padding + height, crop_padding : crop_padding + width] = image
+        crop = padded[row : row + height, column : column + width]
+        result.append(crop[:, ::-1] if flip else crop)
+    return np.stack(result)
+
+
+@pytest.mark.parametrize("crop_padding", [0, 1, 4])
+@pytest.mark.parametrize("flip", [False, True])
+def test_apply_equals_the_numpy_definition(crop_padding, flip):
+    x = images()
+    draws = augment.draw(jax.random.key(3), len(x), crop_padding, flip)
+    result = jax.jit(augment.apply, static_argnums=2)(x, draws, crop_padding)
+    assert result.dtype == jnp.uint8
+    np.testing.assert_array_equal(result, apply_with_numpy(x, draws, crop_padding))
+
+
+def test_apply_is_right_at_every_offset_with_and_without_flip():
+    crop_padding = 2
+    rows, columns, flips = (a.ravel() for a in np.meshgrid(range(5), range(5), (False, True)))
+    draws = augment.Draws(np.stack([rows, columns], 1).astype(np.int32), flips)
+    x = np.repeat(images(1), len(flips), 0)
+    np.testing.assert_array_equal(augment.apply(x, draws, crop_padding), apply_with_numpy(x, draws, crop_padding))
+
+
+def test_no_augmentation_returns_the_images():
+    x = images()
+    draws = augment.draw(jax.random.key(0), len(x), crop_padding=0, flip=False)
+    np.testing.assert_array_equal(augment.apply(x, draws, 0), x)
+
+
+def test_draws_are_uniform_and_independent():
+    count, crop_padding = 20000, 4
+    draws = augment.draw(jax.random.key(1), count, crop_padding, flip=True)
+    assert draws.offsets.shape == (count, 2) and draws.offsets.dtype == jnp.int32
+    assert draws.flips.shape == (count,) and draws.flips.dtype == bool
+    pairs = np.array(draws.offsets) @ [9, 1]
+    frequency = np.bincount(pairs, minlength=81)
+    assert len(frequency) == 81  # offsets are 0 to 8, never beyond
+    expected = count / 81
+    assert np.abs(frequency - expected).max() < 5 * np.sqrt(expected)
+    assert abs(np.mean(draws.flips) - 0.5) < 5 * 0.5 / np.sqrt(count)
+    assert abs(np.corrcoef(pairs, draws.flips)[0, 1]) < 5 / np.sqrt(count)
+
+
+def test_flips_are_off_unless_asked_for():
+    assert not augment.draw(jax.random.key(1), 100, 4, flip=False).flips.any()
+
+
+def test_draws_depend_on_the_key_only():
+    first, again, other = (augment.draw(jax.random.key(key), 64, 4, True) for key in (5, 5, 6))
+    np.testing.assert_array_equal(first.offsets, again.offsets)
+    np.testing.assert_array_equal(first.flips, again.flips)
+    assert (first.offsets != other.offsets).any() and (first.flips != other.flips).any()
+
+
+def test_slices_of_the_global_draws_give_the_same_images_on_any_number_of_devices():
+    x, crop_padding = images(8), 2
+    draws = augment.Draws(*map(np.asarray, augment.draw(jax.random.key(2), len(x), crop_padding, True)))
+    whole = augment.apply(x, draws, crop_padding)
+    for devices in (2, 4):
+        parts = np.split(x, devices)
+        part_draws = map(augment.Draws, np.split(draws.offsets, devices), np.split(draws.flips, devices))
+        split = [augment.apply(*args, crop_padding) for args in zip(parts, part_draws, strict=True)]
+        np.testing.assert_array_equal(np.concatenate(split), whole)
+
+
+def test_epoch_order_is_a_permutation_of_its_key():
+    order = augment.epoch_order(jax.random.key(0), 1000)
+    assert order.dtype == jnp.int32
+    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    np.testing.assert_array_equal(order, augment.epoch_order(jax.random.key(0), 1000))
+    assert (order != augment.epoch_order(jax.random.key(1), 1000)).mean() > 0.9
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-6), (jnp.bfloat16, 2**-8)])
+def test_normalize_equals_its_equation(dtype, tolerance):
+    x = np.concatenate([images(), np.zeros((1, 6, 5, 3), np.uint8), np.full((1, 6, 5, 3), 255, np.uint8)])
+    mean, std = (0.1, 0.5, 0.9), (0.25, 0.5, 0.125)
+    result = augment.normalize(x, mean, std, dtype)
+    assert result.dtype == dtype
+    expected = (x.astype(np.float64) / 255 - mean) / std
+    np.testing.assert_allclose(np.asarray(result, np.float64), expected, rtol=tolerance, atol=tolerance)

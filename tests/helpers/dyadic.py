@@ -1,0 +1,54 @@
+"""Networks whose every value is a small multiple of a power of two: float32 computes them without rounding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onebnet_jax.networks.layers import BN_EPSILON
+from onebnet_jax.networks.network import Network
+
+TINY = ((8, 16), (1, 1))  # for structure.DEPTHS: two stages of one block, of 8 and 16 channels
+IMAGE_SHAPE = (8, 8, 3)  # halved once: 16 pixels are averaged by the head
+
+
+def variables(structure, seed=0):
+    """Variables of a network, {"params", "batch_stats"}, in which inputs hit thresholds exactly, at zero and elsewhere.
+
+    Binary kernels contain zeros, whose sign is -1 as well.
+    """
+    tree = jax.eval_shape(Network(structure).init, jax.random.PRNGKey(0), jnp.zeros((1, *IMAGE_SHAPE)))
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        name, owner, shape = path[-1].key, path[-2].key, leaf.shape
+        if name == "kernel" and owner == "conv":
+            # Half zeros and half +-1 or +-2: the scale of each channel, the mean of |w|, is a power of two.
+            size = int(np.prod(shape[:3]))
+            magnitude = np.arange(size) % 2 * 2.0 ** rng.integers(0, 2, (shape[3], 1))
+            kernel = rng.permuted(magnitude, axis=1) * rng.choice([-1, 1], (shape[3], size))
+            return kernel.T.reshape(shape)
+        if (
+            owner == "shortcut_conv"
+        ):  # each output takes at most one input, so that few values occur and thresholds are hit
+            return rng.permuted(np.eye(shape[2], shape[3]), axis=0).reshape(shape) * rng.choice([-1, 1], shape[3])
+        values = {
+            "kernel": [-1.0, 0.0, 1.0],
+            "scale": [-1.0, 0.5, 1.0],
+            "bias": [-1.0, 0.0, 0.5],
+            "mean": [-2.0, 0.0, 1.0],
+            "var": [np.float32(v) - np.float32(BN_EPSILON) for v in (1, 4)],  # 1 / sqrt(var + epsilon) is 1 or 1/2
+            "alpha": [-0.5, 0.0, 0.0, 1.0],
+            "gamma": [-0.5, 0.0, 1.0],
+            "beta": [-1.0, 0.5, 1.0] if path[1].key.startswith("stage1") else [-1.0, 1.0],  # fewer bits to carry
+            "zeta": [-1.0, 0.0, 0.5],
+        }[name]
+        return rng.choice(values, shape)
+
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: np.asarray(draw(path, leaf), np.float32), tree)
+
+
+def images(count=16, seed=1):
+    """Images of -2, -1, 0, 1 and 2, [count, 8, 8, 3]; the first is all zero."""
+    result = np.random.default_rng(seed).integers(-2, 3, (count, *IMAGE_SHAPE)).astype(np.float32)
+    result[0] = 0
+    return result

@@ -1,0 +1,404 @@
+"""Configs: files, overrides, checks, and the JSON beside a run."""
+
+import json
+import pathlib
+import re
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks import cost
+from onebnet_jax.paper import latency
+from onebnet_jax.paper import numbers as paper
+from onebnet_jax.runs import config as config_lib
+
+DEFAULT = "configs/default.py"
+CONFIGS = sorted(str(path) for path in pathlib.Path("configs").glob("*.py") if path.name != "__init__.py")
+
+# Another value for each field, as typed and as read.
+OVERRIDES = {
+    "seed": ("7", 7),
+    "model.depth": ("34", 34),
+    "model.block": ("resnet", "resnet"),
+    "model.conv_1d": ("(256,512)", (256, 512)),
+    "model.ds_1d": ("(128,)", (128,)),
+    "model.width_multiplier": ("0.5", 0.5),
+    "model.stem": ("imagenet", "imagenet"),
+    "model.stem_relu": ("true", True),
+    "model.pad_value": ("0", 0),
+    "model.padding": ("torch", "torch"),  # with block=resnet
+    "model.estimator": ("clip", "clip"),
+    "model.window": ("1.5", 1.5),
+    "model.dtype": ("bfloat16", "bfloat16"),
+    "data.name": ("cifar10", "cifar10"),
+    "data.source": ("files", "files"),
+    "data.dir": ("~/data", "~/data"),
+    "data.image_size": ("64", 64),  # of ImageNet
+    "data.crop_padding": ("4", 4),
+    "data.flip": ("True", True),
+    "data.lighting": ("0.1", 0.1),  # of ImageNet
+    "data.max_unreadable": ("3", 3),  # of ImageNet
+    "stages": ("('step1','step2')", ("step1", "step2")),
+    "teacher": ("runs/teacher", "runs/teacher"),  # with a teacher_weight
+    "checkpoint_seconds": ("60", 60.0),
+    "eval_every_epochs": ("5", 5),
+}
+STAGE_OVERRIDES = {
+    "batch_size": ("128", 128),
+    "epochs": ("3", 3),
+    "learning_rate": ("1e-2", 0.01),
+    "weight_decay": ("1e-4", 1e-4),
+    "label_smoothing": ("0", 0.0),
+    "label_weight": ("0.5", 0.5),
+    "teacher_weight": ("0.5", 0.5),
+    "temperature": ("2", 2.0),
+    "binarize_activations": ("false", False),
+    "binarize_weights": ("false", False),
+}
+OVERRIDES |= {f"{stage}.{field}": row for stage in ("train", "step2") for field, row in STAGE_OVERRIDES.items()}
+OVERRIDES |= {f"step1.{field}": row for field, row in (STAGE_OVERRIDES | {"binarize_weights": ("1", True)}).items()}
+
+
+IMAGENET = ["--config.data.name=imagenet2012", "--config.data.flip=True"]
+NEEDED = dict.fromkeys(("data.image_size", "data.lighting", "data.max_unreadable"), IMAGENET) | {
+    "model.padding": ["--config.model.block=resnet"],
+    "teacher": ["--config.train.teacher_weight=1"],
+}
+
+
+def refusal(*overrides, path=DEFAULT):
+    """The sentence with which overrides are refused."""
+    with pytest.raises(UserError) as error:
+        config_lib.load(path, overrides)
+    message = str(error.value)
+    assert "\n" not in message and message.endswith(".") and "Traceback" not in message
+    return message
+
+
+def test_every_field_can_be_set():
+    default = config_lib.flat(config_lib.load(DEFAULT))
+    assert OVERRIDES.keys() >= default.keys(), "a new field needs its row in OVERRIDES"
+    for field, value in default.items():
+        typed, read = OVERRIDES[field]
+        stage, _, name = field.partition(".")
+        others = [f"--config.stages=('{stage}',)"] if stage in ("step1", "step2") else NEEDED.get(field, [])
+        if name == "temperature":
+            others = [*others, f"--config.{stage}.teacher_weight=1"]
+        config = config_lib.flat(config_lib.load(DEFAULT, [f"--config.{field}={typed}", *others]))
+        assert config[field] == read != value and type(config[field]) is type(value)
+        changed = {name for name in default if config[name] != default[name]}
+        assert changed == {field, *(word.removeprefix("--config.").partition("=")[0] for word in others)}
+
+
+def test_a_value_may_follow_as_a_word_of_its_own_and_a_bool_stand_alone():
+    config = config_lib.load(DEFAULT, ["--config.train.epochs", "5", "--config.data.flip", "--config.seed=2"])
+    assert (config.train.epochs, config.data.flip, config.seed) == (5, True, 2)
+    assert config_lib.load(DEFAULT, ["--noconfig.data.flip"]).data.flip is False
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("zzzz", None),
+        ("train.zzzz", None),
+        ("zzzz.epochs.x", None),
+        ("train", None),
+        ("", None),
+        ("train.epochs.x", "train.epochs"),
+        ("seed.x", "seed"),
+        ("train.epoch", "train.epochs"),
+        ("model.widht_multiplier", "model.width_multiplier"),
+        ("batch_size", "train.batch_size"),
+        ("train..epochs", "train.epochs"),
+    ],
+)
+def test_an_unknown_field_is_named_in_full(field, meant):
+    message = refusal(f"--config.{field}=1")
+    assert message.startswith(f"There is no field '{field}'")
+    assert ("did you mean" in message) == bool(meant) and (meant is None or f"mean '{meant}'?" in message)
+    assert "configs/default.py" in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("train.epochs", "two", "int"),
+        ("train.epochs", "2.5", "int"),
+        ("train.epochs", "", "int"),
+        ("train.epochs", "1\n2", "int"),
+        ("train.batch_size", "1e3", "int"),
+        ("train.learning_rate", "fast", "float"),
+        ("model.width_multiplier", "(1,)", "float"),
+        ("data.flip", "maybe", "bool"),
+        ("model.pad_value", "True", "int"),
+    ],
+)
+def test_a_mistyped_value_is_named_with_its_field_and_type(field, value, kind):
+    assert refusal(f"--config.{field}={value}").startswith(f"{field}={value!r} must be of type {kind}; ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seed", "-1"),
+        ("seed", "3000000000"),
+        ("model.depth", "19"),
+        ("model.block", "bottleneck"),
+        ("model.conv_1d", "(100,)"),
+        ("model.conv_1d", "(256,256)"),
+        ("model.conv_1d", "256,x"),
+        ("model.conv_1d", "(256.0,)"),
+        ("model.ds_1d", "(True,)"),
+        ("model.ds_1d", "(64,)"),
+        ("model.width_multiplier", "0"),
+        ("model.width_multiplier", "-1"),
+        ("model.width_multiplier", "nan"),
+        ("model.width_multiplier", "inf"),
+        ("model.stem", "vgg"),
+        ("model.pad_value", "-1"),
+        ("model.padding", "valid"),
+        ("model.padding", "torch"),
+        ("model.estimator", "identity"),
+        ("model.window", "0"),
+        ("model.dtype", "float16"),
+        ("data.name", "mnist"),
+        ("data.source", "internet"),
+        ("data.image_size", "-1"),
+        ("data.image_size", "28"),  # of FashionMNIST
+        ("data.crop_padding", "-1"),
+        ("data.crop_padding", "1000"),
+        ("train.batch_size", "0"),
+        ("train.batch_size", "99999999999999999999"),
+        ("train.epochs", "0"),
+        ("train.learning_rate", "-0.1"),
+        ("train.learning_rate", "nan"),
+        ("train.label_smoothing", "1.1"),
+        ("step1.epochs", "0"),
+        ("step2.temperature", "0"),
+        ("train.teacher_weight", "-1"),
+        ("stages", "()"),
+        ("stages", "('data',)"),
+        ("stages", "('train', 'train')"),
+        ("train.weight_decay", "-1"),
+        ("checkpoint_seconds", "-1"),
+        ("eval_every_epochs", "0"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_its_field(field, value):
+    assert refusal(f"--config.{field}={value}").startswith(f"{field}=")
+
+
+@pytest.mark.parametrize(
+    ("config", "typed", "words"),
+    [
+        ("imagenet_typeII", "train.epochs=2", "train.epochs would have no effect: .* step1, step2."),
+        ("imagenet_typeII", "train.binarize_weights", "train.binarize_weights would have no effect"),
+        ("quickstart", "step1.epochs=2", "step1.epochs would have no effect: .* train."),
+        ("quickstart", "teacher=runs/x", "teacher='runs/x' would have no effect: .* train.teacher_weight"),
+        ("imagenet_typeII", "stages=('train',)", "teacher='runs/imagenet_teacher' would have no effect"),
+        ("quickstart", "data.lighting=0.1", "data.lighting=0.1 would have no effect on a 4,000-image part"),
+        ("cifar10_typeI", "data.max_unreadable=0", "data.max_unreadable=0 would have no effect on CIFAR-10"),
+        ("fashionmnist_fp32", "model.estimator=clip", "model.estimator would have no effect: model.block='resnet'"),
+        ("fashionmnist_fp32", "model.pad_value=0", "model.pad_value would have no effect: model.block='resnet'"),
+        ("cifar10_fp32", "train.binarize_weights=False", "train.binarize_weights would have no effect: model.block"),
+        ("cifar10_fp32", "train.binarize_activations=0", "train.binarize_activations would have no effect: model.bl"),
+        ("quickstart", "train.temperature=4", "train.temperature would have no effect: train.teacher_weight is 0."),
+        ("fashionmnist_two_stage", "step1.label_smoothing=0", "step1.label_smoothing would have no effect: step1.labe"),
+    ],
+)
+def test_what_a_run_would_ignore_is_refused(config, typed, words):
+    assert re.match(words, refusal(f"--config.{typed}", path=f"configs/{config}.py"))
+
+
+def test_what_concerns_binarized_activations_is_refused_only_where_no_stage_has_them():
+    for field in ("pad_value=0", "estimator=clip", "window=2"):
+        words = [f"--config.model.{field}", "--config.step1.binarize_activations=False"]
+        config_lib.load("configs/imagenet_typeII.py", words)
+        words.append("--config.step2.binarize_activations=False")
+        message = refusal(*words, path="configs/imagenet_typeII.py")
+        assert (
+            message
+            == f"model.{field.partition('=')[0]} would have no effect: no stage of this run binarizes activations."
+        )
+
+
+def test_the_fields_of_a_stage_can_be_set_where_the_same_command_names_the_stage():
+    words = ["--config.step2.epochs", "3", "--config.stages=('step2',)"]
+    for overrides in (words, [*words[2:], *words[:2]]):
+        assert config_lib.load(DEFAULT, overrides).step2.epochs == 3
+    assert refusal(*words, "--config.train.epochs=2").startswith("train.epochs would have no effect")
+
+
+def test_a_stage_that_learns_from_nothing_is_refused():
+    for name, path in (("train", "configs/quickstart.py"), ("step2", "configs/imagenet_typeI.py")):
+        words = [f"--config.{name}.label_weight=0", f"--config.{name}.teacher_weight=0.0"]
+        assert refusal(*words, path=path).startswith(f"{name}.label_weight and {name}.teacher_weight are both 0")
+    config_lib.load("configs/quickstart.py", ["--config.train.label_weight=0", "--config.train.teacher_weight=1"])
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "wrong", "right"),
+    [
+        ("imagenet_typeII", "data.crop_padding", "4", "0"),
+        ("imagenet_fp32", "data.flip", "False", "True"),
+        ("imagenet_teacher", "data.flip", "False", "True"),
+        ("imagenet_typeII_scratch", "data.source", "download", "one of auto, tfds, files"),
+    ],
+)
+def test_what_imagenet_cannot_be_read_with_is_refused(config, field, wrong, right):
+    message = refusal(f"--config.{field}={wrong}", path=f"configs/{config}.py")
+    assert message.replace("'", "").startswith(f"{field}={wrong} ") and f"must be {right}" in message
+
+
+def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text(pathlib.Path("configs/quickstart.py").read_text())
+    assert config_lib.load("~/mine.py") == config_lib.load("configs/quickstart.py")
+    assert config_lib.name("~/mine.py") == "mine"
+    assert refusal(path="~/other.py:x").startswith(f"There is no config file {tmp_path}/other.py;")
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [("--confg.seed=1", "confg.seed"), ("extra", "'extra'"), ("-x", "'-x'"), ("--config.seed", "config.seed")],
+)
+def test_what_is_no_option_is_refused(argument, named):
+    assert named in refusal(argument)
+
+
+@settings(max_examples=150)
+@given(field=st.sampled_from(sorted(OVERRIDES)), value=st.text(max_size=12))
+@example("model.conv_1d", "((),)")
+@example("model.conv_1d", "[[256]]")
+@example("model.ds_1d", "{}")
+@example("model.ds_1d", "(None,)")
+@example("model.ds_1d", "(float('nan'),)")
+@example("train.batch_size", "0x10")
+@example("model.depth", "1_8")
+@example("checkpoint_seconds", "1e999")
+@example("data.dir", "\x00")
+def test_any_text_for_any_field_is_read_or_refused_in_one_sentence(field, value):
+    try:
+        config = config_lib.load(DEFAULT, [f"--config.{field}={value}"])
+    except UserError as error:
+        assert "\n" not in str(error) and len(str(error)) < 500
+    else:
+        default = config_lib.flat(config_lib.load(DEFAULT))[field]
+        assert type(config_lib.flat(config)[field]) is type(default)
+
+
+def test_a_missing_file_is_named():
+    for path in ("configs/nothing.py", "configs", ""):
+        assert f"There is no config file {path}" in refusal(path=path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "get_config"),
+        ("def get_config(): pass", "None"),
+        ("def get_config(): return 3", "int"),
+        ("x = = 1", "invalid syntax"),
+        ("import nothing_of_this_name", "nothing_of_this_name"),
+        ("def get_config(): 1 / 0", "division"),
+        (
+            "from configs import default\n\n\ndef get_config():\n    c = default.get_config()\n    c.model.dept = 20\n"
+            "    return c",
+            "there is no field dept",
+        ),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path, text, words):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    message = refusal(path=str(path))
+    assert message.startswith(f"{path} is not a config: ") and words in message and len(message) < 300
+
+
+def test_the_smallest_image_leaves_one_pixel_of_the_last_map():
+    """No smaller one would have a pixel for each of the network's strides."""
+    for path, others, least in [
+        ("configs/imagenet_typeI.py", [], 32),
+        ("configs/imagenet_fp32.py", ["--config.model.depth=34"], 32),
+        ("configs/imagenet_fp32.py", ["--config.model.stem=cifar"], 8),
+        ("configs/imagenet_fp32.py", ["--config.model.depth=20"], 16),
+    ]:
+        assert f"it must be 0 or at least {least}." in refusal(
+            *others, f"--config.data.image_size={least - 1}", path=path
+        )
+        config = config_lib.load(path, [*others, f"--config.data.image_size={least}"])
+        assert config_lib.input_shape(config) == (least, least, 3)
+        *_, pool, _ = cost.layers(config_lib.structure(config), config_lib.input_shape(config))
+        assert (pool.name, pool.elements) == ("pool", config_lib.structure(config).widths[-1])
+    assert config_lib.input_shape(config_lib.load("configs/imagenet_fp32.py")) == (224, 224, 3)
+
+
+@pytest.mark.parametrize("row", paper.TABLE1, ids=lambda row: row.label)
+def test_a_config_takes_any_row_of_table_1_by_name(row):
+    path = f"configs/imagenet.py:{row.label}"
+    config = config_lib.load(path, ["--config.step2.epochs=3"])
+    assert config_lib.structure(config) == latency.table1_structure(row) and config.step2.epochs == 3
+    assert config_lib.name(path) == f"imagenet_{row.label}" and "/" not in row.label
+
+
+def test_rows_of_table_1_have_names_of_their_own():
+    labels = [row.label for row in paper.TABLE1]
+    assert len(set(labels)) == 12 and {"ReActNet18", "TypeI", "TypeII", "TypeIII", "conv256_512_ds128"} < set(labels)
+
+
+def test_an_argument_that_is_not_taken_is_refused():
+    for wrong in ("TypeIV", "typeII", "", "TypeII:TypeI"):
+        message = refusal(path=f"configs/imagenet.py:{wrong}")
+        assert message.startswith(f"{wrong!r} is not in the paper's Table 1; ")
+        assert all(row.label in message for row in paper.TABLE1)
+    assert "quickstart.py takes no argument such as 'TypeI'" in refusal(path="configs/quickstart.py:TypeI")
+    assert "There is no config file configs/nothing.py;" in refusal(path="configs/nothing.py:TypeI")
+    assert config_lib.name("configs/quickstart.py") == "quickstart"
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_the_json_of_a_config_reads_back_as_the_same(path, tmp_path):
+    stage = config_lib.load(path).stages[0]
+    config = config_lib.load(path, [f"--config.{stage}.learning_rate=0.1", f"--config.{stage}.epochs=3"])
+    (tmp_path / "config.json").write_text(config.to_json(indent=2))
+    again = config_lib.load_json(tmp_path / "config.json")
+    assert again == config
+    for name, value in config_lib.flat(config).items():
+        assert type(config_lib.flat(again)[name]) is type(value)
+    assert config_lib.structure(again) == config_lib.structure(config)
+    assert config_lib.binarization(again, "step1") == config_lib.binarization(config, "step1")
+
+
+def test_the_json_of_a_run_is_checked_as_a_config_is(tmp_path):
+    fields = json.loads(config_lib.load(DEFAULT).to_json())
+    path = tmp_path / "config.json"
+    fields["model"]["depth"] = 19
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=f"^{path}: model.depth=19"):
+        config_lib.load_json(path)
+    del fields["model"]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="config.json is not a config that this version understands: .*model"):
+        config_lib.load_json(path)
+    with pytest.raises(UserError, match="nowhere is not the work directory of a run"):
+        config_lib.load_json(tmp_path / "nowhere" / "config.json")
+
+
+def test_a_run_that_ignored_a_field_can_still_be_read(tmp_path):
+    """It ran, before such fields were refused."""
+    fields = json.loads(config_lib.load("configs/quickstart.py").to_json())
+    fields["teacher"], fields["data"]["lighting"], fields["step1"]["epochs"] = "runs/x", 0.1, 3
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = config_lib.load_json(tmp_path / "config.json")
+    assert (config.teacher, config.data.lighting, config.step1.epochs) == ("runs/x", 0.1, 3)
+    assert config_lib.override(config, ["--config.data.dir=x"]).data.dir == "x"
+
+
+def test_a_config_saved_before_a_field_existed_gets_its_default(tmp_path):
+    config = config_lib.load("configs/quickstart.py", ["--config.seed=5"])
+    old = json.loads(config.to_json())
+    del old["model"]["window"], old["train"]["temperature"], old["checkpoint_seconds"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert config_lib.load_json(tmp_path / "config.json") == config

@@ -1,0 +1,73 @@
+"""Training must run where neither TensorFlow nor Larq is installed, and leave them alone where they are."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# Lets the packages seem to be installed, so that whoever asks for that, as etils does, goes on to use them; and tells
+# of each attempt at an import, also where that is caught.
+WATCH = """
+import importlib.machinery
+import sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("tensorflow", "keras", "tf_keras", "larq", "larq_compute_engine"):
+            return importlib.machinery.ModuleSpec(name, self)
+
+    def create_module(self, spec):
+        print("attempt:", spec.name)
+        raise ModuleNotFoundError(spec.name)
+
+    def exec_module(self, module):
+        pass
+
+sys.meta_path.insert(0, Watch())
+"""
+
+
+def attempts(program, *arguments):
+    """The watched packages that a program tries to import."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers"))), "XLA_FLAGS": ""}
+    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiles in half the time
+    command = [sys.executable, "-c", WATCH + program, *arguments]
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return [line.split()[1] for line in result.stdout.splitlines() if line.startswith("attempt:")]
+
+
+# A library that would do with or without them.
+CAUGHT = """
+from contextlib import suppress
+
+with suppress(ImportError):
+    import tensorflow.compat.v2
+with suppress(ImportError):
+    from larq import layers
+"""
+
+# Trains an epoch with a stand-in for the network, and scores what was saved.
+RUN = """
+from small_runs import Tiny
+from onebnet_jax import main
+from onebnet_jax.training import stage
+
+stage.make_network = lambda *_: Tiny()
+workdir = "--workdir=" + sys.argv[1]
+fields = ["--config.train.epochs=1", "--config.train.batch_size=1000"]
+main.main(["--config=configs/quickstart.py", workdir, *fields])
+main.main(["--mode=eval", workdir])
+"""
+
+
+def test_an_attempt_is_noticed_whether_or_not_the_package_is_there():
+    assert attempts(CAUGHT) == ["tensorflow", "larq"]
+
+
+def test_a_run_never_tries_to_import_tensorflow_keras_or_larq(tmp_path):
+    assert attempts(RUN, tmp_path) == []
+    assert [path.name for path in (tmp_path / "train" / "checkpoints" / "best").iterdir()] == ["4"]
+    assert list((tmp_path / "train" / "tensorboard").glob("events.*"))

@@ -1,0 +1,79 @@
+"""Losses and scores against closed forms in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onebnet_jax.training.losses import cross_entropy, distribution, in_top_k
+
+
+def log_softmax(logits):
+    logits = np.float64(logits)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def targets(labels, classes, smoothing):
+    return (1 - smoothing) * np.eye(classes)[labels] + smoothing / classes
+
+
+LOGITS = np.random.default_rng(0).normal(size=(6, 10)).astype(np.float32)
+LABELS = np.array([0, 9, 3, 3, 5, 1])
+TEACHER_LOGITS = np.random.default_rng(1).normal(0, 3, (6, 10)).astype(np.float32)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
+def test_cross_entropy_and_its_gradient(smoothing):
+    wanted = targets(LABELS, 10, smoothing)
+    losses, vjp = jax.vjp(lambda logits: cross_entropy(logits, LABELS, smoothing), LOGITS)
+    assert losses.shape == (6,) and losses.dtype == jnp.float32
+    np.testing.assert_allclose(losses, -(wanted * log_softmax(LOGITS)).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(vjp(jnp.ones(6))[0], np.exp(log_softmax(LOGITS)) - wanted, atol=1e-6)
+
+
+def test_smoothing_of_the_paper_leaves_0_82_to_the_label_of_ten():
+    """A.2: label smoothing 0.2. With logits log q the loss is the entropy of q, the least that it can be."""
+    q = targets(np.array([4]), 10, 0.2)
+    assert q[0, 4] == pytest.approx(0.82) and q[0, 0] == pytest.approx(0.02)
+    assert cross_entropy(jnp.log(q), jnp.array([4]), 0.2)[0] == pytest.approx(-(q * np.log(q)).sum(), rel=1e-5)
+
+
+def test_equal_logits_lose_the_logarithm_of_the_number_of_classes():
+    np.testing.assert_allclose(cross_entropy(jnp.zeros((3, 7)), jnp.array([0, 3, 6]), 0.2), np.log(7), rtol=1e-6)
+
+
+def test_huge_logits_stay_finite():
+    losses = cross_entropy(jnp.array([[1e4, -1e4], [1e4, -1e4]]), jnp.array([0, 1]))
+    assert losses.tolist() == [0.0, 2e4]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_distribution_loss_and_its_gradients(temperature):
+    """ReActNet's equation 5 at T = 1; beyond it, Hinton et al.'s: T^2 times the cross entropy of softened softmaxes."""
+    wanted = np.exp(log_softmax(TEACHER_LOGITS / temperature))
+    softened = log_softmax(LOGITS / temperature)
+    losses, vjp = jax.vjp(lambda *logits: distribution(*logits, temperature), LOGITS, TEACHER_LOGITS)
+    assert losses.shape == (6,) and losses.dtype == jnp.float32
+    np.testing.assert_allclose(losses, -(temperature**2) * (wanted * softened).sum(-1), rtol=1e-5)
+    student, teacher = vjp(jnp.ones(6))
+    np.testing.assert_allclose(student, temperature * (np.exp(softened) - wanted), atol=3e-6)
+    assert not teacher.any()
+
+
+def test_distribution_loss_is_least_where_the_student_answers_as_the_teacher():
+    """It is the entropy of the teacher's answers there, and no shift of the logits changes that."""
+    q = np.exp(log_softmax(TEACHER_LOGITS))
+    np.testing.assert_allclose(distribution(TEACHER_LOGITS + 5, TEACHER_LOGITS), -(q * np.log(q)).sum(-1), rtol=1e-5)
+    assert (distribution(LOGITS, TEACHER_LOGITS) > distribution(TEACHER_LOGITS, TEACHER_LOGITS)).all()
+
+
+def test_in_top_k():
+    logits = jnp.array([[0.1, 0.9, 0.5, 0.3], [4.0, 3.0, 2.0, 1.0], [-1.0, -2.0, -3.0, -4.0]])
+    labels = jnp.array([2, 3, 0])
+    hits = {k: in_top_k(logits, labels, k).tolist() for k in (1, 2, 3, 4, 5)}
+    # Five of four classes are all of them.
+    assert hits == {1: [0, 0, 1], 2: [1, 0, 1], 3: [1, 0, 1], 4: [1, 1, 1], 5: [1, 1, 1]}
+
+
+def test_top_1_is_the_largest_logit():
+    assert in_top_k(LOGITS, LABELS, 1).tolist() == (LOGITS.argmax(-1) == LABELS).astype(int).tolist()
