@@ -5,9 +5,11 @@ Conventions (they reproduce the paper's Table 3; MB there means MiB):
 - A MAC is one multiplication with its addition; taps on the padding count. OPs = float MACs + binary MACs / 64,
   as in Bi-Real Net and ReActNet. Batch normalization and element-wise work are not in it.
 - Storage: FP32 weights take 4 bytes, binary ones 1 bit. BN is 2 floats per channel (running statistics and the
-  weights' scale fold into them), RSign 1 and RPReLU 3.
+  weights' scale fold into them), RSign 1 and RPReLU 3. Where no BN follows a binarized convolution, the scale of its
+  weights is 1.
 - Element passes: the elements that an op of its own reads, as for a shift, an addition, a PReLU or a pool. A BN or
-  a ReLU behind a convolution is part of that convolution. The latency estimate (latency.py) needs them.
+  a ReLU behind a convolution is part of that convolution; a BN elsewhere is a multiplication and an addition. The
+  latency estimate (paper/latency.py) needs them.
 
 The command `python -m onebnet_jax.cost CONFIG` prints them.
 """
@@ -16,7 +18,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from onebnet_jax.networks.structure import Block, Structure, Unit, blocks
+from onebnet_jax.networks.structure import Placed, Shape, Structure, placed, strided
 
 BITS_PER_FLOAT = 32
 BITS_PER_MIB = 8 * 2**20
@@ -55,13 +57,14 @@ class LayerCost(Cost):
 
     Attributes:
       name: path of its parameters in the Flax model, or of the same form where it has none.
-      kind: "conv", "binary conv", "batch norm", "rsign", "rprelu", "add", "max pool", "average pool" or "dense".
+      kind: "conv", "binary conv", "scale", "batch norm", "rsign", "rprelu", "add", "max pool", "average pool" or
+        "dense".
       output: (H, W, C).
     """
 
     name: str
     kind: str
-    output: tuple[int, int, int]
+    output: Shape
 
 
 def total(layer_costs: Iterable[LayerCost]) -> Cost:
@@ -72,27 +75,25 @@ def total(layer_costs: Iterable[LayerCost]) -> Cost:
 
 
 def layers(
-    structure: Structure, input_shape: tuple[int, int, int], binarized: bool = True, folded: bool = False
+    structure: Structure, image_shape: Shape, binarized: bool = True, folded: bool = False
 ) -> tuple[LayerCost, ...]:
     """The cost of every layer, in order of evaluation.
 
     Args:
       structure: the network.
-      input_shape: (H, W, C) of an image.
-      binarized: False for a OneBNet with float weights (stage 1 of the two-stage training) or float activations, whose
-        convolutions are then ordinary ones. Without effect where structure.block is "resnet".
+      image_shape: (H, W, C) of an image.
+      binarized: False where weights or activations stay float (stage 1 of the two-stage training), which makes ordinary
+        convolutions of binary ones.
       folded: whether the deployed graph is folded: gamma has gone into the BN before it and zeta into the next RSign.
-        RPReLU is then one pass with one float per channel instead of three with three. `parameters` stays.
+        RPReLU is then one pass with one float per channel instead of three with three, and a BN before a sign is one
+        pass with one float instead of two with two. `parameters` stays.
     """
-    result = _stem(structure, input_shape)
-    for block in blocks(structure):
-        if structure.block == "resnet":
-            result += _resnet_block(block, result[-1].output)
-        else:
-            for unit in block.units:
-                result += _unit(unit, result[-1].output, binarized, folded)
-    result.append(_pool("pool", "average pool", result[-1].output, result[-1].output[:2]))
-    weights = structure.widths[-1] * structure.num_classes
+    result = []
+    for place in placed(structure, image_shape):
+        result += _unit(place, binarized, folded)
+    last = result[-1].output
+    result.append(_pool("pool", "average pool", last, last[:2]))
+    weights = last[2] * structure.num_classes
     floats = weights + structure.num_classes
     result.append(
         LayerCost(
@@ -107,46 +108,49 @@ def layers(
     return tuple(result)
 
 
-def _stem(structure: Structure, shape) -> list[LayerCost]:
-    imagenet = structure.stem == "imagenet"
-    kernel, strides = ((7, 7), (2, 2)) if imagenet else ((3, 3), (1, 1))
-    conv = _conv("stem_conv", shape, structure.widths[0], kernel, strides)
-    pool = [_pool("stem_pool", "max pool", conv.output, (2, 2))] if imagenet else []
-    return [conv, _batch_norm("stem_bn", conv.output), *pool]
+def _unit(place: Placed, binarized: bool, folded: bool) -> list[LayerCost]:
+    """The layers of one unit, see `structure.Unit`."""
+    unit, shortcut = place.unit, place.shortcut
+    binary = unit.binary and binarized
 
+    def name(part):
+        return "/".join(unit.at(part))
 
-def _unit(unit: Unit, shape, binarized: bool, folded: bool) -> list[LayerCost]:
-    """models.OneBNetUnit: RSign, convolution, BN, the shortcut and its addition, RPReLU."""
-    name = unit.name
-    rsign = _per_channel(f"{name}/rsign", "rsign", shape, parameters=1, passes=1)
-    conv = _conv(f"{name}/conv", shape, unit.out_channels, unit.kernel, unit.strides, binarized)
-    output = conv.output
-    shortcut = []
-    if unit.downsamples:
-        pool = _pool(f"{name}/shortcut_pool", "average pool", shape, unit.strides)
-        projection = _conv(f"{name}/shortcut_conv", pool.output, unit.out_channels, (1, 1))
-        shortcut = [pool, projection, _batch_norm(f"{name}/shortcut_bn", output)]
-    add = _per_channel(f"{name}/add", "add", output, passes=1)
-    kept = 1 if folded else 3
-    rprelu = _per_channel(f"{name}/rprelu", "rprelu", output, parameters=3, stored=kept, passes=kept)
-    return [rsign, conv, _batch_norm(f"{name}/bn", output), *shortcut, add, rprelu]
+    def beside(part):
+        return "/".join(unit.beside(part))
 
-
-def _resnet_block(block: Block, shape) -> list[LayerCost]:
-    """models.ResNetBlock: convolutions with BN and ReLU, the shortcut and its addition."""
-    result, inputs = [], shape
-    for index, unit in enumerate(block.units, start=1):
-        conv = _conv(f"{block.name}/conv{index}", inputs, unit.out_channels, unit.kernel, unit.strides)
-        result += [conv, _batch_norm(f"{block.name}/bn{index}", conv.output)]
-        inputs = conv.output
-    if block.strides != (1, 1):
-        projection = _conv(f"{block.name}/shortcut_conv", shape, inputs[2], (1, 1), block.strides)
-        result += [projection, _batch_norm(f"{block.name}/shortcut_bn", projection.output)]
-    return [*result, _per_channel(f"{block.name}/add", "add", inputs, passes=1)]
+    result = []
+    if unit.norm == "before":
+        kept = 0 if place.fused_norm else 1 if folded else 2
+        stored = 2 if place.fused_norm else kept
+        result.append(_per_channel(name("bn"), "batch norm", place.input, parameters=2, stored=stored, passes=kept))
+    if unit.shift:
+        result.append(_per_channel(name("rsign"), "rsign", place.input, parameters=1, passes=1))
+    result.append(_conv(name("conv"), place.input, unit.out_channels, unit.kernel, unit.strides, binary))
+    if unit.norm == "after":
+        result.append(_batch_norm(name("bn"), place.convolved))
+    elif binary and shortcut:
+        result.append(_per_channel(name("scale"), "scale", place.convolved, stored=1))
+    if shortcut:
+        start = shortcut.input
+        if shortcut.pool != (1, 1):
+            result.append(_pool(beside("shortcut_pool"), "average pool", start, shortcut.pool))
+            start = result[-1].output
+        if shortcut.projects:
+            result.append(_conv(beside("shortcut_conv"), start, unit.out_channels, (1, 1), shortcut.strides))
+            result.append(_batch_norm(beside("shortcut_bn"), place.convolved))
+        result.append(_per_channel(beside("add"), "add", place.convolved, passes=1))
+    if unit.activation == "rprelu":
+        kept = 1 if folded else 3
+        layer = _per_channel(name("rprelu"), "rprelu", place.convolved, parameters=3, stored=kept, passes=kept)
+        result.append(layer)
+    if unit.max_pool:
+        result.append(_pool(name("pool"), "max pool", place.convolved, (2, 2)))
+    return result
 
 
 def _conv(name, shape, channels, kernel, strides=(1, 1), binary=False) -> LayerCost:
-    output = (*_strided(shape, strides), channels)
+    output = (*strided(shape, strides), channels)
     weights = math.prod(kernel) * shape[2] * channels
     macs = weights * output[0] * output[1]
     return LayerCost(
@@ -177,9 +181,4 @@ def _per_channel(name, kind, shape, parameters=0, stored=None, passes=0) -> Laye
 
 
 def _pool(name, kind, shape, strides) -> LayerCost:
-    return LayerCost(name=name, kind=kind, output=(*_strided(shape, strides), shape[2]), elements=math.prod(shape))
-
-
-def _strided(shape, strides):
-    """Height and width behind SAME padding; symmetric padding of 3x3/2 and 7x7/2 gives the same sizes."""
-    return tuple(math.ceil(size / stride) for size, stride in zip(shape[:2], strides))
+    return LayerCost(name=name, kind=kind, output=(*strided(shape, strides), shape[2]), elements=math.prod(shape))

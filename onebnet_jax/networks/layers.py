@@ -1,33 +1,14 @@
 """The layers of a OneBNet as Flax modules: parameters and their first values around the pure functions."""
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from onebnet_jax.ops import binarize
-from onebnet_jax.ops import fused as ops
+from onebnet_jax.networks.structure import Binarization, Unit
+from onebnet_jax.ops import binarize, fused
 from onebnet_jax.ops.convolution import conv
-
-
-@dataclasses.dataclass(frozen=True)
-class Binarization:
-    """What is binarized, and how gradients pass the sign of an activation.
-
-    Attributes:
-      activations: False leaves the inputs of the convolutions as they are (padding is then 0).
-      weights: False leaves the weights float (stage 1 of the two-stage training).
-      estimator: a name in `binarize.ESTIMATORS`.
-      window: half width t of the estimator's window.
-    """
-
-    activations: bool = True
-    weights: bool = True
-    estimator: str = "poly"
-    window: float = 1.0
-
 
 zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -56,7 +37,7 @@ class BatchNorm(nn.Module):
         if mask is None or self.is_initializing():
             factor = scale * jax.lax.rsqrt(variance.value + BN_EPSILON)
             return (x * factor + (bias - mean.value * factor)).astype(x.dtype)
-        y, batch_mean, batch_variance = ops.batch_norm(x, scale, bias, mask, BN_EPSILON, self.axis_name)
+        y, batch_mean, batch_variance = fused.batch_norm(x, scale, bias, mask, BN_EPSILON, self.axis_name)
         mean.value = BN_MOMENTUM * mean.value + (1 - BN_MOMENTUM) * batch_mean
         variance.value = BN_MOMENTUM * variance.value + (1 - BN_MOMENTUM) * batch_variance
         return y
@@ -85,7 +66,7 @@ class RSign(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ops.shift(x, self.param("alpha", zeros, (x.shape[-1],)))
+        return fused.shift(x, self.param("alpha", zeros, (x.shape[-1],)))
 
 
 class RPReLU(nn.Module):
@@ -99,32 +80,32 @@ class RPReLU(nn.Module):
         channels = (x.shape[-1],)
         gamma, zeta = self.param("gamma", zeros, channels), self.param("zeta", zeros, channels)
         beta = self.param("beta", nn.initializers.constant(0.25), channels)
-        return ops.rprelu(x, gamma, beta, zeta)
+        return fused.rprelu(x, gamma, beta, zeta)
 
 
 class BinaryConv(nn.Module):
-    """Binarized convolution, conv(sign(x), s * sign(w)). [N, H, W, C_in] -> [N, H', W', features].
+    """Convolution of a binary unit, conv(sign(x), scale * sign(w)). [N, H, W, C_in] -> [N, H', W', C_out].
 
     The same parameter serves all four combinations of binarized and float activations and weights.
     """
 
-    features: int
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
+    unit: Unit
     binarization: Binarization
-    pad_value: int
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        options = self.binarization
-        kernel = self.param("kernel", small_uniform, (*self.kernel, x.shape[-1], self.features))
+    def __call__(self, x: jax.Array, progress: jax.Array | float = 1.0) -> jax.Array:
+        unit, options = self.unit, self.binarization
+        kernel = self.param("kernel", small_uniform, (*unit.kernel, x.shape[-1], unit.out_channels))
+        progress = jnp.asarray(progress, jnp.float32)
         if options.weights:
-            kernel = binarize.binarize_kernel(kernel)
+            kernel = binarize.binarize_kernel(kernel, progress, options.weight_estimator, scale=options.weight_scale)
         kernel = kernel.astype(self.dtype)
-        if options.activations:
-            return binarize.binary_conv(x, kernel, self.strides, self.pad_value, options.estimator, options.window)
-        return conv(x, kernel, self.strides)
+        if not options.activations:
+            return conv(x, kernel, unit.strides)
+        return binarize.binary_conv(
+            x, kernel, progress, unit.strides, unit.pad_value, options.estimator, options.window
+        )
 
 
 def average_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:

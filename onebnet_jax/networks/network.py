@@ -1,4 +1,4 @@
-"""One ResNet body for every network: OneBNets of any `Structure`, ReActNet, and their FP32 counterparts."""
+"""The Flax model of any list of units."""
 
 from typing import Any
 
@@ -6,69 +6,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from onebnet_jax.networks.layers import BatchNorm, Binarization, BinaryConv, Conv, RPReLU, RSign, average_pool
-from onebnet_jax.networks.structure import Block, Structure, Unit, blocks
-from onebnet_jax.ops import fused as ops
-
-
-class OneBNetUnit(nn.Module):
-    """One binarized convolution with its own shortcut and activation (section 3.2, algorithm 1).
-
-    y = BN(BinaryConv(RSign(x))), s = x or BN(Conv1x1(AveragePool(x))), output RPReLU(y + s).
-    [N, H, W, C_in] -> [N, ceil(H / row stride), ceil(W / column stride), C_out].
-    """
-
-    unit: Unit
-    binarization: Binarization
-    pad_value: int
-    axis_name: str | None
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        unit = self.unit
-        y = RSign(name="rsign")(x)
-        y = BinaryConv(
-            unit.out_channels, unit.kernel, unit.strides, self.binarization, self.pad_value, self.dtype, name="conv"
-        )(y)
-        y = BatchNorm(self.axis_name, name="bn")(y, mask)
-        if unit.downsamples:
-            x = average_pool(x, unit.strides)
-            x = Conv(unit.out_channels, (1, 1), dtype=self.dtype, name="shortcut_conv")(x)
-            x = BatchNorm(self.axis_name, name="shortcut_bn")(x, mask)
-        return RPReLU(name="rprelu")(y + x)
-
-
-class ResNetBlock(nn.Module):
-    """The FP32 residual block: ReLU(BN(conv(ReLU(BN(conv(x))))) + s) (He et al. 2016, Figure 2).
-
-    s is x, or BN(Conv1x1(x)) with the block's strides where the shape changes. [N, H, W, C_in] -> [N, H', W', C_out].
-    """
-
-    block: Block
-    symmetric: bool
-    axis_name: str | None
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        y = x
-        for index, unit in enumerate(self.block.units, start=1):
-            y = y if index == 1 else nn.relu(y)
-            y = Conv(unit.out_channels, unit.kernel, unit.strides, self.symmetric, self.dtype, name=f"conv{index}")(y)
-            y = BatchNorm(self.axis_name, name=f"bn{index}")(y, mask)
-        if self.block.strides != (1, 1):
-            x = Conv(y.shape[-1], (1, 1), self.block.strides, dtype=self.dtype, name="shortcut_conv")(x)
-            x = BatchNorm(self.axis_name, name="shortcut_bn")(x, mask)
-        return nn.relu(y + x)
+from onebnet_jax.networks.layers import BatchNorm, BinaryConv, Conv, RPReLU, RSign, average_pool
+from onebnet_jax.networks.structure import Binarization, Structure, Unit, shortcut
+from onebnet_jax.ops import cpu
 
 
 class Network(nn.Module):
     """Stem, body and head: normalized images [N, H, W, C] -> logits [N, num_classes], float32.
 
     Attributes:
-      structure: the shape of the network.
-      binarization: what is binarized; ignored where structure.block is "resnet".
+      structure: its units.
+      binarization: what is binarized of those that are binary.
       axis_name: axis of the pmap over which batch statistics are taken.
       dtype: of activations and convolutions; parameters, batch statistics and logits are float32 always.
     """
@@ -79,32 +27,102 @@ class Network(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """mask: [N] of 0 and 1 while training, which uses and updates batch statistics; None for evaluation."""
-        shape = self.structure
-        symmetric = shape.padding == "torch"
-        kernel, strides = ((7, 7), (2, 2)) if shape.stem == "imagenet" else ((3, 3), (1, 1))
-        x = images.astype(self.dtype)
-        x = Conv(shape.widths[0], kernel, strides, symmetric, self.dtype, name="stem_conv")(x)
-        x = BatchNorm(self.axis_name, name="stem_bn")(x, mask)
-        if shape.stem_relu:
-            x = nn.relu(x)
-        if shape.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)) if symmetric else "SAME")
-        x = ops.materialize(x, images)
-        for block in blocks(shape):
-            for module in self._modules(block):
-                x = ops.materialize(module(x, mask), images)
-        x = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
-        return nn.Dense(shape.num_classes, name="head")(x)
+    def __call__(
+        self,
+        images: jax.Array,
+        train: bool = False,
+        mask: jax.Array | None = None,
+        progress: jax.Array | float = 1.0,
+    ) -> jax.Array:
+        """Logits.
 
-    def _modules(self, block: Block) -> list[nn.Module]:
-        """The modules that make up one residual block."""
-        if self.structure.block == "resnet":
-            symmetric = self.structure.padding == "torch"
-            return [ResNetBlock(block, symmetric, self.axis_name, self.dtype, name=block.name)]
-        options = self.binarization, self.structure.pad_value, self.axis_name, self.dtype
-        return [OneBNetUnit(unit, *options, name=unit.name) for unit in block.units]
+        Args:
+          images: [N, H, W, C].
+          train: uses and updates the statistics of this batch; apply with mutable=["batch_stats"] then. Otherwise the
+            running statistics serve.
+          mask: [N] of 0 and 1, which images count in the batch's statistics; None for all.
+          progress: how far training has come, 0 to 1, for estimators with a schedule.
+
+        With mutable=["intermediates"], what the sign of each unit is taken of is kept as `sign_input`, and the output
+        of each module as MODULE_output.
+        """
+        if train and mask is None:
+            mask = jnp.ones(len(images))
+        options = self.binarization, self.axis_name, self.dtype
+        context = mask if train else None, progress, images
+        stem, *body = self.structure.units
+        x = apply_units(self, (stem,), images.astype(self.dtype), *options, *context)
+        self.sow("intermediates", "stem_output", x)
+        for units in modules(body):
+            x = Units(units, *options, name=units[0].module)(x, *context)
+            self.sow("intermediates", f"{units[0].module}_output", x)
+        x = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+        return nn.Dense(self.structure.num_classes, name="head")(x)
+
+
+class Units(nn.Module):
+    """Units that share a shortcut: [N, H, W, C_in] -> [N, H', W', C_out]."""
+
+    units: tuple[Unit, ...]
+    binarization: Binarization
+    axis_name: str | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, mask, progress, images):
+        return apply_units(self, self.units, x, self.binarization, self.axis_name, self.dtype, mask, progress, images)
+
+
+def apply_units(module, units, x, binarization, axis_name, dtype, mask, progress, images) -> jax.Array:
+    """The units one after the other, as `Unit` says; their layers belong to the Flax module given."""
+    inputs = []
+    for index, unit in enumerate(units):
+        inputs.append(x)
+
+        def name(part, unit=unit):
+            return unit.at(part)[-1]
+
+        y = x
+        if unit.norm == "before":
+            y = BatchNorm(axis_name, name=name("bn"))(y, mask)
+        if unit.shift:
+            y = RSign(name=name("rsign"))(y)
+        if unit.binary:
+            module.sow("intermediates", name("sign_input"), y)
+            y = BinaryConv(unit, binarization, dtype, name=name("conv"))(y, progress)
+        else:
+            y = Conv(unit.out_channels, unit.kernel, unit.strides, unit.symmetric, dtype, name=name("conv"))(y)
+        if unit.norm == "after":
+            y = BatchNorm(axis_name, name=name("bn"))(y, mask)
+        spanned = units[index + 1 - unit.span : index + 1]
+        added = shortcut(spanned, inputs[-unit.span].shape[1:])
+        if added:
+            s = inputs[-unit.span]
+            if added.pool != (1, 1):
+                s = average_pool(s, added.pool)
+            if added.projects:
+                s = Conv(unit.out_channels, (1, 1), added.strides, dtype=dtype, name="shortcut_conv")(s)
+                s = BatchNorm(axis_name, name="shortcut_bn")(s, mask)
+            y = y + s
+        if unit.activation == "rprelu":
+            y = RPReLU(name=name("rprelu"))(y)
+        elif unit.activation == "relu":
+            y = nn.relu(y)
+        if unit.max_pool:
+            y = nn.max_pool(y, (3, 3), (2, 2), ((1, 1), (1, 1)) if unit.symmetric else "SAME")
+        x = y
+    return cpu.materialize(x, images)
+
+
+def modules(units) -> list[tuple[Unit, ...]]:
+    """Units grouped by the Flax module that holds their parameters."""
+    groups = []
+    for unit in units:
+        if groups and groups[-1][0].module == unit.module:
+            groups[-1] = (*groups[-1], unit)
+        else:
+            groups.append((unit,))
+    return groups
 
 
 def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> dict:

@@ -1,171 +1,204 @@
-"""The one description of a network's shape, read by the model, the cost model and the converter alike.
+"""The one description of a network: a list of units. Model, cost, conversion, lint and report all read this list.
 
-Plain Python, no arrays: a `Structure` holds the choices (Tables 1, 5 and 6 of the paper), and `blocks`
-spells them out as the list of convolutions, in the order in which they are evaluated.
+Plain Python, no arrays. A `Unit` is one convolution with what surrounds it; a network is its units in order, the first
+of which is the stem, and a head: global average pool and fully connected layer. `families` makes such lists.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
-from onebnet_jax.errors import UserError
-
-# depth -> (output channels of each stage, residual blocks of each stage); He et al. 2016, Table 1 (18, 34) and section
-# 4.2 (6n + 2: 20, and 8 for quick trials).
-DEPTHS = {
-    8: ((16, 32, 64), (1, 1, 1)),
-    18: ((64, 128, 256, 512), (2, 2, 2, 2)),
-    20: ((16, 32, 64), (3, 3, 3)),
-    34: ((64, 128, 256, 512), (3, 4, 6, 3)),
-}
-BLOCKS = ("onebnet", "resnet")
-STEMS = ("cifar", "imagenet")
-PADDINGS = ("same", "torch")
-
-
-@dataclasses.dataclass(frozen=True)
-class Structure:
-    """Everything that fixes the shape of a network.
-
-    Attributes:
-      depth: 8, 18, 20 or 34, see `DEPTHS`.
-      block: "onebnet" for units of one convolution with its own shortcut, RSign and RPReLU (section 3.2);
-        "resnet" for the FP32 residual block of two 3x3 convolutions with ReLU.
-      conv_1d: stages, named by their output channels at multiplier 1, whose places without downsampling
-        are 1-D (`1-D Conv` in Table 1).
-      ds_1d: stages whose downsampling place is 1-D (`1-D DS` in Table 1).
-      width_multiplier: m of Table 7; every width becomes round(m * width).
-      num_classes: outputs of the fully connected layer.
-      stem: "imagenet" is 7x7/2, BN, 3x3/2 max pool; "cifar" is 3x3/1, BN (Table 5).
-      stem_relu: whether a ReLU follows the stem's BN (ResNet's stem has it, ReActNet's code has not).
-      pad_value: 0 or 1, what surrounds a binarized map. LCE runs both.
-      padding: "same" (TensorFlow's rule, the only one that LCE converts faithfully at stride 2) or "torch"
-        (symmetric, for torchvision's weights; "resnet" blocks only).
-    """
-
-    depth: int = 18
-    block: str = "onebnet"
-    conv_1d: tuple[int, ...] = ()
-    ds_1d: tuple[int, ...] = ()
-    width_multiplier: float = 1.0
-    num_classes: int = 10
-    stem: str = "cifar"
-    stem_relu: bool = False
-    pad_value: int = 0
-    padding: str = "same"
-
-    def __post_init__(self):
-        """Refuses what cannot be built. Raises UserError with one sentence that names the field."""
-        _one_of("depth", self.depth, tuple(DEPTHS))
-        _one_of("block", self.block, BLOCKS)
-        _one_of("stem", self.stem, STEMS)
-        _one_of("pad_value", self.pad_value, (0, 1))
-        _one_of("padding", self.padding, PADDINGS)
-        widths = DEPTHS[self.depth][0]
-        for field, allowed in (("conv_1d", widths), ("ds_1d", widths[1:])):
-            stages = getattr(self, field)
-            unknown = [stage for stage in stages if stage not in allowed]
-            if unknown or len(set(stages)) != len(stages):
-                raise UserError(
-                    f"model.{field}={tuple(stages)} must name stages of ResNet{self.depth} by their output "
-                    f"channels, each once: any of {allowed}."
-                )
-            if stages and self.block == "resnet":
-                raise UserError(f"model.{field} applies to block='onebnet'; set it to () for block='resnet'.")
-        if not 0 < self.width_multiplier <= 16 or round(self.width_multiplier * widths[0]) < 1:
-            raise UserError(
-                f"model.width_multiplier={self.width_multiplier} must leave at least one channel and be at most 16."
-            )
-        if self.num_classes < 2:
-            raise UserError(f"model.num_classes={self.num_classes} must be 2 or more.")
-        if self.padding == "torch" and self.block != "resnet":
-            raise UserError("model.padding='torch' applies to block='resnet' only; a OneBNet needs 'same'.")
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Output channels of each stage after the multiplier."""
-        return tuple(round(self.width_multiplier * width) for width in DEPTHS[self.depth][0])
-
-    @property
-    def reduction(self) -> int:
-        """How many times smaller than the image the last map is, in height and in width."""
-        return (4 if self.stem == "imagenet" else 1) * 2 ** (len(self.widths) - 1)
-
-
-def _one_of(field, value, allowed):
-    if value not in allowed:
-        raise UserError(f"model.{field}={value!r} is unknown; it must be one of {', '.join(map(repr, allowed))}.")
+Shape = tuple[int, int, int]  # (H, W, C)
+Pair = tuple[int, int]  # (rows, columns)
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One convolution of the body, with what its own shortcut has to do.
+    """One convolution, its normalization, activation and shortcut:
+
+        y = x                                     # or BN(x), where norm is "before"
+        y = conv(sign(y - alpha))                 # alpha only with shift, sign only where binary
+        y = BN(y)                                 # where norm is "after"
+        y = activation(y + shortcut)              # the shortcut only where one ends here
 
     Attributes:
-      name: key of its parameters, such as "stage2_block1_conv1_3x1".
-      kernel: (height, width) of the filter: (3, 3), (3, 1) or (1, 3).
-      strides: (row, column) strides, and equally window and strides of the shortcut's average pool.
-      in_channels, out_channels: channel counts; they differ only where the shortcut has a 1x1 convolution.
-      stage: output channels of the unit's stage at multiplier 1.
+      name: of the unit, such as "stage2_block1_conv1_3x1"; no two in a network are the same.
+      kernel: (height, width) of the filter.
+      strides: (row, column).
+      in_channels, out_channels: channel counts.
+      binary: whether inputs and weights are binarized; `Binarization` may leave one of the two float.
+      shift: whether a learnable bias alpha per channel comes before the sign (RSign, the paper's equation 1).
+      norm: "after" or "before" the convolution, where its batch normalization is.
+      activation: "none", "relu" or "rprelu" (the paper's equation 2).
+      span: how many units the shortcut that ends here spans, this one included; 0 for no shortcut.
+      shortcut: how it follows a change of shape: "pooled" is an average pool, a 1x1 convolution and BN, wherever one of
+        the spanned units has strides; "strided" is a 1x1 convolution with their strides and BN, wherever strides or
+        channels change. The input itself everywhere else.
+      pad_value: 0 or 1, what surrounds a binarized map.
+      symmetric: pad by k // 2 on either side, as PyTorch does, instead of TensorFlow's SAME; they differ at stride 2.
+      max_pool: whether a 3x3 max pool with strides (2, 2) comes last.
+      module, parts: where the parameters of the unit are; see `at`.
+      stage: output channels of the unit's stage at width multiplier 1, by which the paper names it; 0 for the stem.
     """
 
     name: str
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
+    kernel: Pair
+    strides: Pair
     in_channels: int
     out_channels: int
-    stage: int
+    binary: bool = True
+    shift: bool = False
+    norm: str = "after"
+    activation: str = "none"
+    span: int = 1
+    shortcut: str = "pooled"
+    pad_value: int = 0
+    symmetric: bool = False
+    max_pool: bool = False
+    module: str = ""
+    parts: str = "{}"
+    stage: int = 0
+
+    def at(self, part: str) -> tuple[str, ...]:
+        """Path of a part in the trees of variables: ("stage1_block1", "conv2") for "conv", ("stem_conv",) in a stem."""
+        return (*filter(None, [self.module]), self.parts.format(part))
+
+    def beside(self, part: str) -> tuple[str, ...]:
+        """The same for what belongs to the shortcut, which the units that it spans share."""
+        return self.module, part
 
     @property
-    def downsamples(self) -> bool:
-        return self.strides != (1, 1)
+    def section(self) -> str:
+        """The part of the network that the unit belongs to: all units that share a shortcut, or the stem."""
+        return self.module or "stem"
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
-    """One residual block of ResNet: its name and its units in order."""
+class Structure:
+    """A whole network: images [N, H, W, C] -> logits [N, num_classes].
 
-    name: str
+    Attributes:
+      units: in order of evaluation; the first is the stem.
+      num_classes: outputs of the fully connected layer.
+      title: of the network in words, such as "FP32 ResNet18".
+      recipe: what `families.build` made it from, as (name, value) pairs; empty for a network made otherwise.
+    """
+
     units: tuple[Unit, ...]
+    num_classes: int
+    title: str = "network"
+    recipe: tuple[tuple[str, object], ...] = ()
 
     @property
-    def strides(self) -> tuple[int, int]:
-        rows, columns = zip(*(unit.strides for unit in self.units))
-        return max(rows), max(columns)
+    def binary(self) -> bool:
+        """Whether there is anything to binarize."""
+        return any(unit.binary for unit in self.units)
+
+    @property
+    def channels(self) -> int:
+        """Of an image."""
+        return self.units[0].in_channels
+
+    @property
+    def reduction(self) -> Pair:
+        """How many times smaller than the image the last map is, in height and in width."""
+        rows = columns = 1
+        for unit in self.units:
+            factor = 2 if unit.max_pool else 1
+            rows, columns = rows * unit.strides[0] * factor, columns * unit.strides[1] * factor
+        return rows, columns
 
 
-def blocks(structure: Structure) -> tuple[Block, ...]:
-    """The residual blocks of the body, in order.
+@dataclasses.dataclass(frozen=True)
+class Shortcut:
+    """What is added behind a unit.
 
-    A block has two places. A 2-D place is one unit of 3x3; a 1-D place is a 3x1 unit and a 1x3 unit. The first
-    place of every stage but the first downsamples: in 2-D with strides (2, 2), in 1-D with (2, 1) and then
-    (1, 2), the first of the two units widening the channels (section 3.2, Figure 2).
+    Attributes:
+      input: (H, W, C) where it begins.
+      pool: window and strides of its average pool; (1, 1) for none.
+      strides: of its 1x1 convolution.
+      projects: whether it has a 1x1 convolution and BN; if not, it is its input.
     """
-    names, counts = DEPTHS[structure.depth]
-    result = []
-    channels = structure.widths[0]
-    for index, (stage, width, count) in enumerate(zip(names, structure.widths, counts)):
-        for block_index in range(count):
-            name = f"stage{index + 1}_block{block_index + 1}"
-            units = []
-            for place in (1, 2):
-                downsamples = index > 0 and block_index == 0 and place == 1
-                one_d = stage in (structure.ds_1d if downsamples else structure.conv_1d)
-                for kernel, strides in _place(one_d, downsamples):
-                    suffix = "" if kernel == (3, 3) else f"_{kernel[0]}x{kernel[1]}"
-                    units.append(Unit(f"{name}_conv{place}{suffix}", kernel, strides, channels, width, stage))
-                    channels = width
-            result.append(Block(name, tuple(units)))
-    return tuple(result)
+
+    input: Shape
+    pool: Pair
+    strides: Pair
+    projects: bool
 
 
-def units(structure: Structure) -> tuple[Unit, ...]:
-    """All units of the body, in order."""
-    return tuple(unit for block in blocks(structure) for unit in block.units)
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A unit with the sizes that its maps have for images of one size.
+
+    Attributes:
+      unit: the unit.
+      input: (H, W, C) of what it gets.
+      convolved: (H, W, C) behind its convolution.
+      output: (H, W, C) of what it gives; smaller than `convolved` where there is a max pool.
+      shortcut: what is added, or None.
+      fused_norm: whether the BN before this unit's convolution follows right on the convolution of the unit before, so
+        that at inference it is a part of that one.
+    """
+
+    unit: Unit
+    input: Shape
+    convolved: Shape
+    output: Shape
+    shortcut: Shortcut | None
+    fused_norm: bool
 
 
-def _place(one_d: bool, downsamples: bool):
-    """Kernels and strides of one 3x3 place."""
-    if not one_d:
-        return (((3, 3), (2, 2) if downsamples else (1, 1)),)
-    if downsamples:
-        return (((3, 1), (2, 1)), ((1, 3), (1, 2)))
-    return (((3, 1), (1, 1)), ((1, 3), (1, 1)))
+def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
+    """The units of a network in order, with the sizes of their maps for images of (H, W, C)."""
+    inputs, shape = [], image_shape
+    for index, unit in enumerate(structure.units):
+        inputs.append(shape)
+        before = structure.units[index - 1] if index else None
+        bare = before is not None and before.binary and not before.span and before.activation == "none"
+        convolved = (*strided(shape, unit.strides), unit.out_channels)
+        output = (*strided(convolved, (2, 2)), unit.out_channels) if unit.max_pool else convolved
+        yield Placed(
+            unit=unit,
+            input=shape,
+            convolved=convolved,
+            output=output,
+            shortcut=shortcut(structure.units[index + 1 - unit.span : index + 1], inputs[-unit.span]),
+            fused_norm=unit.norm == "before" and bare and before.norm == "before",
+        )
+        shape = output
+
+
+def shortcut(spanned: tuple[Unit, ...], start: Shape) -> Shortcut | None:
+    """The shortcut over some units, from a map of (H, W, C) on; None over no unit."""
+    if not spanned:
+        return None
+    first, last = spanned[0], spanned[-1]
+    strides = (max(unit.strides[0] for unit in spanned), max(unit.strides[1] for unit in spanned))
+    if last.shortcut == "pooled":
+        return Shortcut(start, pool=strides, strides=(1, 1), projects=strides != (1, 1))
+    projects = strides != (1, 1) or first.in_channels != last.out_channels
+    return Shortcut(start, pool=(1, 1), strides=strides, projects=projects)
+
+
+def strided(shape, strides: Pair) -> Pair:
+    """Height and width behind strides: SAME padding, and PyTorch's at the kernels used here, give the same."""
+    return -(-shape[0] // strides[0]), -(-shape[1] // strides[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Binarization:
+    """What of a network's binary units is binarized, and how gradients pass the signs.
+
+    Attributes:
+      activations: False leaves the inputs of the convolutions as they are (padding is then 0).
+      weights: False leaves the weights float (stage 1 of the two-stage training).
+      estimator, window: of the activations, see `ops.binarize`.
+      weight_estimator: of the weights, with a window of 1.
+      weight_scale: of the binarized weights.
+    """
+
+    activations: bool = True
+    weights: bool = True
+    estimator: str = "poly"
+    window: float = 1.0
+    weight_estimator: str = "clip"
+    weight_scale: str = "mean"

@@ -1,6 +1,6 @@
-"""Binarization: the sign, its straight-through estimators, and the binarized convolution. Pure functions.
+"""Binarization: the sign, its estimators, binarized weights, and the binarized convolution. Pure functions.
 
-Conventions (paper, section 3.4): values are -1 or +1 and sign(0) = -1, for activations and weights alike.
+Values are -1 or +1 and sign(0) = -1, for activations and weights alike (the paper's section 3.4).
 """
 
 import functools
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from onebnet_jax.ops import cpu
 from onebnet_jax.ops.convolution import conv
 
 
@@ -18,31 +19,68 @@ def sign(x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, 1.0, -1.0).astype(x.dtype)
 
 
-# Estimators: what replaces the derivative of the sign ----------------------------------------------------------
+# Estimators ----------------------------------------------------------------------------------------------------
 #
-# Each is a pair of functions: `save(x, window)` keeps the least from which `slope(saved, shape, dtype, window)` gives
-# back the pseudo-derivative at x.
+# The derivative of the sign is 0 wherever there is one, so nothing could be learned through it. An estimator is a
+# function of x (any shape), the half width `window` of the region that it acts in, and `progress`, how far training has
+# come, from 0 to 1 (a traced scalar: a schedule costs no recompilation). It returns the values of the forward pass, -1
+# or +1, and the slope that the backward pass takes in place of the derivative. A slope of type bool means 0 or 1; until
+# the backward pass it is kept in one bit per value. For any other slope x itself is kept.
 
 
-def _save_clip(x, window):
-    """One bit per element: whether inside the window."""
-    return _pack(jnp.abs(x) <= window)
+def clip(x, window, progress):
+    """1 for |x| <= window (Courbariaux et al. 2016; the paper's section 3.4)."""
+    return sign(x), jnp.abs(x) <= window
 
 
-def _slope_clip(saved, shape, dtype, window):
-    return _unpack(saved, shape).astype(dtype)
+def poly(x, window, progress):
+    """(2 - 2|x| / window) / window for |x| < window (Bi-Real Net, Liu et al. 2018, section 3.3; ReActNet's code).
+
+    The area below is 2 for every window: the height of the step.
+    """
+    return sign(x), jnp.maximum(0.0, (2.0 - 2.0 * jnp.abs(x) / window) / window)
 
 
-def _save_poly(x, window):
-    """The slope varies with x, so x itself is kept."""
-    return x
+def tanh(x, window, progress):
+    """k t (1 - tanh(t x / window)^2), a slope that becomes steeper (IR-Net, Qin et al. 2020, section 3.3).
+
+    t goes from 0.1 to 10 as progress goes from 0 to 1, each step multiplying it alike; k = max(1 / t, 1).
+    """
+    t = 10.0 ** (2.0 * progress - 1.0)
+    return sign(x), (jnp.maximum(1.0 / t, 1.0) * t * (1.0 - jnp.tanh(t * x / window) ** 2)).astype(x.dtype)
 
 
-def _slope_poly(saved, shape, dtype, window):
-    return jnp.maximum(0.0, (2.0 - 2.0 * jnp.abs(saved) / window) / window).astype(dtype)
+def reste(x, window, progress):
+    """(1 / o) |x / window|^(1/o - 1) for |x| <= 1.5 windows: ReSTE (Wu et al. 2023).
+
+    o grows from 1, the identity, to 3. Below a tenth of the window, where this would grow without bound, the slope is
+    the mean slope there, 10 * 0.1^(1/o), as in the authors' code.
+    """
+    o = 3.0 - 2.0 * jnp.cos(jnp.pi / 2 * progress)
+    size = jnp.abs(x) / window
+    slope = jnp.where(size < 0.1, 10.0 * 0.1 ** (1.0 / o), jnp.maximum(size, 0.1) ** (1.0 / o - 1.0) / o)
+    return sign(x), jnp.where(size <= 1.5, slope, 0.0).astype(x.dtype)
 
 
-ESTIMATORS = {"clip": (_save_clip, _slope_clip), "poly": (_save_poly, _slope_poly)}
+ESTIMATORS = {"clip": clip, "poly": poly, "tanh": tanh, "reste": reste}
+
+# Scales of binarized weights -----------------------------------------------------------------------------------
+#
+# A scale is a function of a kernel [kh, kw, C_in, C_out], of JAX or of NumPy; it returns one factor per output channel,
+# [C_out]. The backward pass takes it for a constant.
+
+
+def mean(kernel):
+    """The mean of |w| over kh, kw and C_in, which is nearest to the float kernel (XNOR-Net, Rastegari et al. 2016)."""
+    return abs(kernel).mean(axis=(0, 1, 2))
+
+
+def none(kernel):
+    """1: the weights stay -1 and +1."""
+    return abs(kernel[0, 0, 0]) * 0 + 1
+
+
+SCALES = {"mean": mean, "none": none}
 
 
 def _pack(bits):
@@ -53,49 +91,58 @@ def _unpack(words, shape):
     return jnp.unpackbits(words, count=math.prod(shape)).reshape(shape).astype(bool)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def ste_sign(x: jax.Array, estimator: str = "clip", window: float = 1.0) -> jax.Array:
-    """Sign with a straight-through estimator. Any shape; keeps the dtype.
+def _keep(x, slope):
+    """What the backward pass needs of x: the slope in bits if it is 0 or 1, else x."""
+    return _pack(slope) if slope.dtype == bool else x
 
-    Forward: sign(x), +1 where x > 0 and -1 elsewhere. Backward, with t = window:
 
-    - "clip": dy/dx = 1 for |x| <= t, else 0 (Courbariaux et al. 2016; the paper's section 3.4).
-    - "poly": dy/dx = (2 - 2|x|/t) / t for |x| < t, else 0 (Bi-Real Net, Liu et al. 2018, section 3.3, where
-      t = 1; ReActNet's code). The area under it is 2 for every t: the height of the step.
+def _slope(kept, shape, dtype, progress, estimator, window):
+    if kept.dtype == jnp.uint8:  # bits
+        return _unpack(kept, shape).astype(dtype)
+    return ESTIMATORS[estimator](kept, window, progress)[1].astype(dtype)
 
-    Taking the gradient raises KeyError for an unknown estimator.
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def ste_sign(x: jax.Array, progress: jax.Array | float = 1.0, estimator: str = "clip", window: float = 1.0):
+    """The values of an estimator, with its slope as their derivative. Any shape; keeps the dtype.
+
+    Raises KeyError for an unknown estimator.
     """
-    return sign(x)
+    return ESTIMATORS[estimator](x, window, progress)[0]
 
 
-def _ste_sign_fwd(x, estimator, window):
-    save, _ = ESTIMATORS[estimator]
-    return sign(x), save(x, window)
+def _ste_sign_fwd(x, progress, estimator, window):
+    values, slope = ESTIMATORS[estimator](x, window, progress)
+    return values, (_keep(x, slope), progress)
 
 
-def _ste_sign_bwd(estimator, window, saved, grad):
-    _, slope = ESTIMATORS[estimator]
-    return (grad * slope(saved, grad.shape, grad.dtype, window),)
+def _ste_sign_bwd(estimator, window, kept, grad):
+    kept, progress = kept
+    return grad * _slope(kept, grad.shape, grad.dtype, progress, estimator, window), jnp.zeros_like(progress)
 
 
 ste_sign.defvjp(_ste_sign_fwd, _ste_sign_bwd)
 
 
-def binarize_kernel(kernel: jax.Array) -> jax.Array:
-    """Binarized weights of a convolution, [kh, kw, C_in, C_out] -> the same shape.
+def binarize_kernel(
+    kernel: jax.Array,
+    progress: jax.Array | float = 1.0,
+    estimator: str = "clip",
+    window: float = 1.0,
+    scale: str = "mean",
+) -> jax.Array:
+    """Binarized weights of a convolution, scale * ste_sign(kernel): [kh, kw, C_in, C_out] -> the same shape.
 
-    Forward: s_o * sign(w), with one scale per output channel, s_o = mean |w| over kh, kw and C_in (XNOR-Net,
-    Rastegari et al. 2016, eq. 6; the paper's section 3.4). Backward: s_o is a constant, and the sign has the
-    clipped estimator, so dy/dw = s_o for |w| <= 1, else 0.
+    estimator and scale are names in `ESTIMATORS` and `SCALES`; KeyError for any other.
     """
-    scale = lax.stop_gradient(jnp.mean(jnp.abs(kernel), axis=(0, 1, 2)))
-    return scale * ste_sign(kernel, "clip", 1.0)
+    return lax.stop_gradient(SCALES[scale](kernel)) * ste_sign(kernel, progress, estimator, window)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6))
 def binary_conv(
     x: jax.Array,
     kernel: jax.Array,
+    progress: jax.Array | float = 1.0,
     strides: tuple[int, int] = (1, 1),
     pad_value: int = 0,
     estimator: str = "poly",
@@ -103,33 +150,33 @@ def binary_conv(
 ) -> jax.Array:
     """conv(ste_sign(x), kernel), holding on to less memory than the composition of the two.
 
-    The +-1 map is not kept for the backward pass: "poly" keeps x and takes its sign again, "clip" keeps two bits
-    per element. Arguments and result as those of `conv` and `ste_sign`; the kernel may be binarized or float (stage
-    1 of the two-stage training).
+    Arguments and result are those of `conv` and `ste_sign`. The kernel may be binarized or float (stage 1 of the
+    two-stage training). The +-1 map is not kept for the backward pass: it is two bits per value with an estimator whose
+    slope is 0 or 1, and is taken of x again with any other.
     """
-    return conv(sign(x), kernel, strides, pad_value)
+    return conv(ESTIMATORS[estimator](x, window, progress)[0], kernel, strides, pad_value)
 
 
-def _binary_conv_fwd(x, kernel, strides, pad_value, estimator, window):
-    save, _ = ESTIMATORS[estimator]
-    saved = save(x, window)
-    positive = None if saved is x else _pack(x > 0)  # x holds its signs
+def _binary_conv_fwd(x, kernel, progress, strides, pad_value, estimator, window):
+    values, slope = ESTIMATORS[estimator](x, window, progress)
+    kept = _keep(x, slope)
+    positive = None if kept is x else _pack(values > 0)
     # An array without elements carries shape and dtype to the backward pass.
     like = jnp.zeros((0, *x.shape), x.dtype)
-    return conv(sign(x), kernel, strides, pad_value), (saved, positive, like, kernel)
+    return conv(values, kernel, strides, pad_value), (kept, positive, like, kernel, progress)
 
 
 def _binary_conv_bwd(strides, pad_value, estimator, window, residuals, grad):
-    _, slope = ESTIMATORS[estimator]
-    saved, positive, like, kernel = residuals
+    kept, positive, like, kernel, progress = residuals
     shape, dtype = like.shape[1:], like.dtype
-    signs = sign(saved) if positive is None else jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype)
-    # Adding zero ties the map to the gradient. Without it XLA computes the maps, transposed for the kernels' gradients,
-    # as early as in the forward pass, and keeps all of them until they are needed.
-    signs += 0 * grad.ravel()[0]
-    _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), signs, kernel)
-    signs_grad, kernel_grad = vjp(grad)
-    return signs_grad * slope(saved, shape, dtype, window), kernel_grad
+    if positive is None:
+        values = ESTIMATORS[estimator](kept, window, progress)[0]
+    else:
+        values = jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype)
+    _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), cpu.after(values, grad), kernel)
+    values_grad, kernel_grad = vjp(grad)
+    slope = _slope(kept, shape, dtype, progress, estimator, window)
+    return values_grad * slope, kernel_grad, jnp.zeros_like(progress)
 
 
 binary_conv.defvjp(_binary_conv_fwd, _binary_conv_bwd)

@@ -10,44 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-
-def channel_sum(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Sum over N, H and W: [N, H, W, C] -> [C], in float32 or wider; with mask [N], each image times its mask.
-
-    On a CPU as a vector-matrix product, which XLA runs three times as fast there as its own reductions.
-    """
-    count, height, width, channels = x.shape
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    weights = jnp.ones(count, x.dtype) if mask is None else mask.astype(x.dtype)
-
-    def product(x, weights):
-        return jnp.repeat(weights, height * width) @ x.reshape(-1, channels)
-
-    def reduction(x, weights):
-        per_image = jnp.sum(x, axis=(1, 2))
-        return jnp.sum(weights[:, None] * per_image, axis=0)
-
-    return lax.platform_dependent(x, weights, cpu=product, default=reduction)
-
-
-@jax.custom_vjp
-def materialize(x: jax.Array, images: jax.Array) -> jax.Array:
-    """x, once computed and stored; images is any array that is not known before the run.
-
-    On a CPU, XLA would rather compute an element-wise chain again for each of its uses: here, all shortcuts since the
-    last downsampling, in every unit. It ignores lax.optimization_barrier, but it does not move work across a branch,
-    and cannot know that this one is always taken. Elsewhere this is the identity.
-    """
-
-    def branch(x, images):
-        pixel = images.ravel()[0]
-        never = (pixel < -1e30) & (pixel > 1e30)
-        return lax.cond(never, jnp.zeros_like, lambda x: x, x)
-
-    return lax.platform_dependent(x, images, cpu=branch, default=lambda x, _: x)
-
-
-materialize.defvjp(lambda x, images: (materialize(x, images), None), lambda _, grad: (grad, None))
+from onebnet_jax.ops import cpu
 
 
 def _psum(x, axis_name):
@@ -76,7 +39,7 @@ def _batch_norm_fwd(x, scale, bias, mask, epsilon, axis_name):
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     pixels = x.shape[1] * x.shape[2]
     count = _psum(jnp.sum(mask), axis_name) * pixels
-    sums = _psum(jnp.stack([channel_sum(wide, mask), channel_sum(wide * wide, mask)]), axis_name)
+    sums = _psum(jnp.stack([cpu.channel_sum(wide, mask), cpu.channel_sum(wide * wide, mask)]), axis_name)
     mean, mean_of_squares = sums / count
     variance = jnp.maximum(mean_of_squares - mean * mean, 0.0)
     inverse = lax.rsqrt(variance + epsilon)
@@ -88,7 +51,7 @@ def _batch_norm_bwd(epsilon, axis_name, residuals, grads):
     x, scale, mask, mean, inverse, count = residuals
     grad = grads[0].astype(mean.dtype)
     normalized = (x.astype(mean.dtype) - mean) * inverse
-    local = jnp.stack([channel_sum(grad), channel_sum(grad * normalized)])
+    local = jnp.stack([cpu.channel_sum(grad), cpu.channel_sum(grad * normalized)])
     # The batch's statistics depend on every device's images, the parameters' gradients on this device's alone.
     grad_mean, grad_projection = _psum(local, axis_name) / count
     correction = (grad_mean + normalized * grad_projection) * mask[:, None, None, None]
@@ -105,7 +68,7 @@ def shift(x: jax.Array, alpha: jax.Array) -> jax.Array:
     return x - alpha.astype(x.dtype)
 
 
-shift.defvjp(lambda x, alpha: (shift(x, alpha), None), lambda _, grad: (grad, -channel_sum(grad)))
+shift.defvjp(lambda x, alpha: (shift(x, alpha), None), lambda _, grad: (grad, -cpu.channel_sum(grad)))
 
 
 @jax.custom_vjp
@@ -124,8 +87,8 @@ def _rprelu_bwd(residuals, grad):
     x, gamma, beta = residuals
     centered = x - gamma.astype(x.dtype)
     x_grad = jnp.where(centered > 0, grad, beta.astype(x.dtype) * grad)
-    beta_grad = channel_sum(grad * jnp.minimum(centered, 0))
-    return x_grad, -channel_sum(x_grad), beta_grad, channel_sum(grad)
+    beta_grad = cpu.channel_sum(grad * jnp.minimum(centered, 0))
+    return x_grad, -cpu.channel_sum(x_grad), beta_grad, cpu.channel_sum(grad)
 
 
 rprelu.defvjp(_rprelu_fwd, _rprelu_bwd)

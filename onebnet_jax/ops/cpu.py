@@ -1,0 +1,53 @@
+"""What XLA's CPU backend has to be told to be fast; on other platforms each function here is just what it says."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def channel_sum(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Sum over N, H and W: [N, H, W, C] -> [C], in float32 or wider; with mask [N], each image times its mask.
+
+    On a CPU as a vector-matrix product, which XLA runs three times as fast there as its own reductions.
+    """
+    count, height, width, channels = x.shape
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    weights = jnp.ones(count, x.dtype) if mask is None else mask.astype(x.dtype)
+
+    def product(x, weights):
+        return jnp.repeat(weights, height * width) @ x.reshape(-1, channels)
+
+    def reduction(x, weights):
+        per_image = jnp.sum(x, axis=(1, 2))
+        return jnp.sum(weights[:, None] * per_image, axis=0)
+
+    return lax.platform_dependent(x, weights, cpu=product, default=reduction)
+
+
+@jax.custom_vjp
+def materialize(x: jax.Array, images: jax.Array) -> jax.Array:
+    """x, once computed and stored; images is any array that is not known before the run.
+
+    XLA would rather compute an element-wise chain again for each of its uses: in a residual network all additions since
+    the last downsampling, in every unit. It ignores lax.optimization_barrier on a CPU, but it does not move work across
+    a branch, and cannot know that this one is always taken.
+    """
+
+    def branch(x, images):
+        pixel = images.ravel()[0]
+        never = (pixel < -1e30) & (pixel > 1e30)
+        return lax.cond(never, jnp.zeros_like, lambda x: x, x)
+
+    return lax.platform_dependent(x, images, cpu=branch, default=lambda x, _: x)
+
+
+materialize.defvjp(lambda x, images: (materialize(x, images), None), lambda _, grad: (grad, None))
+
+
+def after(x: jax.Array, other: jax.Array) -> jax.Array:
+    """x, computed only when `other` is there: adding 0 times one of its values ties the two together.
+
+    Left to itself, XLA computes the +-1 maps that the backward pass needs as early as in the forward pass, and keeps
+    all of them in memory until then.
+    """
+    return lax.platform_dependent(x, other, cpu=lambda x, other: x + 0 * other.ravel()[0], default=lambda x, _: x)
