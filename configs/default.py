@@ -14,8 +14,12 @@ def stage(**changes) -> ConfigDict:
     fields = dict(
         batch_size=256,  # global, over all devices of all hosts
         epochs=400,
-        learning_rate=1e-3,  # lr x (1 - epoch / epochs), by epoch: the poly schedule with power 1
-        weight_decay=0.0,  # L2 in the gradient, of the parameters named in onebnet_jax/training/optim.py
+        optimizer="adam",  # "adam", "adamw", "sgd" (Nesterov's momentum) or "lion": see onebnet_jax/runs/optim.py
+        learning_rate=1e-3,  # in the first epoch, or after the warm-up
+        schedule="poly",  # "poly" (lr x (1 - epoch / epochs), the paper's), "cosine" or "constant"; moves by epoch
+        warmup_epochs=0,  # in which the learning rate grows to its highest
+        weight_decay=0.0,  # of the parameters named in onebnet_jax/runs/optim.py
+        momentum=0.9,  # of "sgd"
         label_smoothing=0.2,
         label_weight=1.0,  # of the cross entropy with the labels
         teacher_weight=0.0,  # of the distribution loss, the cross entropy with the teacher's softmax
@@ -33,8 +37,8 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict(
         dict(
             # Shape of the network: onebnet_jax/networks/structure.py; what trains better: results/README.md.
-            depth=18,  # 8, 18, 20 or 34
-            block="onebnet",  # "onebnet" or "resnet" (FP32 residual blocks)
+            family="onebnet",  # "onebnet", "resnet" (FP32), "birealnet" or "xnornet": onebnet_jax/networks/families.py
+            depth=18,  # 10, 18 or 34 with four stages; 8, 14, 20, ... (6n + 2) with three
             conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
             ds_1d=(),  # stages with 1-D downsampling, `1-D DS` of Table 1, such as (256, 512)
             width_multiplier=1.0,  # m of Table 7
@@ -42,9 +46,11 @@ def get_config() -> ConfigDict:
             stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; none, as in ReActNet's code, trains better
             pad_value=1,  # 0 or 1, what surrounds a binarized map; 1 trains a little better
             padding="same",  # "same", or "torch" (symmetric; for torchvision's FP32 weights)
-            # Gradient of the sign of activations: see onebnet_jax/ops/binarize.py. That of weights is "clip", window 1.
-            estimator="poly",  # "poly" (Bi-Real, ReActNet) or "clip" (the paper's words)
+            # What the backward pass takes for the derivative of the sign: see onebnet_jax/ops/binarize.py.
+            estimator="poly",  # of activations: "poly" (Bi-Real, ReActNet), "clip" (the paper's words), "tanh", "reste"
             window=1.0,  # half width of the estimator's window
+            weight_estimator="clip",  # of weights, with a window of 1
+            weight_scale="mean",  # of binarized weights: "mean" |w| of each output channel (XNOR-Net), or "none"
             dtype="float32",  # "float32" or "bfloat16" for activations and convolutions
         )
     )
@@ -77,7 +83,7 @@ def get_config() -> ConfigDict:
 
 def fp32(config: ConfigDict) -> ConfigDict:
     """Makes the network of a config its FP32 counterpart."""
-    config.model.update(block="resnet", stem_relu=True, conv_1d=(), ds_1d=())
+    config.model.update(family="resnet", stem_relu=True, conv_1d=(), ds_1d=(), pad_value=1)
     return config
 
 

@@ -12,7 +12,7 @@ from configs import default
 def get_config():
     config = default.get_config()
     config.model.depth = 34
-    config.model.block = "resnet"
+    config.model.family = "resnet"
     config.model.stem = "imagenet"
     config.model.stem_relu = True
     config.model.padding = "torch"

@@ -1,27 +1,30 @@
 """From trained variables to a deployment plan. Pure functions on NumPy arrays, computed in float64.
 
-What is folded. Every batch normalization is one multiplier and one bias per channel; those of float convolutions go
-into their weights, and the XNOR-Net scale of binary weights goes into their multiplier. With fold=True, of the four
-additions that a unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) two remain:
+What is folded. Every batch normalization behind a convolution is one multiplier and one bias per channel; those of float
+convolutions go into their weights, and the scale of binary weights goes into their multiplier. With fold=True, of the
+four additions that a OneBNet's unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) two remain:
 
 - -gamma comes after a sum, so the BN before the sum takes it in.
 - +zeta is left out of the stream of activations: between units flows p = x - zeta. The next sign compares p with
   alpha - zeta. A shortcut gives zeta back as a constant of a BN's bias: zeta itself if it is the identity, W zeta
   behind an average pool and a 1x1 convolution W; the head's bias takes in the last one.
 
+A batch normalization before a sign, a x + c, is a comparison of x with -c / a: one subtraction.
+
 All this is exact in real arithmetic; in floating point it moves values by their rounding, so that a sign can turn
-out otherwise only where x is within rounding of alpha.
+out otherwise only where a value is within rounding of its threshold.
 """
 
 import numpy as np
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export.plan import Conv, MaxPool, Pads, Plan, ResNetBlock, Unit
-from onebnet_jax.networks import structure as shape
-from onebnet_jax.networks.layers import BN_EPSILON, Binarization
-from onebnet_jax.networks.structure import Structure
+from onebnet_jax.export.plan import Conv, MaxPool, Pads, Plan, Shortcut, Unit
+from onebnet_jax.networks.layers import BN_EPSILON
+from onebnet_jax.networks.structure import Binarization, Placed, Structure, placed, strided
+from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
 
 MIN_NORMAL = np.finfo(np.float32).tiny
+HUGE = np.float32(1e30)  # a threshold that no activation reaches
 
 
 def deployment_plan(
@@ -35,7 +38,7 @@ def deployment_plan(
     """The plan of a trained network.
 
     Args:
-      structure, binarization: of the `models.Network`.
+      structure, binarization: of the network.
       variables: its {"params", "batch_stats"}, trees of arrays.
       image_shape: (H, W, C).
       fold: two additions per unit instead of four, see above; False keeps one layer for each.
@@ -45,51 +48,29 @@ def deployment_plan(
     Raises UserError for variables that are not finite: a sign would hide them.
     """
     _check_finite(variables)
-    size = tuple(image_shape[:2])
-    torch = structure.padding == "torch"
-    stem_kernel, stem_strides = _float64(variables["params"]["stem_conv"]["kernel"]), (1, 1)
-    pixel_mean = None
+    places = list(placed(structure, image_shape))
+    pixel_mean, divisor = None, 1.0
     if normalization is not None:
         # The division goes into the weights. The subtraction cannot: zero padding surrounds the normalized image.
         mean, std = (_float64(values) for values in normalization)
-        pixel_mean = _float32(255 * mean) if np.any(mean) else None
-        stem_kernel = stem_kernel / (255 * std)[:, None]
-    max_pool = None
-    if structure.stem == "imagenet":
-        stem_strides = (2, 2)
-    stem = _float_conv("stem_conv", stem_kernel, _affine(variables, "stem_bn"), stem_strides, size, torch)
-    size = _output_size(size, stem_strides)
-    if structure.stem == "imagenet":
-        max_pool = MaxPool(size, _explicit_pads(size, (3, 3), (2, 2)) if torch else None)
-        size = _output_size(size, (2, 2))
-
-    body = []
-    offset = np.zeros(structure.widths[0])
-    for block in shape.blocks(structure):
-        if structure.block == "resnet":
-            body.append(_resnet_block(block, variables, size, torch))
-            size, offset = _output_size(size, block.strides), np.zeros(block.units[-1].out_channels)
-            continue
-        for unit in block.units:
-            layer, offset = _unit(unit, structure.pad_value, binarization, variables, size, offset, fold)
-            body.append(layer)
-            size = _output_size(size, unit.strides)
-
+        pixel_mean, divisor = _float32(255 * mean) if np.any(mean) else None, 255 * std
+    units, offsets = [], [np.zeros(image_shape[2])]
+    for place, after in zip(places, [*places[1:], None]):
+        layer, offset = _unit(place, after, binarization, variables, offsets, fold, divisor)
+        units.append(layer)
+        offsets.append(offset)
+        divisor = 1.0
     head = variables["params"]["head"]
-    head_bias = _float64(head["bias"]) + offset @ _float64(head["kernel"])
     return Plan(
         image_shape=tuple(image_shape),
         pixel_mean=pixel_mean,
-        stem=stem,
-        stem_relu=structure.stem_relu,
-        max_pool=max_pool,
-        body=tuple(body),
+        units=tuple(units),
         head_kernel=_float32(head["kernel"]),
-        head_bias=_float32(head_bias),
+        head_bias=_float32(_float64(head["bias"]) + offsets[-1] @ _float64(head["kernel"])),
     )
 
 
-def rsign(threshold: np.ndarray, pad_value: int) -> tuple[np.ndarray, bool]:
+def threshold(value: np.ndarray, pad_value: int) -> tuple[np.ndarray, bool]:
     """How to compute the trained sign, with sign(0) = -1, by a sign that has sign(0) = +1, at no extra operation.
 
     Zero padding: sign-(x - t) = -sign+(t - x). The negation goes into the weights, and does not touch zeros.
@@ -100,103 +81,154 @@ def rsign(threshold: np.ndarray, pad_value: int) -> tuple[np.ndarray, bool]:
     Returns:
       (threshold, reverse) as in `plan.Unit`.
     """
-    threshold = _float32(threshold)
+    value = _float32(value)
     if pad_value == 0:
-        return threshold, True
-    return np.maximum(np.nextafter(threshold, np.float32(np.inf)), threshold + MIN_NORMAL), False
+        return value, True
+    return np.maximum(np.nextafter(value, np.float32(np.inf)), value + MIN_NORMAL), False
 
 
-def _unit(unit, pad_value, binarization, variables, size, offset, fold) -> tuple[Unit, np.ndarray]:
-    """The plan of one unit whose input lacks `offset`, and the offset that its own output lacks."""
-    params = variables["params"][unit.name]
-    gamma, beta, zeta = (_float64(params["rprelu"][name]) for name in ("gamma", "beta", "zeta"))
-    multiplier, bias = _affine(variables, unit.name, "bn")
-    threshold = _float64(params["rsign"]["alpha"]) - offset
-    if binarization.activations:
-        threshold, reverse = rsign(threshold, pad_value)
-    else:
-        threshold, reverse, pad_value = _float32(threshold), False, 0
+def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor) -> tuple[Unit, np.ndarray]:
+    """The plan of a unit whose input lacks the last of `offsets`, and the offset that its own output lacks.
 
+    after: the unit behind it, as it is placed, or None. divisor: of its inputs, for each channel.
+    """
+    unit, offset = place.unit, offsets[-1]
+    params = _at(variables["params"], unit.module)
+    activations, weights = (unit.binary and kind for kind in (binarization.activations, binarization.weights))
+    kernel = _float64(_at(variables["params"], *unit.at("conv"))["kernel"])
+
+    multiplier, bias = np.ones(unit.out_channels), np.zeros(unit.out_channels)
+    negated = False  # whether it gives the opposite of what it should, for the sign that follows
+    if unit.norm == "after":
+        multiplier, bias = _affine(variables, unit.at("bn"))
+    elif after is not None and after.fused_norm:
+        multiplier, bias = _affine(variables, after.unit.at("bn"))
+        negated = binarization.activations and after.unit.pad_value == 0
+    if weights:
+        multiplier = multiplier * SCALES[binarization.weight_scale](kernel)
+        kernel = _float64(ESTIMATORS[binarization.weight_estimator](_float32(kernel), 1.0, 1.0)[0])
+
+    kernel = kernel / _column(divisor)
+    affine, limit, reverse, flips = _before_sign(place, variables, activations, offset, fold)
+    if activations:
+        kernel = kernel * _column(flips)
     shortcut = None
-    if unit.downsamples:
-        kernel = _float64(params["shortcut_conv"]["kernel"])
-        shortcut_multiplier, shortcut_bias = _affine(variables, unit.name, "shortcut_bn")
-        shortcut_bias = shortcut_bias + shortcut_multiplier * (offset @ kernel[0, 0])
-        pooled = _output_size(size, unit.strides)
-        affine = (shortcut_multiplier, shortcut_bias)
-        shortcut = _float_conv(f"{unit.name}_shortcut_conv", kernel, affine, (1, 1), pooled, False)
-    else:
-        bias = bias + offset
-    if fold:
-        bias = bias - gamma
-
-    kernel = _float64(params["conv"]["kernel"])
-    if binarization.weights:
-        multiplier = multiplier * np.mean(np.abs(kernel), axis=(0, 1, 2))
-        kernel = np.where(kernel > 0, 1.0, -1.0)
-    if not (binarization.weights and binarization.activations):  # an ordinary convolution
+    if place.shortcut:
+        shortcut, constant = _shortcut(place, variables, offsets[-unit.span])
+        bias = bias + (constant if shortcut.conv is None else 0)
+    gamma = beta = zeta = None
+    if unit.activation == "rprelu":
+        gamma, beta, zeta = (
+            _float64(_at(params, unit.at("rprelu")[-1])[name]) for name in ("gamma", "beta", "zeta")
+        )
+        bias = bias - gamma if fold else bias
+    if negated:
+        multiplier, bias = -multiplier, -bias
+    if not (weights and activations):  # an ordinary convolution
         kernel, multiplier = kernel * multiplier, None
-    conv = Conv(
-        name=f"{unit.name}_conv",
-        kernel=_float32(-kernel if reverse else kernel),
-        bias=_float32(bias),
-        strides=unit.strides,
-        input_size=size,
-        multiplier=None if multiplier is None else _float32(multiplier),
-        pad_value=pad_value,
-    )
+    size = place.input[:2]
     layer = Unit(
         name=unit.name,
-        threshold=threshold,
+        prefix="_".join(unit.at("{}")),
+        section=unit.section,
+        affine=affine,
+        threshold=limit,
         reverse=reverse,
-        sign=binarization.activations,
-        conv=conv,
-        pool=unit.strides if unit.downsamples else None,
+        sign=activations,
+        conv=Conv(
+            name="_".join(unit.at("conv")),
+            kernel=_float32(kernel),
+            bias=_float32(bias),
+            strides=unit.strides,
+            input_size=size,
+            multiplier=None if multiplier is None else _float32(multiplier),
+            pads=_explicit_pads(size, unit.kernel, unit.strides) if unit.symmetric else None,
+            pad_value=unit.pad_value if activations else 0,
+        ),
         shortcut=shortcut,
-        gamma=None if fold or not np.any(gamma) else _float32(gamma),
-        beta=_float32(beta),
-        zeta=None if fold or not np.any(zeta) else _float32(zeta),
-        offset=_float32(offset),
+        relu=unit.activation == "relu",
+        gamma=None if fold or gamma is None or not np.any(gamma) else _float32(gamma),
+        beta=None if beta is None else _float32(beta),
+        zeta=None if fold or zeta is None or not np.any(zeta) else _float32(zeta),
+        max_pool=_max_pool(place) if unit.max_pool else None,
     )
-    return layer, zeta if fold else np.zeros_like(zeta)
+    lacking = fold and zeta is not None
+    return layer, zeta if lacking else np.zeros(unit.out_channels)
 
 
-def _resnet_block(block, variables, size, torch) -> ResNetBlock:
-    params = variables["params"][block.name]
-    convs, input_size = [], size
-    for index, unit in enumerate(block.units, start=1):
-        name = f"{block.name}_conv{index}"
-        affine = _affine(variables, block.name, f"bn{index}")
-        convs.append(_float_conv(name, params[f"conv{index}"]["kernel"], affine, unit.strides, size, torch))
-        size = _output_size(size, unit.strides)
-    shortcut = None
-    if "shortcut_conv" in params:
-        name, affine = f"{block.name}_shortcut_conv", _affine(variables, block.name, "shortcut_bn")
-        kernel = params["shortcut_conv"]["kernel"]
-        shortcut = _float_conv(name, kernel, affine, block.strides, input_size, torch)
-    return ResNetBlock(block.name, tuple(convs), shortcut)
+def _before_sign(place: Placed, variables, activations: bool, offset, fold: bool):
+    """(affine, threshold, reverse) of `plan.Unit`, and the factor of the kernel's input channels that goes with them."""
+    unit = place.unit
+    if unit.norm == "before" and not place.fused_norm:
+        gain, constant = _affine(variables, unit.at("bn"))
+        constant = constant + gain * offset
+        if not activations:
+            return (_float32(gain), _float32(constant)), None, False, 1.0
+        if unit.pad_value == 1:
+            limit, reverse = threshold(np.zeros_like(gain), 1)
+            return (_float32(gain), _float32(constant)), limit, reverse, 1.0
+        if not fold:
+            return (_float32(-gain), _float32(-constant)), None, True, -1.0
+        # sign-(a x + c) is sign-(x - t) for a > 0 and sign-(t - x) for a < 0, with t = -c / a. Both are taken of t - x:
+        # the first is negated, as in `threshold`; for the second, t has to be the float below, as sign+(0) is +1.
+        limit = _float32(np.clip(-constant / np.where(gain == 0, 1, gain), -HUGE, HUGE))
+        below = np.minimum(np.nextafter(limit, -np.float32(np.inf)), limit - MIN_NORMAL)
+        limit = np.where(gain > 0, limit, np.where(gain < 0, below, HUGE)).astype(np.float32)
+        never = np.where(constant > 0, 1.0, -1.0)  # with a = 0 the sign is that of c, whatever x
+        return None, limit, True, np.where(gain > 0, -1.0, np.where(gain < 0, 1.0, never))
+    if place.fused_norm:
+        if not activations:
+            return None, None, False, 1.0
+        if unit.pad_value == 0:
+            return None, None, True, -1.0
+        limit, reverse = threshold(np.zeros(unit.in_channels), 1)
+        return None, limit, reverse, 1.0
+    alpha = _float64(_at(variables["params"], *unit.at("rsign"))["alpha"]) if unit.shift else np.zeros(unit.in_channels)
+    limit = alpha - offset
+    if activations:
+        # A subtraction from all zeros would not be one in the file: without a learned threshold, x is compared with 0.
+        limit, reverse = threshold(limit, unit.pad_value if unit.shift else 1)
+        return None, limit, reverse, -1.0 if reverse else 1.0
+    return None, _float32(limit) if np.any(limit) else None, False, 1.0
 
 
-def _float_conv(name, kernel, affine, strides, size, torch) -> Conv:
-    """A float convolution that has taken in the multiplier of its BN."""
-    multiplier, bias = affine
-    pads = _explicit_pads(size, kernel.shape[:2], strides) if torch else None
-    return Conv(name, _float32(_float64(kernel) * multiplier), _float32(bias), strides, size, pads=pads)
+def _shortcut(place: Placed, variables, offset) -> tuple[Shortcut, np.ndarray]:
+    """The shortcut of a unit, and the constant that its input's missing offset makes up behind it."""
+    unit, shortcut = place.unit, place.shortcut
+    if not shortcut.projects:
+        return Shortcut(unit.span, shortcut.pool, None), offset
+    kernel = _float64(_at(variables["params"], *unit.beside("shortcut_conv"))["kernel"])
+    multiplier, bias = _affine(variables, unit.beside("shortcut_bn"))
+    bias = bias + multiplier * (offset @ kernel[0, 0])
+    size = strided(shortcut.input, shortcut.pool)
+    name = "_".join(unit.beside("shortcut_conv"))
+    conv = Conv(name, _float32(kernel * multiplier), _float32(bias), shortcut.strides, size)
+    return Shortcut(unit.span, shortcut.pool, conv), np.zeros_like(bias)
 
 
-def _affine(variables, *path) -> tuple[np.ndarray, np.ndarray]:
+def _max_pool(place: Placed) -> MaxPool:
+    size = place.convolved[:2]
+    return MaxPool(size, _explicit_pads(size, (3, 3), (2, 2)) if place.unit.symmetric else None)
+
+
+def _at(tree, *path):
+    for key in filter(None, path):
+        tree = tree[key]
+    return tree
+
+
+def _column(factor):
+    """A factor of each input channel, for a kernel."""
+    return np.reshape(factor, (-1, 1))
+
+
+def _affine(variables, path) -> tuple[np.ndarray, np.ndarray]:
     """The batch normalization at `path` as (multiplier, bias): BN(y) = multiplier * y + bias."""
-    params, statistics = variables["params"], variables["batch_stats"]
-    for key in path:
-        params, statistics = params[key], statistics[key]
+    params, statistics = (_at(variables[tree], *path) for tree in ("params", "batch_stats"))
     # The sum in float32, as the trained network computes it; all else in float64.
     variance = _float32(statistics["var"]) + np.float32(BN_EPSILON)
     multiplier = _float64(params["scale"]) / np.sqrt(_float64(variance))
     return multiplier, _float64(params["bias"]) - _float64(statistics["mean"]) * multiplier
-
-
-def _output_size(size, strides) -> tuple[int, int]:
-    return tuple(-(-length // stride) for length, stride in zip(size, strides, strict=True))
 
 
 def _explicit_pads(size, kernel, strides) -> Pads | None:

@@ -1,12 +1,13 @@
 """The Keras model of a deployment plan, made of Larq layers; `larq.models.summary` understands it."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export.keras2 import larq, tf
-from onebnet_jax.export.plan import Conv, Pads, Plan, ResNetBlock, Unit
+from onebnet_jax.export.plan import Conv, Pads, Plan, Unit
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -76,26 +77,40 @@ class Pad(tf.keras.layers.Layer):
 
 def keras_model(plan: Plan) -> tf.keras.Model:
     """Images [N, H, W, C] -> logits [N, num_classes]; layers are named after the network's parameters."""
-    layers = tf.keras.layers
-    images = x = layers.Input(plan.image_shape, name="images")
+    images = x = tf.keras.layers.Input(plan.image_shape, name="images")
     if plan.pixel_mean is not None:
         x = _apply(ChannelShift(subtract=True, name="stem_pixel_mean"), x, plan.pixel_mean)
-    x = _float_conv(plan.stem, x)
-    if plan.stem_relu:
-        x = layers.ReLU(name="stem_relu")(x)
-    if plan.max_pool is not None:
-        padding = "same"
-        if plan.max_pool.pads is not None:
-            x, padding = Pad(plan.max_pool.pads, LOWEST, name="stem_max_pool_pad")(x), "valid"
-        x = layers.MaxPooling2D(3, 2, padding, name="stem_max_pool")(x)
-    for layer in plan.body:
-        x = unit(layer, x) if isinstance(layer, Unit) else _resnet_block(layer, x)
-    return tf.keras.Model(images, _head(plan, x), name="onebnet")
+    return tf.keras.Model(images, _head(plan, units(plan.units, x)), name="onebnet")
 
 
-def with_pre_signs(model: tf.keras.Model, plan: Plan) -> tf.keras.Model:
+def with_sign_inputs(model: tf.keras.Model, plan: Plan) -> tf.keras.Model:
     """Images -> [logits, and the input of each unit's sign in order]. Shares the layers of `model`."""
-    return tf.keras.Model(model.input, [model.output, *(model.get_layer(f"{u.name}_rsign").output for u in plan.units)])
+    return tf.keras.Model(model.input, [model.output, *(model.get_layer(name).output for name in sign_inputs(plan))])
+
+
+def sign_inputs(plan: Plan) -> list[str]:
+    """The names of the layers whose outputs the signs are taken of, in order."""
+    names, before = [], ""
+    for unit in plan.units:
+        if unit.sign:
+            names.append(unit.sign_input or before)
+        before = last_layer(unit)
+    return names
+
+
+def last_layer(unit: Unit) -> str:
+    """The name of the layer that gives the output of a unit."""
+    if unit.max_pool:
+        return unit.layer("max_pool")
+    if unit.zeta is not None:
+        return unit.layer("zeta")
+    if unit.beta is not None:
+        return unit.layer("prelu")
+    if unit.relu:
+        return unit.layer("relu")
+    if unit.shortcut:
+        return f"{unit.section}_add"
+    return unit.layer("bn") if unit.conv.binary else unit.conv.name
 
 
 def predict(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -104,15 +119,24 @@ def predict(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(model.output_names, outputs if len(model.outputs) > 1 else [outputs], strict=True))
 
 
-def separate_units(plan: Plan) -> tf.keras.Model:
-    """Every unit, and the head, on its own: [input of each] -> [its output], for comparing them on equal inputs."""
-    inputs = []
-    for layer in plan.units:
-        channels = layer.threshold.size
-        inputs.append(tf.keras.layers.Input((*layer.conv.input_size, channels), name=f"{layer.name}_input"))
-    outputs = [unit(layer, x) for layer, x in zip(plan.units, inputs, strict=True)]
+def separate_sections(plan: Plan) -> tf.keras.Model:
+    """Every section of the body, and the head, on its own: [input of each] -> [its output], to compare on equal inputs.
+
+    The inputs are named SECTION_input, the outputs after their last layers.
+    """
+    inputs, outputs = [], []
+    for name, section in sections(plan):
+        first = section[0].conv
+        inputs.append(tf.keras.layers.Input((*first.input_size, first.kernel.shape[2]), name=f"{name}_input"))
+        outputs.append(units(section, inputs[-1]))
     inputs.append(tf.keras.layers.Input(outputs[-1].shape[1:], name="head_input"))
     return tf.keras.Model(inputs, [*outputs, _head(plan, inputs[-1])])
+
+
+def sections(plan: Plan) -> list[tuple[str, list[Unit]]]:
+    """The sections of the body in order, with their units."""
+    grouped = itertools.groupby(plan.units[1:], lambda unit: unit.section)
+    return [(name, list(group)) for name, group in grouped]
 
 
 def print_summary(model: tf.keras.Model) -> None:
@@ -131,11 +155,23 @@ def save(model: tf.keras.Model, path: Path) -> None:
         raise UserError(f"Cannot save the Keras model to {path}: {error}") from error
 
 
-def unit(layer: Unit, x):
-    """One unit: [N, H, W, C_in] -> [N, H / rows, W / columns, C_out]."""
-    layers, conv = tf.keras.layers, layer.conv
-    y = _apply(RSign(layer.reverse, name=f"{layer.name}_rsign"), x, layer.threshold)
-    if layer.sign:
+def units(plan_units, x):
+    """Units one after the other: [N, H, W, C] -> [N, H', W', C']."""
+    inputs = []
+    for unit in plan_units:
+        inputs.append(x)
+        x = _unit(unit, inputs)
+    return x
+
+
+def _unit(unit: Unit, inputs: list):
+    """One unit; `inputs` are those of the units before it and, last, its own."""
+    layers, conv, y = tf.keras.layers, unit.conv, inputs[-1]
+    if unit.affine:
+        y = _apply(ChannelAffine(name=unit.layer("affine")), y, *unit.affine)
+    if unit.threshold is not None:
+        y = _apply(RSign(unit.reverse, name=unit.layer("rsign")), y, unit.threshold)
+    if unit.sign:
         quant_conv = larq.layers.QuantConv2D(
             filters=conv.kernel.shape[3],
             kernel_size=conv.kernel.shape[:2],
@@ -150,31 +186,32 @@ def unit(layer: Unit, x):
         )
         if conv.binary:
             y = _apply(quant_conv, y, conv.kernel)
-            y = _apply(ChannelAffine(name=f"{layer.name}_bn"), y, conv.multiplier, conv.bias)
+            y = _apply(ChannelAffine(name=unit.layer("bn")), y, conv.multiplier, conv.bias)
         else:
             y = _apply(quant_conv, y, conv.kernel, conv.bias)
     else:
         y = _float_conv(conv, y)
-    if layer.shortcut is not None:
-        x = layers.AveragePooling2D(layer.pool, layer.pool, "same", name=f"{layer.name}_shortcut_pool")(x)
-        x = _float_conv(layer.shortcut, x)
-    y = layers.Add(name=f"{layer.name}_add")([y, x])
-    if layer.gamma is not None:
-        y = _apply(ChannelShift(subtract=True, name=f"{layer.name}_gamma"), y, layer.gamma)
-    y = _apply(layers.PReLU(shared_axes=[1, 2], name=f"{layer.name}_prelu"), y, layer.beta.reshape(1, 1, -1))
-    if layer.zeta is not None:
-        y = _apply(ChannelShift(subtract=False, name=f"{layer.name}_zeta"), y, layer.zeta)
+    if unit.shortcut:
+        s, pool = inputs[-unit.shortcut.span], unit.shortcut.pool
+        if pool != (1, 1):
+            s = layers.AveragePooling2D(pool, pool, "same", name=f"{unit.section}_shortcut_pool")(s)
+        if unit.shortcut.conv:
+            s = _float_conv(unit.shortcut.conv, s)
+        y = layers.Add(name=f"{unit.section}_add")([y, s])
+    if unit.relu:
+        y = layers.ReLU(name=unit.layer("relu"))(y)
+    if unit.gamma is not None:
+        y = _apply(ChannelShift(subtract=True, name=unit.layer("gamma")), y, unit.gamma)
+    if unit.beta is not None:
+        y = _apply(layers.PReLU(shared_axes=[1, 2], name=unit.layer("prelu")), y, unit.beta.reshape(1, 1, -1))
+    if unit.zeta is not None:
+        y = _apply(ChannelShift(subtract=False, name=unit.layer("zeta")), y, unit.zeta)
+    if unit.max_pool:
+        padding = "same"
+        if unit.max_pool.pads is not None:
+            y, padding = Pad(unit.max_pool.pads, LOWEST, name=unit.layer("max_pool_pad"))(y), "valid"
+        y = layers.MaxPooling2D(3, 2, padding, name=unit.layer("max_pool"))(y)
     return y
-
-
-def _resnet_block(block: ResNetBlock, x):
-    layers = tf.keras.layers
-    y = x
-    for index, conv in enumerate(block.convs):
-        y = _float_conv(conv, layers.ReLU(name=f"{block.name}_relu{index}")(y) if index else y)
-    if block.shortcut is not None:
-        x = _float_conv(block.shortcut, x)
-    return layers.ReLU(name=f"{block.name}_relu")(layers.Add(name=f"{block.name}_add")([y, x]))
 
 
 def _head(plan: Plan, x):

@@ -1,7 +1,8 @@
-"""A deployment plan: what a device computes, as a list of layers with their constants. Plain dataclasses and NumPy.
+"""A deployment plan: what a device computes, as a list of units with their constants. Plain dataclasses and NumPy.
 
-A plan is complete: the Keras model, the packed reference and the lint of the converted file are all made from it.
-Every constant is float32. A convolution carries the batch normalization that follows it.
+A plan is complete: the Keras model, the packed reference, the lint of the converted file and whatever else runs a network
+without training it are made from it alone. Every constant is float32. A convolution carries the batch normalization that
+follows it.
 """
 
 import collections
@@ -9,7 +10,9 @@ import dataclasses
 
 import numpy as np
 
-Pads = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+from onebnet_jax.networks.structure import Pair
+
+Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Conv:
     name: str
     kernel: np.ndarray
     bias: np.ndarray
-    strides: tuple[int, int]
-    input_size: tuple[int, int]
+    strides: Pair
+    input_size: Pair
     multiplier: np.ndarray | None = None
     pads: Pads | None = None
     pad_value: int = 0
@@ -42,70 +45,97 @@ class Conv:
 
 
 @dataclasses.dataclass(frozen=True)
-class Unit:
-    """PReLU(conv(b) + s - gamma) + zeta, b = sign(+-(x - threshold)), s = x or shortcut(AveragePool(x)).
+class Shortcut:
+    """What is added behind a unit's convolution: conv(AveragePool(x)) of the input x of an earlier unit, or of this one.
 
     Attributes:
-      name: of the unit in `structure.units`.
-      threshold: [C_in].
-      reverse: b = sign(threshold - x) instead of sign(x - threshold); the kernel has the opposite sign then.
-        Here sign(0) = +1, Larq's and LCE's convention: `fold.rsign` says how both forms give the trained -1.
-      sign: whether b is the sign, or (float activations) the difference itself.
-      conv: the convolution with its BN.
-      pool: window and strides of the average pool, or None for an identity shortcut.
-      shortcut: the 1x1 convolution with its BN, or None.
-      gamma, zeta: [C_out]; None where folded into other constants, or all zero: no file keeps x + 0.
-      beta: [C_out], slope of the PReLU.
-      offset: [C_in], what folding has taken from the unit's input: the trained network has x + offset here.
+      span: the input is that of the unit `span` - 1 places earlier.
+      pool: window and strides of the average pool; (1, 1) for none.
+      conv: the 1x1 convolution with its BN, or None.
     """
 
-    name: str
-    threshold: np.ndarray
-    reverse: bool
-    sign: bool
-    conv: Conv
-    pool: tuple[int, int] | None
-    shortcut: Conv | None
-    gamma: np.ndarray | None
-    beta: np.ndarray
-    zeta: np.ndarray | None
-    offset: np.ndarray
-
-    def operators(self) -> collections.Counter:
-        """The operators that the converted file must have for this unit, and no others."""
-        count = collections.Counter(SUB=int(self.sign or np.any(self.threshold)), ADD=1, PRELU=1)
-        if self.conv.binary:
-            count.update(LceQuantize=1, LceBconv2d=1)
-        else:
-            count.update(CONV_2D=1)
-            if self.sign:
-                count.update(LceQuantize=1, LceDequantize=1, PADV2=self.conv.pad_value)
-        if self.shortcut is not None:
-            count.update(AVERAGE_POOL_2D=1, CONV_2D=1)
-        count.update(SUB=int(self.gamma is not None), ADD=int(self.zeta is not None))
-        return +count
-
-
-@dataclasses.dataclass(frozen=True)
-class ResNetBlock:
-    """ReLU(conv2(ReLU(conv1(x))) + s), s = x or shortcut(x): the FP32 residual block."""
-
-    name: str
-    convs: tuple[Conv, ...]
-    shortcut: Conv | None
-
-    def operators(self) -> collections.Counter:
-        convs = [*self.convs, *([self.shortcut] if self.shortcut else [])]
-        padded = sum(conv.pads is not None for conv in convs)
-        return +collections.Counter(CONV_2D=len(convs), PAD=padded, ADD=1)  # the ReLUs are fused
+    span: int
+    pool: Pair
+    conv: Conv | None
 
 
 @dataclasses.dataclass(frozen=True)
 class MaxPool:
-    """The 3x3/2 max pool of the ImageNet stem; pads as in `Conv`."""
+    """A 3x3/2 max pool; input_size and pads as in `Conv`."""
 
-    input_size: tuple[int, int]
+    input_size: Pair
     pads: Pads | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """MaxPool(activation(conv(b) + shortcut - gamma) + zeta), b = sign(+-(affine(x) - threshold)).
+
+    Everything but the convolution may be missing.
+
+    Attributes:
+      name: of the unit in the structure.
+      prefix: of its layers' names in the Keras model, with "{}" for the layer's own name.
+      section: the part of the network that the unit belongs to, see `structure.Unit`.
+      affine: (multiplier, bias), [C_in] each: multiplier * x + bias in place of x.
+      threshold: [C_in], or None for no difference.
+      reverse: b = sign(threshold - x) instead of sign(x - threshold); with no threshold, b = sign(x), and x has come
+        negated. Either way the kernel has the opposite sign. Here sign(0) = +1, Larq's and LCE's convention:
+        `fold.threshold` says how all forms give the trained -1.
+      sign: whether b is the sign, or (float activations) the difference itself.
+      conv: the convolution with its BN.
+      shortcut: what is added, or None.
+      relu: whether a ReLU follows.
+      gamma, beta, zeta: [C_out], the two shifts and the slope of an RPReLU; None where there is none, where folded into
+        other constants, or all zero: no file keeps x + 0.
+      max_pool: the max pool behind all this, or None.
+    """
+
+    name: str
+    prefix: str
+    section: str
+    affine: tuple[np.ndarray, np.ndarray] | None
+    threshold: np.ndarray | None
+    reverse: bool
+    sign: bool
+    conv: Conv
+    shortcut: Shortcut | None
+    relu: bool
+    gamma: np.ndarray | None
+    beta: np.ndarray | None
+    zeta: np.ndarray | None
+    max_pool: MaxPool | None
+
+    def layer(self, part: str) -> str:
+        """The name of a layer of the unit, such as "stage1_block1_conv1_rsign"."""
+        return self.prefix.format(part)
+
+    @property
+    def sign_input(self) -> str:
+        """The name of the layer whose output the sign is taken of; "" where that is the output of the unit before."""
+        return self.layer("rsign") if self.threshold is not None else self.layer("affine") if self.affine else ""
+
+    def operators(self) -> collections.Counter:
+        """The operators that the converted file must have for this unit, and no others."""
+        count = collections.Counter(SUB=int(self.threshold is not None))
+        if self.affine:
+            count.update(MUL=1, ADD=1)
+        if self.conv.binary:
+            count.update(LceQuantize=1, LceBconv2d=1)
+        else:
+            count.update(CONV_2D=1, PAD=int(self.conv.pads is not None))
+            if self.sign:
+                count.update(LceQuantize=1, LceDequantize=1, PADV2=self.conv.pad_value)
+        if self.shortcut:
+            pads = self.shortcut.conv is not None and self.shortcut.conv.pads is not None
+            count.update(ADD=1, CONV_2D=int(self.shortcut.conv is not None), PAD=int(pads))
+            count.update(AVERAGE_POOL_2D=int(self.shortcut.pool != (1, 1)))
+        # A ReLU is part of the operator before it, but for a binarized convolution.
+        count.update(RELU=int(self.relu and self.conv.binary and not self.shortcut))
+        count.update(SUB=int(self.gamma is not None), PRELU=int(self.beta is not None), ADD=int(self.zeta is not None))
+        if self.max_pool:
+            count.update(MAX_POOL_2D=1, PADV2=int(self.max_pool.pads is not None))
+        return +count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,28 +145,26 @@ class Plan:
     Attributes:
       image_shape: (H, W, C).
       pixel_mean: [C], subtracted from pixels 0..255; None where the images come normalized, or all zero.
-      stem, stem_relu, max_pool: the stem; max_pool is None for the CIFAR stem.
-      body: of `Unit` or of `ResNetBlock`.
+      units: in order; the first is the stem.
       head_kernel, head_bias: [C, num_classes] and [num_classes].
     """
 
     image_shape: tuple[int, int, int]
     pixel_mean: np.ndarray | None
-    stem: Conv
-    stem_relu: bool
-    max_pool: MaxPool | None
-    body: tuple[Unit, ...] | tuple[ResNetBlock, ...]
+    units: tuple[Unit, ...]
     head_kernel: np.ndarray
     head_bias: np.ndarray
 
     @property
-    def units(self) -> tuple[Unit, ...]:
-        return tuple(layer for layer in self.body if isinstance(layer, Unit))
+    def signs(self) -> tuple[Unit, ...]:
+        """The units that take a sign."""
+        return tuple(unit for unit in self.units if unit.sign)
 
     def operators(self) -> dict[str, collections.Counter]:
         """Section of the network -> the operators that the converted file must have for it, and no others."""
-        stem = collections.Counter(CONV_2D=1, SUB=int(self.pixel_mean is not None), PAD=int(self.stem.pads is not None))
-        if self.max_pool is not None:
-            stem.update(MAX_POOL_2D=1, PADV2=int(self.max_pool.pads is not None))
-        head = collections.Counter(MEAN=1, FULLY_CONNECTED=1)
-        return {"stem": +stem, **{layer.name: layer.operators() for layer in self.body}, "head": head}
+        sections = collections.defaultdict(collections.Counter)
+        for unit in self.units:
+            sections[unit.section].update(unit.operators())
+        sections[self.units[0].section].update(SUB=int(self.pixel_mean is not None))
+        sections["head"].update(MEAN=1, FULLY_CONNECTED=1)
+        return {name: +count for name, count in sections.items()}

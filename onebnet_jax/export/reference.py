@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from onebnet_jax.export.packed import pack, pack_kernel, packed_conv
-from onebnet_jax.export.plan import Conv, Plan, ResNetBlock, Unit
+from onebnet_jax.export.plan import Conv, Plan, Unit
 from onebnet_jax.networks.layers import average_pool
 
 
@@ -17,36 +17,44 @@ def run(plan: Plan, images: jax.Array) -> jax.Array:
     x = jnp.asarray(images, jnp.float32)
     if plan.pixel_mean is not None:
         x = x - plan.pixel_mean
-    x = conv(plan.stem, x)
-    if plan.stem_relu:
-        x = jax.nn.relu(x)
-    if plan.max_pool is not None:
-        pads = "SAME" if plan.max_pool.pads is None else ((0, 0), *plan.max_pool.pads, (0, 0))
-        x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
-    for layer in plan.body:
-        x = unit(layer, x) if isinstance(layer, Unit) else resnet_block(layer, x)
+    x = units(plan.units, x)
     return jnp.mean(x, axis=(1, 2)) @ plan.head_kernel + plan.head_bias
 
 
-def unit(layer: Unit, x: jax.Array) -> jax.Array:
-    """One unit: [N, H, W, C_in] -> [N, H / rows, W / columns, C_out]."""
-    b = layer.threshold - x if layer.reverse else x - layer.threshold
+def units(plan_units, x: jax.Array) -> jax.Array:
+    """Units one after the other: [N, H, W, C] -> [N, H', W', C']."""
+    inputs = []
+    for each in plan_units:
+        inputs.append(x)
+        x = unit(each, inputs)
+    return x
+
+
+def unit(layer: Unit, inputs: list[jax.Array]) -> jax.Array:
+    """One unit; `inputs` are those of the units before it and, last, its own."""
+    b = inputs[-1]
+    if layer.affine:
+        b = b * layer.affine[0] + layer.affine[1]
+    if layer.threshold is not None:
+        b = layer.threshold - b if layer.reverse else b - layer.threshold
     if layer.sign:
         b = jnp.where(b >= 0, 1.0, -1.0)
-    s = x if layer.pool is None else conv(layer.shortcut, average_pool(x, layer.pool))
-    y = conv(layer.conv, b) + s
+    y = conv(layer.conv, b)
+    if layer.shortcut:
+        s = average_pool(inputs[-layer.shortcut.span], layer.shortcut.pool)
+        y = y + (conv(layer.shortcut.conv, s) if layer.shortcut.conv else s)
+    if layer.relu:
+        y = jax.nn.relu(y)
     if layer.gamma is not None:
         y = y - layer.gamma
-    y = jnp.where(y > 0, y, layer.beta * y)
-    return y if layer.zeta is None else y + layer.zeta
-
-
-def resnet_block(layer: ResNetBlock, x: jax.Array) -> jax.Array:
-    """One FP32 residual block: [N, H, W, C_in] -> [N, H / rows, W / columns, C_out]."""
-    y = x
-    for index, each in enumerate(layer.convs):
-        y = conv(each, jax.nn.relu(y) if index else y)
-    return jax.nn.relu(y + (x if layer.shortcut is None else conv(layer.shortcut, x)))
+    if layer.beta is not None:
+        y = jnp.where(y > 0, y, layer.beta * y)
+    if layer.zeta is not None:
+        y = y + layer.zeta
+    if layer.max_pool:
+        pads = "SAME" if layer.max_pool.pads is None else ((0, 0), *layer.max_pool.pads, (0, 0))
+        y = lax.reduce_window(y, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+    return y
 
 
 def conv(layer: Conv, x: jax.Array) -> jax.Array:

@@ -8,7 +8,11 @@ from onebnet_jax.data import catalog as data_info
 from onebnet_jax.data import load as data
 from onebnet_jax.data.imagenet import sources as imagenet_sources
 from onebnet_jax.errors import UserError
-from onebnet_jax.ops.binarize import ESTIMATORS
+from onebnet_jax.networks import families
+from onebnet_jax.networks.structure import Structure
+from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
+from onebnet_jax.runs.experiment import Data
+from onebnet_jax.runs.optim import OPTIMIZERS, SCHEDULES
 
 DTYPES = ("float32", "bfloat16")
 SCHEMA = "configs/default.py lists every field and its type"
@@ -16,7 +20,9 @@ STAGE_RANGES = {
     "batch_size": (1, 2**20),
     "epochs": (1, 10**6),
     "learning_rate": (0.0, 1e3),
+    "warmup_epochs": (0, 10**6),
     "weight_decay": (0.0, 1e3),
+    "momentum": (0.0, 1.0),
     "label_smoothing": (0.0, 1.0),
     "label_weight": (0.0, 1e3),
     "teacher_weight": (0.0, 1e3),
@@ -24,6 +30,7 @@ STAGE_RANGES = {
 }
 IMAGENET_ONLY = ("data.lighting", "data.max_unreadable")
 OF_BINARIZED_ACTIVATIONS = ("model.pad_value", "model.estimator", "model.window")
+OF_BINARIZED_WEIGHTS = ("model.weight_estimator", "model.weight_scale")
 
 Fields = dict[str, Any]
 
@@ -52,13 +59,24 @@ def types(fields: Fields, schema: Fields) -> None:
             raise UserError(f"{field}={fields[field]!r} must hold whole numbers, such as (256, 512).")
 
 
-def values(fields: Fields) -> None:
-    """Refuses fields, of the right types, whose values cannot be."""
+def values(fields: Fields, schema: Fields) -> None:
+    """Refuses fields, of the right types, whose values cannot be, or have no meaning for the network's family."""
     _one_of(fields, "data.name", data_info.DATASETS)
     info = data_info.DATASETS[fields["data.name"]]
     _one_of(fields, "data.source", ("auto", *(imagenet_sources.SOURCES if info.streamed else data.SOURCES)))
+    _one_of(fields, "model.family", families.FAMILIES)
     _one_of(fields, "model.estimator", ESTIMATORS)
+    _one_of(fields, "model.weight_estimator", ESTIMATORS)
+    _one_of(fields, "model.weight_scale", SCALES)
     _one_of(fields, "model.dtype", DTYPES)
+    taken, of_families = families.parameters(fields["model.family"]), map(families.parameters, families.FAMILIES)
+    for name in sorted(set().union(*of_families) - set(taken)):
+        field = f"model.{name}"
+        if field in fields and fields[field] != schema[field]:
+            raise UserError(
+                f"{field}={fields[field]!r} has no meaning for model.family={fields['model.family']!r}; leave it at "
+                f"{schema[field]!r}."
+            )
     ranges = {
         "seed": (0, 2**31 - 1),
         "model.window": (1e-3, 1e3),
@@ -73,11 +91,15 @@ def values(fields: Fields) -> None:
     if not stages or any(stages.count(name) > 1 or name not in known for name in stages):
         raise UserError(f"stages={stages} must name one or more of {', '.join(known)}, each once.")
     for name in known:
+        _one_of(fields, f"{name}.optimizer", OPTIMIZERS)
+        _one_of(fields, f"{name}.schedule", SCHEDULES)
         ranges |= {f"{name}.{field}": limits for field, limits in STAGE_RANGES.items()}
     for field, (low, high) in ranges.items():
         if not low <= fields[field] <= high:
             raise UserError(f"{field}={fields[field]} must lie between {low} and {high}.")
     for name in stages:
+        if fields[f"{name}.warmup_epochs"] >= fields[f"{name}.epochs"]:
+            raise UserError(f"{name}.warmup_epochs must be less than {name}.epochs={fields[f'{name}.epochs']}.")
         if not fields[f"{name}.label_weight"] and not fields[f"{name}.teacher_weight"]:
             raise UserError(
                 f"{name}.label_weight and {name}.teacher_weight are both 0, so there is nothing to learn; set one."
@@ -94,11 +116,11 @@ def _one_of(fields, field, allowed: Iterable[str]):
         raise UserError(f"{field}={fields[field]!r} will not do; it must be one of {', '.join(allowed)}.")
 
 
-def image_size(fields: Fields, reduction: int) -> None:
+def image_size(data: Data, structure: Structure) -> None:
     """Refuses a size where the images have one already, and one of which a network's strides would leave nothing."""
-    size, info = fields["data.image_size"], data_info.DATASETS[fields["data.name"]]
-    if size and not info.streamed:
-        raise UserError(f"data.image_size={size} must be 0 for {info.title}, whose images are stored in their size.")
+    size, reduction = data.image_size, max(structure.reduction)
+    if size and not data.info.streamed:
+        raise UserError(f"data.image_size={size} must be 0 for {data.info.title}, whose images have a size.")
     if 0 < size < reduction:
         raise UserError(
             f"data.image_size={size} is too small for the network, which makes maps {reduction} times smaller; it must "
@@ -131,11 +153,14 @@ def _why_ignored(field: str, fields: Fields) -> str | None:
     stage, _, name = field.partition(".")
     if stage in stage_names(fields) and stage not in stages:
         return f"the stages of this run are {', '.join(stages)}"
-    of_binarization = field in OF_BINARIZED_ACTIVATIONS or name in ("binarize_activations", "binarize_weights")
-    if of_binarization and fields["model.block"] == "resnet":
-        return "model.block='resnet' is a network in which nothing is binarized"
-    if field in OF_BINARIZED_ACTIVATIONS and not any(fields[f"{name}.binarize_activations"] for name in stages):
-        return "no stage of this run binarizes activations"
+    if field in (*OF_BINARIZED_ACTIVATIONS, *OF_BINARIZED_WEIGHTS) or name.startswith("binarize_"):
+        if fields["model.family"] == "resnet":
+            return "model.family='resnet' is a network in which nothing is binarized"
+    for kind, names in (("activations", OF_BINARIZED_ACTIVATIONS), ("weights", OF_BINARIZED_WEIGHTS)):
+        if field in names and not any(fields[f"{stage}.binarize_{kind}"] for stage in stages):
+            return f"no stage of this run binarizes {kind}"
+    if name == "momentum" and fields[f"{stage}.optimizer"] != "sgd":
+        return f"{stage}.optimizer is {fields[f'{stage}.optimizer']!r}, and only 'sgd' has it"
     for name, weight in (("label_smoothing", "label_weight"), ("temperature", "teacher_weight")):
         if field == f"{stage}.{name}" and not fields[f"{stage}.{weight}"]:
             return f"{stage}.{weight} is 0"

@@ -1,7 +1,6 @@
 """Checkpoints of a run, by Orbax: the last states, to go on from, and the best variables, to use."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
@@ -16,12 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.networks.layers import Binarization
-from onebnet_jax.networks.structure import Structure
-from onebnet_jax.runs import config as config_lib
 
 METADATA, DIGEST = "metadata", "digest"
 LAST, PENDING, BEST = "last", "pending", "best"
@@ -168,60 +163,20 @@ def _restore_step(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple
 
 def _checked(info: dict, tree: Any) -> dict:
     """The metadata that came with a tree; raises ValueError if either is not what was saved."""
-    if METADATA in info:
-        metadata = info[METADATA]
-        whole = info.get(DIGEST) == digest(tree, metadata)
-    else:  # older checkpoints: a checksum of the tree alone, or none
-        metadata = {name: value for name, value in info.items() if name != DIGEST}
-        whole = info.get(DIGEST) in (None, digest(tree))
-    if not whole:
+    if METADATA not in info or info.get(DIGEST) != digest(tree, info[METADATA]):
         raise ValueError("what it holds is not what was saved, by its checksum.")
-    return metadata
+    return info[METADATA]
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A trained network as read from a run's work directory.
+def read(stage_folder: Path, name: str) -> tuple[int, Any, dict] | None:
+    """(step, tree, metadata) of a stage's newest checkpoint that is whole, or None where it has none.
 
-    Attributes:
-      config: with which it was trained.
-      stage: the stage of its training, a field of the config.
-      structure, binarization: of the network.
-      variables: {"params", "batch_stats"}, NumPy arrays.
-      step: steps trained.
-      metrics: the newest evaluation when the checkpoint was made: epoch, top1, top5, loss; empty before the first.
+    Changes nothing on disk. Raises UserError if there are checkpoints, but none that can be read.
     """
-
-    config: ConfigDict
-    stage: str
-    structure: Structure
-    binarization: Binarization
-    variables: dict
-    step: int
-    metrics: dict
-
-
-def load_run(workdir: str | Path, which: str = BEST, of_stage: str | None = None) -> Run:
-    """Reads a checkpoint of a run, "best" by test Top-1 or "last": of a stage, or of the latest that has one.
-
-    Raises UserError where there is none. Changes nothing on disk, so the run may still be going on.
-    """
-    workdir = Path(os.path.expanduser(workdir))
-    config = config_lib.load_json(workdir / "config.json")
-    if of_stage not in (None, *config.stages):
-        raise UserError(f"{workdir} has no stage {of_stage!r}; its stages are {', '.join(config.stages)}.")
-    for stage in [of_stage] if of_stage else reversed(config.stages):
-        folder = workdir.absolute() / stage / "checkpoints" / which
-        if not folder.is_dir():
-            continue
-        manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False))
-        restored, _ = _restore(manager)
-        manager.close()
-        if restored is not None:
-            step, tree, info = restored
-            metrics = info.get("result", info)
-            variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
-            structure, binarization = config_lib.structure(config), config_lib.binarization(config, stage)
-            return Run(config, stage, structure, binarization, variables, step, metrics)
-    where = f" of stage {of_stage}" if of_stage else ""
-    raise UserError(f"{workdir} has no {which!r} checkpoint{where} yet; train first, or choose another.")
+    folder = stage_folder.absolute() / "checkpoints" / name
+    if not folder.is_dir():
+        return None
+    manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False))
+    restored, _ = _restore(manager)
+    manager.close()
+    return restored

@@ -13,12 +13,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from onebnet_jax.data import catalog as data_info
 from onebnet_jax.errors import UserError
-from onebnet_jax.networks.layers import Binarization
-from onebnet_jax.networks.structure import Structure
+from onebnet_jax.networks import families
+from onebnet_jax.networks.structure import Binarization
 from onebnet_jax.runs import check as config_check
 from onebnet_jax.runs.check import SCHEMA
+from onebnet_jax.runs.experiment import Data, Experiment, Optimizer, Stage
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.py"
 OPTIONS = "fields are set as --config.field=value"
@@ -170,36 +170,52 @@ def check(config: ConfigDict) -> None:
     """Raises UserError with one sentence for the first field that cannot be."""
     fields = flat(config)
     config_check.types(fields, flat(_default()))
-    config_check.values(fields)
-    config_check.image_size(fields, structure(config).reduction)
+    config_check.values(fields, flat(_default()))
+    run = experiment(config)
+    config_check.image_size(run.data, run.structure)
 
 
-def structure(config: ConfigDict) -> Structure:
-    """The shape of the network. Raises UserError for one that cannot be built."""
-    model = config.model
-    return Structure(
-        depth=model.depth,
-        block=model.block,
-        conv_1d=tuple(model.conv_1d),
-        ds_1d=tuple(model.ds_1d),
-        width_multiplier=model.width_multiplier,
-        num_classes=data_info.DATASETS[config.data.name].num_classes,
-        stem=model.stem,
-        stem_relu=model.stem_relu,
-        pad_value=model.pad_value,
-        padding=model.padding,
+def experiment(config: ConfigDict) -> Experiment:
+    """What a checked config asks for, as plain data. Raises UserError for a network that cannot be built."""
+    model, data = config.model, Data(**config.data)
+    taken = {name: model[name] for name in families.parameters(model.family) if name in model}
+    structure = families.build(model.family, **taken, num_classes=data.info.num_classes, channels=data.info.shape[2])
+    return Experiment(
+        seed=config.seed,
+        structure=structure,
+        dtype=model.dtype,
+        data=data,
+        stages=tuple(_stage(config, name) for name in config.stages),
+        teacher=config.teacher,
+        checkpoint_seconds=config.checkpoint_seconds,
+        eval_every_epochs=config.eval_every_epochs,
     )
 
 
-def binarization(config: ConfigDict, stage: str) -> Binarization:
-    """What a stage binarizes, and the straight-through estimator."""
-    fields = config[stage]
-    return Binarization(
-        fields.binarize_activations, fields.binarize_weights, config.model.estimator, config.model.window
+def _stage(config: ConfigDict, name: str) -> Stage:
+    fields, model = config[name], config.model
+    return Stage(
+        name=name,
+        batch_size=fields.batch_size,
+        epochs=fields.epochs,
+        binarization=Binarization(
+            fields.binarize_activations,
+            fields.binarize_weights,
+            model.estimator,
+            model.window,
+            model.weight_estimator,
+            model.weight_scale,
+        ),
+        optimizer=Optimizer(
+            fields.optimizer,
+            fields.learning_rate,
+            fields.schedule,
+            fields.warmup_epochs,
+            fields.weight_decay,
+            fields.momentum,
+        ),
+        label_weight=fields.label_weight,
+        label_smoothing=fields.label_smoothing,
+        teacher_weight=fields.teacher_weight,
+        temperature=fields.temperature,
     )
-
-
-def input_shape(config: ConfigDict) -> tuple[int, int, int]:
-    """(H, W, C) of an image."""
-    shape, size = data_info.DATASETS[config.data.name].shape, config.data.image_size
-    return (size, size, shape[2]) if size else shape

@@ -1,6 +1,7 @@
 """The work directory of a run: its config.json, one folder a stage, and a lock while it is in use."""
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import shutil
@@ -14,21 +15,77 @@ from onebnet_jax.errors import Unavailable, UserError
 from onebnet_jax.runs import config as config_lib
 
 # What decides the names and shapes of the parameters.
-SHAPE_FIELDS = ("depth", "block", "conv_1d", "ds_1d", "width_multiplier", "stem")
+SHAPE_FIELDS = ("family", "depth", "conv_1d", "ds_1d", "width_multiplier", "stem")
 # When to save and when to give up, which makes no difference to what a run gives.
 FREE_FIELDS = ("checkpoint_seconds", "data.max_unreadable")
 
 
-@contextlib.contextmanager
-def opened(workdir: Path) -> Iterator[None]:
-    """Holds the work directory for a run; creates it where there is none.
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """A folder for the run of a config, which may have begun there already.
 
-    Raises Unavailable if another run holds it, UserError if it cannot be used, then or later.
+    Attributes:
+      folder: where it is; it need not exist.
+      config: of the run.
+      change_config: whether a run that is there may go on with other fields than it has had so far.
     """
-    with _told(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        with locked(workdir):
-            yield
+
+    folder: Path
+    config: ConfigDict
+    change_config: bool = False
+
+    def check(self) -> dict[str, str]:
+        """In which fields the run that is there, if any, is to go on differently, and how, in words.
+
+        Raises UserError if it cannot, or is to without `change_config`. Changes nothing on disk.
+        """
+        with _told(self.folder):
+            if (self.folder / "weights.json").exists():
+                raise UserError(
+                    f"{self.folder} holds weights from elsewhere, which are used and never trained on; choose another "
+                    "--workdir."
+                )
+            path = self.folder / "config.json"
+            differing = differences(config_lib.load_json(path), self.config) if path.exists() else {}
+        changed = {name: text for name, text in differing.items() if name not in FREE_FIELDS}
+        fixed = [name for name in changed if name in fixed_fields(self.config)]
+        if changed and (fixed or not self.change_config):
+            remedy = "set these fields as they were, or let that run go on with this config by --change-config"
+            if fixed:
+                remedy = f"or set these fields as they were: no run goes on with another {', '.join(fixed)}"
+            raise UserError(
+                f"{self.folder} holds a run of another config: {', '.join(changed.values())}; choose another "
+                f"--workdir, {remedy}."
+            )
+        return differing
+
+    def write_config(self) -> None:
+        """Writes config.json after a `check`; that of a run which goes on with another is kept as config.N.json."""
+        differing, path = self.check(), self.folder / "config.json"
+        if path.exists() and not differing:
+            return
+        if differing.keys() - set(FREE_FIELDS):
+            number = sum(1 for _ in self.folder.glob("config.*.json"))
+            shutil.copy2(path, self.folder / f"config.{number}.json")
+        partial = path.with_suffix(".tmp")
+        partial.write_text(self.config.to_json(indent=2) + "\n")
+        partial.replace(path)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Holds the work directory for a run; creates it where there is none.
+
+        Raises Unavailable if another run holds it, UserError if it cannot be used, then or later.
+        """
+        with _told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with locked(self.folder):
+                yield
+
+    def last_step(self, stage: str, kind: str = "*") -> int:
+        """The newest step of a stage that there is a checkpoint of, of any kind or of one; 0 where there is none."""
+        names = (path.name for path in (self.folder / stage / "checkpoints").glob(f"{kind}/*"))
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 @contextlib.contextmanager
@@ -63,53 +120,10 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def check(config: ConfigDict, workdir: Path, change_config: bool = False) -> dict[str, str]:
-    """In which fields the run in a work directory, if there is one, is to go on differently, and how, in words.
-
-    Raises UserError if it cannot, or is to without `change_config`. Changes nothing on disk.
-    """
-    with _told(workdir):
-        if (workdir / "weights.json").exists():
-            raise UserError(
-                f"{workdir} holds weights from elsewhere, which are used and never trained on; choose another "
-                "--workdir."
-            )
-        path = workdir / "config.json"
-        differing = differences(config_lib.load_json(path), config) if path.exists() else {}
-    changed = {name: text for name, text in differing.items() if name not in FREE_FIELDS}
-    fixed = [name for name in changed if name in fixed_fields(config)]
-    if changed and (fixed or not change_config):
-        remedy = "set these fields as they were, or let that run go on with this config by --change-config"
-        if fixed:
-            remedy = f"or set these fields as they were: no run goes on with another {', '.join(fixed)}"
-        described = ", ".join(changed.values())
-        raise UserError(f"{workdir} holds a run of another config: {described}; choose another --workdir, {remedy}.")
-    return differing
-
-
-def prepare(config: ConfigDict, workdir: Path, change_config: bool = False) -> None:
-    """Writes config.json after a `check`; that of a run which goes on with another one is kept as config.N.json."""
-    differing, path = check(config, workdir, change_config), workdir / "config.json"
-    if path.exists() and not differing:
-        return
-    if differing.keys() - set(FREE_FIELDS):
-        number = sum(1 for _ in workdir.glob("config.*.json"))
-        shutil.copy2(path, workdir / f"config.{number}.json")
-    partial = path.with_suffix(".tmp")
-    partial.write_text(config.to_json(indent=2) + "\n")
-    partial.replace(path)
-
-
 def fixed_fields(config: ConfigDict) -> set[str]:
     """The fields that no run goes on with another value of: they decide what its parameters are, and what a step is."""
     shape = {f"model.{name}" for name in SHAPE_FIELDS}
     return shape | {"data.name", "stages"} | {f"{name}.batch_size" for name in config.stages}
-
-
-def last_step(workdir: Path, stage: str, kind: str = "*") -> int:
-    """The newest step of a stage that there is a checkpoint of, of any kind or of one; 0 where there is none."""
-    names = (path.name for path in (workdir / stage / "checkpoints").glob(f"{kind}/*"))
-    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def differences(saved: ConfigDict, asked: ConfigDict) -> dict[str, str]:

@@ -1,0 +1,99 @@
+"""The optimizer and the schedule of a stage, by name from optax."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+# Names of the parameters that weight decay applies to: convolutions, and RSign's and RPReLU's shifts as in ReActNet's
+# code. Batch normalization, PReLU slopes and the fully connected layer are left alone.
+DECAYED = ("kernel", "alpha", "gamma", "zeta")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How gradients become updates.
+
+    Attributes:
+      name: in `OPTIMIZERS`.
+      learning_rate: at its highest.
+      schedule: in `SCHEDULES`.
+      warmup_epochs: in which the learning rate grows linearly to its highest, before the schedule begins.
+      weight_decay: of the parameters that `DECAYED` names.
+      momentum: of "sgd", which is Nesterov's.
+    """
+
+    name: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "poly"
+    warmup_epochs: int = 0
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+
+
+# Schedules: learning rate, epochs -> a function of the number of the epoch.
+SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
+    # The paper's appendix A.2, with power 1: it prints lr_base * (1 - e_epochs) and leaves the division out.
+    "poly": lambda rate, epochs: optax.polynomial_schedule(rate, 0.0, 1, epochs),
+    "cosine": lambda rate, epochs: optax.cosine_decay_schedule(rate, epochs),
+    "constant": lambda rate, epochs: optax.constant_schedule(rate),
+}
+
+# Optimizers: (spec, schedule) -> optax's. Adam and SGD have L2 in the gradient, as PyTorch's; AdamW and Lion decay the
+# parameters themselves.
+OPTIMIZERS: dict[str, Callable[[Optimizer, optax.Schedule], optax.GradientTransformation]] = {
+    "adam": lambda spec, rate: optax.chain(
+        _l2(spec.weight_decay), optax.scale_by_adam(), optax.scale_by_learning_rate(rate)
+    ),
+    "sgd": lambda spec, rate: optax.chain(_l2(spec.weight_decay), optax.sgd(rate, spec.momentum, nesterov=True)),
+    "adamw": lambda spec, rate: optax.adamw(rate, weight_decay=spec.weight_decay, mask=decay_mask),
+    "lion": lambda spec, rate: optax.lion(rate, weight_decay=spec.weight_decay, mask=decay_mask),
+}
+
+
+def make(spec: Optimizer, epochs: int, steps_per_epoch: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimizer of a stage, and its learning rate as a function of the step, which moves once an epoch.
+
+    The first epoch has the highest rate itself, or with warm-up its first part. ReActNet's code advances its schedule
+    before each epoch instead, so that its last epoch trains with 0.
+    """
+    after_warmup = SCHEDULES[spec.schedule](spec.learning_rate, max(epochs - spec.warmup_epochs, 1))
+
+    def schedule(step):
+        epoch = step // steps_per_epoch
+        rate = after_warmup(epoch - spec.warmup_epochs)
+        if spec.warmup_epochs:
+            growing = spec.learning_rate * (epoch + 1) / (spec.warmup_epochs + 1)
+            rate = jnp.where(epoch < spec.warmup_epochs, growing, rate)
+        return rate
+
+    return OPTIMIZERS[spec.name](spec, schedule), schedule
+
+
+def decay_mask(params) -> dict:
+    """The tree of `params` with True where weight decay applies, by name: see `DECAYED`."""
+
+    def decayed(path, _):
+        names = [key.key for key in path]
+        return names[-1] in DECAYED and names[0] != "head"
+
+    return jax.tree_util.tree_map_with_path(decayed, params)
+
+
+def _l2(weight_decay: float) -> optax.GradientTransformation:
+    """Adds weight_decay * parameter to the gradients of the parameters that decay.
+
+    Not optax.add_decayed_weights: with a mask it has a state, so that no checkpoint without decay fits one with it.
+    """
+
+    def decay(grads, params):
+        return jax.tree.map(
+            lambda grad, param, decayed: grad + weight_decay * param if decayed else grad,
+            grads,
+            params,
+            decay_mask(params),
+        )
+
+    return optax.stateless(decay)

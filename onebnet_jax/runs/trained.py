@@ -1,0 +1,215 @@
+"""A network with its variables, wherever they come from: the one thing that is evaluated, converted, or teaches."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from onebnet_jax.data.catalog import DATASETS, Info
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks.network import Network, variable_shapes
+from onebnet_jax.networks.structure import Binarization, Structure
+from onebnet_jax.runs import checkpoint
+from onebnet_jax.runs import config as config_lib
+from onebnet_jax.runs.checkpoint import BEST
+from onebnet_jax.runs.experiment import Data, Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A network with its variables.
+
+    Attributes:
+      structure, binarization: of the network.
+      variables: {"params", "batch_stats"}, NumPy arrays.
+      data: the data set that it is for.
+      dtype: that it was trained in.
+      stage: the last stage of its training.
+      stages: the names of all stages of its run.
+      origin: where the variables come from: workdir, stage, checkpoint and step; or untrained and seed.
+      metrics: the newest evaluation when the checkpoint was made: epoch, top1, top5, loss; empty before the first.
+      config: of its run, as JSON values.
+    """
+
+    structure: Structure
+    binarization: Binarization
+    variables: dict
+    data: Data
+    dtype: str
+    stage: Stage
+    stages: tuple[str, ...]
+    origin: dict
+    metrics: dict
+    config: dict
+
+    @property
+    def info(self) -> Info:
+        """What is known of the data set, with the shape that its images have here."""
+        return self.data.info
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the logits; () where nobody has named the classes."""
+        return self.info.class_names
+
+    def network(self, axis_name: str | None = None) -> Network:
+        """The Flax module whose variables these are."""
+        return Network(self.structure, self.binarization, axis_name, jnp.dtype(self.dtype))
+
+    @property
+    def title(self) -> str:
+        """Where it comes from, in words."""
+        if "workdir" in self.origin:
+            return "{workdir} (stage {stage}, {checkpoint} checkpoint, step {step})".format(**self.origin)
+        return f"an untrained network (random parameters, seed {self.origin['seed']})"
+
+    def describe(self) -> str:
+        """What it is, how far its training had come, and its last score then, in words."""
+        words = self.structure.title
+        if self.structure.binary:
+            for kind in ("activations", "weights"):
+                words += f", {'binarized' if getattr(self.binarization, kind) else 'float'} {kind}"
+        number = f"{self.stages.index(self.stage.name) + 1} of {len(self.stages)}"
+        words += f", stage {self.stage.name} ({number}), step {self.origin.get('step', 0)}"
+        if not self.metrics:
+            return f"{words}, not evaluated in training"
+        epochs = f"epoch {self.metrics['epoch']} of {self.stage.epochs}"
+        return f"{words}, test Top-1 {self.metrics['top1']:.2f} % after {epochs}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user of a converted file would not expect of a binarized network, or of its measured Top-1."""
+        result = []
+        kinds = ("activations", "weights")
+        floats = [kind for kind in kinds if not (self.structure.binary and getattr(self.binarization, kind))]
+        if floats:
+            result.append(f"float {' and '.join(floats)}: an ordinary network, no convolution of it is binarized")
+        if self.dtype != "float32":
+            result.append(f"trained in {self.dtype}, in which its Top-1 was measured too; the file computes in float32")
+        return result
+
+    def with_data(self, overrides: Sequence[str]) -> "Trained":
+        """The same network, with overrides such as "--config.data.dir=FOLDER" of where its images are.
+
+        Raises UserError for overrides of anything else, and for images unlike those of training.
+        """
+        others = [word for word in overrides if not word.startswith("--config.data.")]
+        if others:
+            raise UserError(f"{others[0]!r} is not an option; of the run's config, only --config.data.* can be set.")
+        config = config_lib.override(config_lib.from_json(json.dumps(self.config), "The network's config"), overrides)
+        moved = dataclasses.replace(self, data=config_lib.experiment(config).data)
+        check_same_images(moved.data, self, "The network")
+        if moved.info.shape != self.info.shape:
+            raise UserError(f"The network takes images of {self.info.shape}, not of {moved.info.shape}.")
+        return moved
+
+
+def load(workdir: str | Path, which: str = BEST, stage: str | None = None) -> Trained:
+    """A checkpoint of a run, "best" by test Top-1 or "last": of a stage, or of the latest that has one.
+
+    Raises UserError where there is none, or where it does not fit its config. Changes nothing on disk, so the run may
+    still be going on.
+    """
+    workdir = Path(os.path.expanduser(workdir))
+    config = config_lib.load_json(workdir / "config.json")
+    if stage not in (None, *config.stages):
+        raise UserError(f"{workdir} has no stage {stage!r}; its stages are {', '.join(config.stages)}.")
+    for name in [stage] if stage else reversed(config.stages):
+        restored = checkpoint.read(workdir / name, which)
+        if restored is None:
+            continue
+        step, tree, info = restored
+        origin = {"workdir": str(workdir), "stage": name, "checkpoint": which, "step": step}
+        variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
+        trained = _of_config(config, name, variables, origin, info.get("result", info))
+        shapes = variable_shapes(trained.network(), trained.info.shape)
+        check_same_tree(variables, shapes, f"The checkpoint in {workdir}", "its config.json")
+        return trained
+    where = f" of stage {stage}" if stage else ""
+    raise UserError(f"{workdir} has no {which!r} checkpoint{where} yet; train first, or choose another.")
+
+
+def untrained(config: ConfigDict) -> Trained:
+    """The network of a config with random variables, drawn with the config's seed: to convert and time a structure."""
+    trained = _of_config(config, config.stages[-1], {}, {"untrained": True, "seed": config.seed}, {})
+    variables = random_variables(trained.structure, trained.info.shape, config.seed)
+    return dataclasses.replace(trained, variables=variables)
+
+
+def from_origin(origin: dict, config: dict) -> Trained:
+    """The network that a card names. Raises UserError if it is there no more."""
+    if "workdir" not in origin:
+        return untrained(config_lib.from_json(json.dumps(config), "The config in the model's card"))
+    found = load(Path(origin["workdir"]), origin["checkpoint"], origin["stage"])
+    if found.origin["step"] != origin["step"]:
+        raise UserError(
+            f"The {origin['checkpoint']} checkpoint of stage {origin['stage']} in {origin['workdir']} is of step "
+            f"{found.origin['step']}, but the model was made from step {origin['step']}: convert it again."
+        )
+    return found
+
+
+def _of_config(config: ConfigDict, stage: str, variables: dict, origin: dict, metrics: dict) -> Trained:
+    run = config_lib.experiment(config)
+    of_stage = run.stage(stage)
+    return Trained(
+        structure=run.structure,
+        binarization=of_stage.binarization,
+        variables=variables,
+        data=run.data,
+        dtype=run.dtype,
+        stage=of_stage,
+        stages=tuple(config.stages),
+        origin=origin,
+        metrics=metrics,
+        config=json.loads(config.to_json()),
+    )
+
+
+def random_variables(structure: Structure, image_shape: tuple[int, int, int], seed: int = 0) -> dict:
+    """{"params", "batch_stats"} of a network, all of it random, as NumPy arrays.
+
+    The values that training starts from would not do: a converter drops an addition of zeros. Kernels are He normal,
+    and all else spreads around its usual size, so that activations neither vanish nor grow.
+    """
+    tree = variable_shapes(Network(structure), image_shape)
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        values = rng.standard_normal(leaf.shape)
+        if name == "kernel":
+            values *= np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        elif name == "var":
+            values = np.exp(values / 4)
+        else:
+            values = {"scale": 1.0, "beta": 0.25}.get(name, 0.0) + 0.25 * values
+        return values.astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, tree)
+
+
+def check_same_images(data: Data, trained: Trained, name: str) -> None:
+    """Raises UserError if a network was trained on images that are unlike those of a data set."""
+    for field in ("shape", "num_classes", "mean", "std"):
+        mine, its = (getattr(DATASETS[of.name], field) for of in (data, trained.data))
+        if mine != its:
+            raise UserError(f"{name} was trained on images of other {field}: {its}, not {mine}.")
+
+
+def check_same_tree(variables: dict, like: dict, source: str, user: str) -> dict:
+    """The variables, if they have exactly the names and shapes of `like`; raises UserError otherwise."""
+    found, wanted = (
+        {jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (variables, like)
+    )
+    differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    if differing:
+        raise UserError(f"{source} has other parameters than {user} needs, first {differing[0]}.")
+    return variables
