@@ -1,7 +1,19 @@
-"""Types of command-line arguments, for argparse."""
+"""What the commands' argument parsers share. Imports nothing heavy: `--help` answers at once."""
 
+import argparse
 import os
 from pathlib import Path
+
+
+def parser(command: str, description: str, examples: str = "") -> argparse.ArgumentParser:
+    """A parser for `onebnet COMMAND`, with examples at the end of its help."""
+    return argparse.ArgumentParser(
+        prog=f"onebnet {command}",
+        description=description,
+        epilog=examples,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def path(text: str) -> Path:

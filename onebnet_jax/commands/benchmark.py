@@ -18,8 +18,8 @@ import numpy as np
 
 from onebnet_jax.commands import arguments, benchmark_log, benchmark_report
 from onebnet_jax.commands.benchmark_log import Run
-from onebnet_jax.commands.tables import render
 from onebnet_jax.errors import UserError, cli
+from onebnet_jax.tables import render
 
 KERNELS = {
     "default": {},

@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from onebnet_jax.commands.benchmark_log import Run, throttling
-from onebnet_jax.commands.tables import Table
 from onebnet_jax.networks.structure import Structure
 from onebnet_jax.paper import latency
 from onebnet_jax.paper import numbers as paper
+from onebnet_jax.tables import Table
 
 FP32 = "FP32 ResNet18"
 TABLE1 = {row.label: row for row in paper.TABLE1}

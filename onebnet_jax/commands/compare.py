@@ -10,11 +10,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from onebnet_jax.commands import arguments, figures
-from onebnet_jax.commands.tables import Table, render
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.runs import check as config_check
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs import metrics
+from onebnet_jax.tables import Table, render
 
 UNKNOWN = "-"
 

@@ -1,27 +1,25 @@
-"""Converts a trained network for Larq Compute Engine: python -m onebnet_jax.convert --workdir=RUN --output=M.tflite"""
+"""Converts a trained network for Larq Compute Engine: onebnet convert --workdir=RUN --output=model.tflite"""
 
 import argparse
-from pathlib import Path
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
-from onebnet_jax.export import card, fold, lint, source
-from onebnet_jax.export.source import Source
-from onebnet_jax.runs import checkpoint, config
+
+EXAMPLES = """examples:
+  onebnet convert --workdir=runs/quickstart --output=model.tflite
+  onebnet convert --config=cifar10_typeII --output=untrained.tflite    to time a structure before it is trained
+"""
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line and calls `convert`."""
-    parser = argparse.ArgumentParser(prog="python -m onebnet_jax.convert", description=__doc__, allow_abbrev=False)
+    """Parses the command line, converts, writes the file and its card."""
+    parser = arguments.parser("convert", __doc__, EXAMPLES)
     parser.add_argument("--workdir", type=arguments.path, help="folder of a run")
     parser.add_argument("--stage", help="of the run, such as step1 (default: the latest that has a checkpoint)")
-    parser.add_argument(
-        "--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), help="of the stage (default: best, by test Top-1)"
-    )
+    parser.add_argument("--checkpoint", choices=("best", "last"), help="of the stage (default: best, by test Top-1)")
     parser.add_argument(
         "--config",
-        help="instead of --workdir: an untrained network with random parameters, to time a structure before training "
-        "it; --config.field=value changes a field",
+        help="instead of --workdir: an untrained network with random parameters; --config.field=value changes a field",
     )
     parser.add_argument(
         "--output", type=arguments.path, required=True, help="the .tflite file; its card is written beside it"
@@ -33,71 +31,38 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--summary", action="store_true", help="print larq.models.summary of it")
     args, overrides = parser.parse_known_args(argv)
-    if args.config is None:
-        for word in overrides:
-            if not word.startswith("--config."):
-                parser.error(f"{word!r} is not an option")
-    if (args.workdir is None) == (args.config is None) or (overrides and args.config is None):
-        parser.error("give one of --workdir and --config; only with --config can fields be set")
+    if (args.workdir is None) == (args.config is None):
+        parser.error("give one of --workdir and --config")
+    if args.config is None and overrides:
+        parser.error(f"{overrides[0]!r} is not an option; fields can be set beside --config only")
     if args.config is not None and (args.stage or args.checkpoint):
         parser.error("--stage and --checkpoint are for --workdir; --config makes an untrained network")
+
+    from onebnet_jax.export import card, convert
+    from onebnet_jax.runs import config, trained
+
     card.check_place(args.output)
     if args.keras is not None:
         card.check_writable(args.keras, ".keras")
     if args.workdir is not None:
-        network = source.from_run(args.workdir, args.checkpoint or checkpoint.BEST, args.stage)
+        network = trained.load(args.workdir, args.checkpoint or "best", args.stage)
     else:
-        network = source.from_config(config.load(args.config, overrides))
-    result = convert(network, args.output, args.fold, args.raw_input, args.keras, args.summary)
-    operators = ", ".join(f"{count} {kind}" for kind, count in result["operators"].items())
-    print(f"{args.output}: {result['mib']:.3f} MiB, made from {network.title}\n{operators}")
+        network = trained.untrained(config.load(args.config, overrides))
+    result = convert.convert(network, args.fold, args.raw_input)
+    if args.keras is not None or args.summary:
+        from onebnet_jax.export import keras
+
+        if args.summary:
+            keras.print_summary(result.model)
+        if args.keras is not None:
+            keras.save(result.model, args.keras)
+    result.save(args.output)
+    operators = ", ".join(f"{count} {kind}" for kind, count in result.card["operators"].items())
+    print(f"{args.output}: {result.card['mib']:.3f} MiB, made from {network.title}\n{operators}")
     for note in network.notes:
         print(f"note: {note}")
     if args.keras is not None:
         print(f"{args.keras}: the Keras model; import onebnet_jax.export.keras before loading it, for its layers")
-
-
-def convert(
-    network: Source,
-    output: Path,
-    folded: bool = True,
-    raw_input: bool = False,
-    keras: Path | None = None,
-    summary: bool = False,
-) -> dict:
-    """Writes the .tflite file of a network and its card; returns the card.
-
-    Args:
-      network: what to convert.
-      output: the .tflite file.
-      folded: two additions per unit instead of four, see `export.fold`.
-      raw_input: whether the file takes pixels and normalizes them itself.
-      keras: where to save the Keras model, if anywhere.
-      summary: whether to print `larq.models.summary` of it.
-
-    Raises UserError if the network cannot be converted faithfully, with the layer's name, or the file not written; no
-    file is left behind then.
-    """
-    info = network.info
-    normalization = (info.mean, info.std) if raw_input else None
-    plan = fold.deployment_plan(
-        network.structure, network.binarization, network.variables, info.shape, folded, normalization
-    )
-    lint.check_map_sizes(plan)
-    # Not before: TensorFlow takes seconds to import, and tells in one sentence if it is missing.
-    from onebnet_jax.export import keras as larq_model
-    from onebnet_jax.export import lce
-
-    model = larq_model.keras_model(plan)
-    if summary:
-        larq_model.print_summary(model)
-    tflite = lce.convert(model)
-    lint.check_file(lce.operators(tflite), plan)
-    if keras is not None:
-        larq_model.save(model, keras)
-    result = card.make(network, tflite, lce.histogram(tflite), folded, raw_input)
-    card.write(output, tflite, result)
-    return result
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from onebnet_jax.commands import arguments, cost_report
 from onebnet_jax.commands.cost_report import Entry
-from onebnet_jax.commands.tables import render
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.paper import latency
 from onebnet_jax.paper import numbers as paper
 from onebnet_jax.runs import config as config_lib
+from onebnet_jax.tables import render
 
 EXAMPLES = """examples:
   python -m onebnet_jax.cost configs/cifar10_typeI.py configs/cifar10_typeII.py

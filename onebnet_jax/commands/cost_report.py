@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onebnet_jax.commands import figures
-from onebnet_jax.commands.tables import Table
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks import cost
 from onebnet_jax.networks.structure import DEPTHS, Structure
 from onebnet_jax.paper import latency
 from onebnet_jax.paper import numbers as paper
+from onebnet_jax.tables import Table
 
 
 @dataclasses.dataclass(frozen=True)

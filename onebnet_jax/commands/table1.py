@@ -14,7 +14,6 @@ import numpy as np
 from tqdm import tqdm
 
 from onebnet_jax.commands.cost_report import Entry
-from onebnet_jax.commands.tables import render
 from onebnet_jax.errors import cli
 from onebnet_jax.export import fold, lint
 from onebnet_jax.export.untrained import random_variables
@@ -22,6 +21,7 @@ from onebnet_jax.networks import cost
 from onebnet_jax.networks.layers import Binarization
 from onebnet_jax.paper import latency
 from onebnet_jax.paper import numbers as paper
+from onebnet_jax.tables import render
 
 NAMED = ("ReActNet18", "TypeI", "TypeII", "TypeIII")
 

@@ -7,21 +7,17 @@ rounding of their threshold; whatever comes after them is their consequence.
 """
 
 import dataclasses
-import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
-from flax import linen as nn
 
-from onebnet_jax.export import keras as larq_model
-from onebnet_jax.export import lce
+from onebnet_jax.export import keras, lce
 from onebnet_jax.export.plan import Plan, Unit
-from onebnet_jax.networks.layers import Binarization
-from onebnet_jax.networks.network import Network, OneBNetUnit
-from onebnet_jax.networks.structure import Structure
+from onebnet_jax.networks.network import Network
+from onebnet_jax.runs.trained import Trained
 
-# What rounding can do, as a share of the RMS of a unit's x - alpha or of the largest logit: 84 float32 epsilons.
+# What rounding can do, as a share of the RMS of a unit's its value or of the largest logit: 84 float32 epsilons.
 ROUNDING = 1e-5
 TINY = np.finfo(np.float32).tiny
 BATCH_SIZE = 16  # all pre-sign maps of a batch are in memory
@@ -35,7 +31,7 @@ class UnitFlips:
       name: of the unit.
       signs: how many were compared.
       flips: how many differ.
-      margin: the largest |x - alpha| of a flip, divided by the RMS of x - alpha.
+      margin: the largest |its value| of a flip, divided by the RMS of its value.
       first_flips, first_margin: the same of flips in images in which no unit before this one has a flip.
     """
 
@@ -109,42 +105,35 @@ def batches(images: np.ndarray, inputs=None, labels=None, size: int = BATCH_SIZE
         yield images[batch], inputs[batch], None if labels is None else labels[batch]
 
 
-def compare(
-    structure: Structure,
-    binarization: Binarization,
-    variables: dict,
-    plan: Plan,
-    tflite: bytes,
-    batches: Iterable[Batch],
-) -> Report:
+def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable[Batch]) -> Report:
     """Runs all three on the same images.
 
     Args:
-      structure, binarization, variables: the trained network.
+      trained: the network.
       plan, tflite: its deployment plan, and the file made from it.
       batches: the images, one batch of them or more.
     """
-    trained = jax.jit(functools.partial(_distances, structure, binarization))
-    probe = larq_model.with_pre_signs(larq_model.keras_model(plan), plan)
+    values = sign_inputs(trained)
+    probe = keras.with_sign_inputs(keras.keras_model(plan), plan)
     file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
-    keras, converted = (_Accumulator(plan) for _ in range(2))
+    in_keras, in_lce = (_Accumulator(plan) for _ in range(2))
     max_logit, correct, conversion_difference = 0.0, None, 0.0
     for images, inputs, labels in batches:
         x = inputs.astype(np.float32)
-        logits, distances = jax.device_get(trained(variables, images.astype(np.float32)))
+        logits, distances = values(images)
         max_logit = max(max_logit, _max_abs(logits))
         if labels is not None:
             correct = (correct or 0) + int(np.sum(logits.argmax(-1) == labels))
-        keras.add(logits, distances, larq_model.predict(probe, x), labels)
+        in_keras.add(logits, distances, keras.predict(probe, x), labels)
         outputs = lce_probe(images=x)
-        converted.add(logits, distances, outputs, labels)
+        in_lce.add(logits, distances, outputs, labels)
         conversion_difference = max(conversion_difference, _max_abs(outputs["head"] - file(images=x)["head"]))
     return Report(
-        images=keras.images,
+        images=in_keras.images,
         max_logit=max_logit,
         correct=correct,
-        keras=keras.result(),
-        lce=converted.result(),
+        keras=in_keras.result(),
+        lce=in_lce.result(),
         conversion_difference=conversion_difference,
     )
 
@@ -153,18 +142,18 @@ class _Accumulator:
     """Adds up a `Comparison` over batches."""
 
     def __init__(self, plan: Plan):
-        self.units = [unit for unit in plan.units if unit.sign]
-        self.comparison = Comparison(units=[UnitFlips(unit.name) for unit in self.units])
+        self.units = list(zip(plan.signs, keras.sign_inputs(plan)))
+        self.comparison = Comparison(units=[UnitFlips(unit.name) for unit in plan.signs])
         self.images, self.sum_of_means = 0, 0.0
 
     def add(self, trained_logits, distances, outputs, labels):
-        """outputs: the other implementation's logits and pre-signs by the names of their layers."""
+        """outputs: the other implementation's logits and inputs of signs by the names of their layers."""
         result, logits = self.comparison, outputs["head"]
         flipped = np.zeros(len(logits), bool)
         first_unit, first_margin = np.full(len(logits), "", object), np.zeros(len(logits))
-        for flips, unit in zip(result.units, self.units, strict=True):
+        for flips, (unit, layer) in zip(result.units, self.units, strict=True):
             distance = distances[unit.name]
-            differs = positive(unit, outputs[f"{unit.name}_rsign"]) != (distance > 0)
+            differs = positive(unit, outputs[layer]) != (distance > 0)
             margins = flip_margins(distance, differs)
             widest = margins.max(axis=(1, 2, 3))
             number = differs.sum(axis=(1, 2, 3))
@@ -196,37 +185,43 @@ class _Accumulator:
         return self.comparison
 
 
-def trained_units(structure: Structure, binarization: Binarization, variables: dict, images: jax.Array):
-    """The trained network on normalized images, in full float32: (logits, {unit: (its input, its output)})."""
-    calls = {}
+def intermediates(trained: Trained) -> Callable[[np.ndarray], tuple[np.ndarray, dict]]:
+    """A function of normalized images: the network's logits in full float32, and what `Network` keeps on the way."""
+    network = Network(trained.structure, trained.binarization)
 
-    def record(call, args, kwargs, context):
-        output = call(*args, **kwargs)
-        if isinstance(context.module, OneBNetUnit) and context.method_name == "__call__":
-            calls[context.module.name] = args[0], output
-        return output
+    @jax.jit
+    def run(images):
+        with jax.default_matmul_precision("float32"):  # GPUs may multiply float32 values in fewer bits by default
+            logits, kept = network.apply(trained.variables, images, mutable=["intermediates"])
+        return logits, jax.tree.map(lambda values: values[0], kept["intermediates"], is_leaf=_is_tuple)
 
-    # GPUs may multiply float32 values in fewer bits by default.
-    with nn.intercept_methods(record), jax.default_matmul_precision("float32"):
-        logits = Network(structure, binarization).apply(variables, images)
-    return logits, calls
+    return lambda images: jax.device_get(run(images.astype(np.float32)))
+
+
+def sign_inputs(trained: Trained) -> Callable[[np.ndarray], tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """A function of normalized images: logits, and for each binary unit what its sign is taken of, by its name."""
+    run, units = intermediates(trained), [unit for unit in trained.structure.units if unit.binary]
+
+    def of(images):
+        logits, kept = run(images)
+        return logits, {unit.name: kept[unit.module][unit.at("sign_input")[-1]] for unit in units}
+
+    return of
 
 
 def flip_margins(distance: np.ndarray, differs: np.ndarray) -> np.ndarray:
-    """|x - alpha| / RMS(x - alpha) of a unit where its signs differ, 0 elsewhere; `distance` is x - alpha."""
+    """|value| / RMS(values) of what the signs of a unit are taken of, where they differ; 0 elsewhere."""
     rms = np.sqrt(np.mean(np.square(distance)))
     return np.where(differs, np.abs(distance) / max(rms, TINY), 0)
 
 
-def positive(unit: Unit, pre_sign: np.ndarray) -> np.ndarray:
+def positive(unit: Unit, sign_input: np.ndarray) -> np.ndarray:
     """Where the trained network's sign is +1, from what the deployed one takes the sign of (with sign(0) = +1)."""
-    return pre_sign < 0 if unit.reverse else pre_sign >= 0
+    return (sign_input >= 0) == (unit.flips > 0)
 
 
-def _distances(structure, binarization, variables, images):
-    """Logits, and x - alpha of every unit."""
-    logits, calls = trained_units(structure, binarization, variables, images)
-    return logits, {name: x - variables["params"][name]["rsign"]["alpha"] for name, (x, _) in calls.items()}
+def _is_tuple(value) -> bool:
+    return isinstance(value, tuple)
 
 
 def _max_abs(x) -> float:

@@ -1,4 +1,6 @@
-"""The report of `agreement` and `unit_parity` as text. Needs no TensorFlow."""
+"""The report of `agreement` and `parity` as text. Needs no TensorFlow."""
+
+from onebnet_jax.tables import render
 
 SHOWN = 10  # images in a sentence
 
@@ -8,73 +10,50 @@ def describe(report, parity, title: str) -> str:
 
     Args:
       report: `agreement.Report`.
-      parity: list of `unit_parity.UnitParity`.
+      parity: list of `parity.Parity`.
       title: what was compared.
     """
-    lines = [f"{title}, {report.images} images, logits up to {report.max_logit:.4g}", ""]
-    row = "{:<8}{:>10}{:>20}{:>14}{:>14}{:>18}{:>14}".format
-    lines.append(row("", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"))
-    lines.append(row("JAX", _share(report.correct, report.images), *[""] * 5))
+    header = ["", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"]
+    rows = [header, ["JAX", _share(report.correct, report.images), *["-"] * 5]]
     for name, other in (("Keras", report.keras), ("LCE", report.lce)):
-        lines.append(
-            row(
-                name,
-                _share(other.correct, report.images),
-                f"{other.equal_predictions} of {report.images}",
-                f"{other.max_difference:.2e}",
-                f"{other.mean_difference:.2e}",
-                other.images_with_flips,
-                len(other.unexplained),
-            )
-        )
-    if parity:
-        lines += [
-            "",
-            "Signs that differ from JAX's, with the largest |x - alpha| / RMS at one; first: in images without",
+        cells = [_share(other.correct, report.images), f"{other.equal_predictions} of {report.images}"]
+        cells += [f"{other.max_difference:.2e}", f"{other.mean_difference:.2e}"]
+        rows.append([name, *cells, str(other.images_with_flips), str(len(other.unexplained))])
+    parts = [f"{title}, {report.images} images, logits up to {report.max_logit:.4g}", render(rows)]
+    if report.lce.units:
+        parts += [
+            "Signs that differ from JAX's (flips). first: in images without a flip in an earlier unit; margin: the largest "
+            "distance of\na flip from its threshold, as a share of the RMS of all of the unit's distances.",
+            render(_flip_rows(report)),
         ]
-        lines += ["a flip before. Last two columns: LCE's output of each unit alone, on JAX's input.", ""]
-        lines += _unit_table(report, parity)
-    lines.append("")
+    if parity:
+        rows = [["section alone, on JAX's input", "flips", "margin", "output max diff", "output max"]]
+        for section in parity:
+            numbers = (f"{section.max_difference:.1e}", f"{section.max_output:.4g}")
+            rows.append([section.name, str(section.flips), f"{section.margin:.1e}", *numbers])
+        parts.append(render(rows))
+    lines = []
     for name, other in (("Keras", report.keras), ("LCE", report.lce)):
         for index, unit, margin in other.differing:
             where = f"first flip in {unit}, margin {margin:.1e}" if unit else "no flip"
             lines.append(f"{name} predicts another class for image {index}: {where}")
-    lines.append(_verdict(report, parity))
-    return "\n".join(lines)
+    return "\n\n".join([*parts, "\n".join([*lines, _verdict(report, parity)])])
 
 
-def _unit_table(report, parity) -> list[str]:
-    row = "{:<30}{:>12}{:>8}{:>9}{:>8}{:>9}{:>8}{:>9}{:>8}{:>9}{:>11}{:>9}".format
-    lines = [
-        row("", "", "Keras", "", "Keras", "", "LCE", "", "LCE", "", "output", "output"),
-        row(
-            "unit",
-            "signs",
-            "flips",
-            "margin",
-            "first",
-            "margin",
-            "flips",
-            "margin",
-            "first",
-            "margin",
-            "max diff",
-            "max",
-        ),
-    ]
-    keras, lce = ({unit.name: unit for unit in other.units} for other in (report.keras, report.lce))
-    for unit in parity:
-        cells = [""] * 9
-        if unit.name in keras:  # not the head, nor a unit that takes no sign
-            cells = [keras[unit.name].signs]
-            for flips in (keras[unit.name], lce[unit.name]):
-                cells += [flips.flips, f"{flips.margin:.1e}", flips.first_flips, f"{flips.first_margin:.1e}"]
-        lines.append(row(unit.name, *cells, f"{unit.max_difference:.1e}", f"{unit.max_output:.4g}"))
-    return lines
+def _flip_rows(report) -> list[list[str]]:
+    rows = [["unit", "signs"]]
+    for name in ("Keras", "LCE"):
+        rows[0] += [f"{name} flips", "margin", "first", "margin"]
+    for keras, lce in zip(report.keras.units, report.lce.units, strict=True):
+        cells = [keras.name, str(keras.signs)]
+        for unit in (keras, lce):
+            cells += [str(unit.flips), f"{unit.margin:.1e}", str(unit.first_flips), f"{unit.first_margin:.1e}"]
+        rows.append(cells)
+    return rows
 
 
 def _share(correct: int | None, images: int) -> str:
-    return "" if correct is None else f"{100 * correct / images:.2f} %"
+    return "-" if correct is None else f"{100 * correct / images:.2f} %"
 
 
 def _verdict(report, parity) -> str:
@@ -88,9 +67,9 @@ def _verdict(report, parity) -> str:
     if images:
         more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
         problems.append(f"NOT explained by float rounding: images {images[:SHOWN]}{more}")
-    units = [unit.name for unit in parity if not unit.explained]
-    if units:
-        problems.append(f"NOT explained by float rounding: LCE's output of {', '.join(units)} alone, on JAX's input")
+    sections = [section.name for section in parity if not section.explained]
+    if sections:
+        problems.append(f"NOT explained by float rounding: LCE's output of {', '.join(sections)} alone, on JAX's input")
     if problems:
         return "\n".join(problems)
     whole = [report.images - other.images_with_flips for other in (report.keras, report.lce)]

@@ -8,8 +8,10 @@ import os
 import platform
 from pathlib import Path
 
+import numpy as np
+
 from onebnet_jax.errors import UserError
-from onebnet_jax.export.source import Source
+from onebnet_jax.runs.trained import Trained
 
 # What of a card, and of its source, is needed to compare the file with the network that it was made from.
 KINDS = {"source": dict, "config": dict, "raw_input": bool, "folded": bool}
@@ -18,23 +20,23 @@ RUN_KINDS = {"workdir": str, "stage": str, "checkpoint": str, "step": int}
 PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy")
 
 
-def make(source: Source, tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
+def make(trained: Trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
     """The card of a file: JSON values only.
 
     Args:
-      source: what was converted.
+      trained: what was converted.
       tflite: the file.
       operators: its histogram, see `lce.histogram`.
       fold, raw_input: how it was converted.
     """
-    info = source.info
+    info = trained.info
     return {
         "sha256": hashlib.sha256(tflite).hexdigest(),
         "bytes": len(tflite),
         "mib": round(len(tflite) / 2**20, 3),
-        "source": source.origin,
-        "metrics": source.metrics,
-        "notes": source.notes,
+        "source": trained.origin,
+        "metrics": trained.metrics,
+        "notes": trained.notes,
         "input": {
             "shape": [1, *info.shape],
             "dtype": "float32",
@@ -42,15 +44,21 @@ def make(source: Source, tflite: bytes, operators: dict[str, int], fold: bool, r
             "mean": list(info.mean),
             "std": list(info.std),
         },
-        "classes": list(info.class_names),
+        "classes": list(trained.class_names),
         "folded": fold,
         "raw_input": raw_input,
         "operators": operators,
-        "structure": dataclasses.asdict(source.structure),
-        "binarization": dataclasses.asdict(source.binarization),
-        "config": source.config.to_dict(),
+        "network": trained.structure.title,
+        "structure": dict(trained.structure.recipe),
+        "binarization": dataclasses.asdict(trained.binarization),
+        "config": trained.config,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
+
+
+def normalize(pixels: np.ndarray, mean, std) -> np.ndarray:
+    """Pixels 0..255 as the network takes them, as `augment.normalize` does it: float32 [N, H, W, C]."""
+    return (pixels.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
 
 
 def path_of(model: Path) -> Path:

@@ -82,9 +82,13 @@ def threshold(value: np.ndarray, pad_value: int) -> tuple[np.ndarray, bool]:
       (threshold, reverse) as in `plan.Unit`.
     """
     value = _float32(value)
-    if pad_value == 0:
-        return value, True
-    return np.maximum(np.nextafter(value, np.float32(np.inf)), value + MIN_NORMAL), False
+    return (value, True) if pad_value == 0 else (-_below(-value), False)
+
+
+def _below(value: np.ndarray) -> np.ndarray:
+    """The next smaller float32, or the smallest normal number less where that makes a larger step."""
+    value = _float32(value)
+    return np.minimum(np.nextafter(value, -np.float32(np.inf)), value - MIN_NORMAL)
 
 
 def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor) -> tuple[Unit, np.ndarray]:
@@ -98,12 +102,14 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
     kernel = _float64(_at(variables["params"], *unit.at("conv"))["kernel"])
 
     multiplier, bias = np.ones(unit.out_channels), np.zeros(unit.out_channels)
-    negated = False  # whether it gives the opposite of what it should, for the sign that follows
+    # For a sign that follows at once: whether it gives the opposite of what it should, or next to nothing less.
+    negated = lowered = False
     if unit.norm == "after":
         multiplier, bias = _affine(variables, unit.at("bn"))
     elif after is not None and after.fused_norm:
         multiplier, bias = _affine(variables, after.unit.at("bn"))
         negated = binarization.activations and after.unit.pad_value == 0
+        lowered = binarization.activations and after.unit.pad_value == 1
     if weights:
         multiplier = multiplier * SCALES[binarization.weight_scale](kernel)
         kernel = _float64(ESTIMATORS[binarization.weight_estimator](_float32(kernel), 1.0, 1.0)[0])
@@ -118,12 +124,12 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         bias = bias + (constant if shortcut.conv is None else 0)
     gamma = beta = zeta = None
     if unit.activation == "rprelu":
-        gamma, beta, zeta = (
-            _float64(_at(params, unit.at("rprelu")[-1])[name]) for name in ("gamma", "beta", "zeta")
-        )
+        gamma, beta, zeta = (_float64(_at(params, unit.at("rprelu")[-1])[name]) for name in ("gamma", "beta", "zeta"))
         bias = bias - gamma if fold else bias
     if negated:
         multiplier, bias = -multiplier, -bias
+    if lowered:
+        bias = _below(bias)
     if not (weights and activations):  # an ordinary convolution
         kernel, multiplier = kernel * multiplier, None
     size = place.input[:2]
@@ -134,6 +140,7 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         affine=affine,
         threshold=limit,
         reverse=reverse,
+        flips=np.broadcast_to(np.float32(flips), unit.in_channels),
         sign=activations,
         conv=Conv(
             name="_".join(unit.at("conv")),
@@ -168,21 +175,19 @@ def _before_sign(place: Placed, variables, activations: bool, offset, fold: bool
             limit, reverse = threshold(np.zeros_like(gain), 1)
             return (_float32(gain), _float32(constant)), limit, reverse, 1.0
         if not fold:
-            return (_float32(-gain), _float32(-constant)), None, True, -1.0
+            return (_float32(-gain), _float32(-constant)), None, False, -1.0
         # sign-(a x + c) is sign-(x - t) for a > 0 and sign-(t - x) for a < 0, with t = -c / a. Both are taken of t - x:
         # the first is negated, as in `threshold`; for the second, t has to be the float below, as sign+(0) is +1.
         limit = _float32(np.clip(-constant / np.where(gain == 0, 1, gain), -HUGE, HUGE))
-        below = np.minimum(np.nextafter(limit, -np.float32(np.inf)), limit - MIN_NORMAL)
-        limit = np.where(gain > 0, limit, np.where(gain < 0, below, HUGE)).astype(np.float32)
+        limit = np.where(gain > 0, limit, np.where(gain < 0, _below(limit), HUGE)).astype(np.float32)
         never = np.where(constant > 0, 1.0, -1.0)  # with a = 0 the sign is that of c, whatever x
         return None, limit, True, np.where(gain > 0, -1.0, np.where(gain < 0, 1.0, never))
     if place.fused_norm:
         if not activations:
             return None, None, False, 1.0
         if unit.pad_value == 0:
-            return None, None, True, -1.0
-        limit, reverse = threshold(np.zeros(unit.in_channels), 1)
-        return None, limit, reverse, 1.0
+            return None, None, False, -1.0  # the unit before gives the opposite of what it should
+        return None, None, False, 1.0  # the unit before gives less than 0 in place of 0
     alpha = _float64(_at(variables["params"], *unit.at("rsign"))["alpha"]) if unit.shift else np.zeros(unit.in_channels)
     limit = alpha - offset
     if activations:

@@ -84,8 +84,8 @@ def keras_model(plan: Plan) -> tf.keras.Model:
 
 
 def with_sign_inputs(model: tf.keras.Model, plan: Plan) -> tf.keras.Model:
-    """Images -> [logits, and the input of each unit's sign in order]. Shares the layers of `model`."""
-    return tf.keras.Model(model.input, [model.output, *(model.get_layer(name).output for name in sign_inputs(plan))])
+    """A model with the input of each unit's sign, in order, as further outputs. Shares the layers of `model`."""
+    return tf.keras.Model(model.inputs, [*model.outputs, *(model.get_layer(name).output for name in sign_inputs(plan))])
 
 
 def sign_inputs(plan: Plan) -> list[str]:
@@ -120,9 +120,10 @@ def predict(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def separate_sections(plan: Plan) -> tf.keras.Model:
-    """Every section of the body, and the head, on its own: [input of each] -> [its output], to compare on equal inputs.
+    """Every section of the body, and the head, on its own, to compare them on equal inputs.
 
-    The inputs are named SECTION_input, the outputs after their last layers.
+    [Input of each] -> [its output, and the inputs of all signs]. The inputs are named SECTION_input, the outputs after
+    their layers.
     """
     inputs, outputs = [], []
     for name, section in sections(plan):
@@ -130,7 +131,7 @@ def separate_sections(plan: Plan) -> tf.keras.Model:
         inputs.append(tf.keras.layers.Input((*first.input_size, first.kernel.shape[2]), name=f"{name}_input"))
         outputs.append(units(section, inputs[-1]))
     inputs.append(tf.keras.layers.Input(outputs[-1].shape[1:], name="head_input"))
-    return tf.keras.Model(inputs, [*outputs, _head(plan, inputs[-1])])
+    return with_sign_inputs(tf.keras.Model(inputs, [*outputs, _head(plan, inputs[-1])]), plan)
 
 
 def sections(plan: Plan) -> list[tuple[str, list[Unit]]]:

@@ -7,7 +7,7 @@ some paddings and small maps silently give wrong results. Nothing here imports T
 import collections
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export.plan import Plan, Unit
+from onebnet_jax.export.plan import Conv, Plan
 
 ELEMENTWISE = "ADD or SUB"
 SHOWN = 6  # findings in a message
@@ -24,12 +24,15 @@ def check_file(operators: list, plan: Plan) -> None:
     expected = plan.operators()
     found = {section: collections.Counter() for section in expected}
     findings = []
-    units = {unit.name: unit for unit in plan.units}
+    convs = collections.defaultdict(list)  # section -> its binarized convolutions, last first
+    for unit in reversed(plan.units):
+        if unit.conv.binary:
+            convs[unit.section].append(unit.conv)
     for operator in operators:
         section = _section(operator.tensor, expected)
         found[section][operator.kind] += 1
-        if operator.kind == "LceBconv2d" and section in units:
-            findings += _check_convolution(operator, units[section])
+        if operator.kind == "LceBconv2d" and convs[section]:
+            findings += _check_convolution(operator, convs[section].pop())
     for section, wanted in expected.items():
         findings += _compare(section, _merge_elementwise(wanted), _merge_elementwise(found[section]))
     if findings:
@@ -57,10 +60,10 @@ def _too_small(size, kernel, pad_value) -> bool:
     return pad_value == 0 and any(1 < extent > length for length, extent in zip(size, kernel, strict=True))
 
 
-def _check_convolution(operator, unit: Unit) -> list[str]:
+def _check_convolution(operator, conv: Conv) -> list[str]:
     """A binarized convolution of the file against the plan's: shapes, strides and padding."""
     (_, height, width, _), (_, *kernel, _) = operator.shapes[:2]
-    options, conv = operator.options, unit.conv
+    options = operator.options
     pairs = {
         "map": ((height, width), conv.input_size),
         "kernel": (tuple(kernel), conv.kernel.shape[:2]),
@@ -70,10 +73,10 @@ def _check_convolution(operator, unit: Unit) -> list[str]:
         "pad value": (options["pad_values"], conv.pad_value),
     }
     findings = [
-        f"{unit.name} has {name} {there} and not {wanted}" for name, (there, wanted) in pairs.items() if there != wanted
+        f"{conv.name} has {name} {there} and not {wanted}" for name, (there, wanted) in pairs.items() if there != wanted
     ]
     if _too_small((height, width), kernel, options["pad_values"]):
-        findings.append(f"{unit.name} has a map of {height}x{width}, too small for LCE's zero padding")
+        findings.append(f"{conv.name} has a map of {height}x{width}, too small for LCE's zero padding")
     return findings
 
 

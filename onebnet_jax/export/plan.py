@@ -79,9 +79,9 @@ class Unit:
       section: the part of the network that the unit belongs to, see `structure.Unit`.
       affine: (multiplier, bias), [C_in] each: multiplier * x + bias in place of x.
       threshold: [C_in], or None for no difference.
-      reverse: b = sign(threshold - x) instead of sign(x - threshold); with no threshold, b = sign(x), and x has come
-        negated. Either way the kernel has the opposite sign. Here sign(0) = +1, Larq's and LCE's convention:
-        `fold.threshold` says how all forms give the trained -1.
+      reverse: b = sign(threshold - x) instead of sign(x - threshold). Here sign(0) = +1, Larq's and LCE's convention;
+        `fold.threshold` says how both forms give the trained -1.
+      flips: [C_in] of -1 and +1: the trained network's sign is flips * b; the kernel has taken them in.
       sign: whether b is the sign, or (float activations) the difference itself.
       conv: the convolution with its BN.
       shortcut: what is added, or None.
@@ -97,6 +97,7 @@ class Unit:
     affine: tuple[np.ndarray, np.ndarray] | None
     threshold: np.ndarray | None
     reverse: bool
+    flips: np.ndarray
     sign: bool
     conv: Conv
     shortcut: Shortcut | None
@@ -162,9 +163,12 @@ class Plan:
 
     def operators(self) -> dict[str, collections.Counter]:
         """Section of the network -> the operators that the converted file must have for it, and no others."""
-        sections = collections.defaultdict(collections.Counter)
+        sections, before = collections.defaultdict(collections.Counter), None
         for unit in self.units:
             sections[unit.section].update(unit.operators())
+            if unit.sign and not unit.sign_input and before.conv.pad_value == 1:
+                sections[unit.section].update(LceQuantize=-1)  # the convolution before writes bits itself
+            before = unit
         sections[self.units[0].section].update(SUB=int(self.pixel_mean is not None))
         sections["head"].update(MEAN=1, FULLY_CONNECTED=1)
         return {name: +count for name, count in sections.items()}

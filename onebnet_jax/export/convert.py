@@ -1,0 +1,91 @@
+"""From a trained network to the bytes of a .tflite file with its card, and from such a file to predictions."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onebnet_jax.errors import UserError
+from onebnet_jax.export import card, fold, lint
+from onebnet_jax.export.plan import Plan
+from onebnet_jax.runs.trained import Trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A converted network.
+
+    Attributes:
+      tflite: the file.
+      card: what it is and where it comes from, as JSON values.
+      model: the Keras model of Larq layers that it was made from.
+    """
+
+    tflite: bytes
+    card: dict
+    model: Any
+
+    def save(self, path: str | Path) -> None:
+        """Writes PATH.tflite and its card, PATH.json, both or neither. Raises UserError if that fails."""
+        card.write(Path(path), self.tflite, self.card)
+
+
+def make_plan(trained: Trained, folded: bool = True, raw_input: bool = False) -> Plan:
+    """The deployment plan of a trained network; arguments as in `convert`."""
+    normalization = (trained.info.mean, trained.info.std) if raw_input else None
+    return fold.deployment_plan(
+        trained.structure, trained.binarization, trained.variables, trained.info.shape, folded, normalization
+    )
+
+
+def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> Converted:
+    """Converts a network for Larq Compute Engine.
+
+    Args:
+      trained: what to convert.
+      folded: two additions per unit instead of four, see `fold`.
+      raw_input: whether the file takes pixels of 0..255 and normalizes them itself.
+
+    Raises UserError if the network cannot be converted faithfully, with the layer's name, or TensorFlow, Larq or LCE is
+    missing.
+    """
+    plan = make_plan(trained, folded, raw_input)
+    lint.check_map_sizes(plan)
+    # Not before: TensorFlow takes seconds to import, and tells in one sentence if it is missing.
+    from onebnet_jax.export import keras, lce
+
+    model = keras.keras_model(plan)
+    tflite = lce.convert(model)
+    lint.check_file(lce.operators(tflite), plan)
+    return Converted(tflite, card.make(trained, tflite, lce.histogram(tflite), folded, raw_input), model)
+
+
+class Prediction(NamedTuple):
+    """The class with the highest probability, by its name (or number, where it has none), and that of every class."""
+
+    label: str
+    probability: float
+    probabilities: np.ndarray
+
+
+def predict(model: str | Path, images: np.ndarray) -> list[Prediction]:
+    """Classifies images with a converted file, by LCE's interpreter; all else that it takes is on the file's card.
+
+    images: uint8 [N, H, W, C], pixels of 0..255 of the size that the file takes. Raises UserError for others, and where
+    the file or its card is missing.
+    """
+    tflite, facts = card.read(Path(model))
+    images = np.asarray(images)
+    shape = tuple(facts["input"]["shape"][1:])
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
+        raise UserError(f"{model} takes uint8 images [N, {str(shape)[1:-1]}], not {images.dtype} {images.shape}.")
+    from onebnet_jax.export import lce
+
+    inputs = images if facts["raw_input"] else card.normalize(images, facts["input"]["mean"], facts["input"]["std"])
+    logits = lce.executable(tflite)(images=inputs)["head"]
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    names = facts["classes"] or [str(number) for number in range(logits.shape[-1])]
+    best = logits.argmax(-1)
+    shares = powers / powers.sum(-1, keepdims=True)
+    return [Prediction(names[i], float(share[i]), share) for i, share in zip(best, shares)]
