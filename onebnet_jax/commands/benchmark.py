@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from onebnet_jax.commands import arguments, benchmark_log, benchmark_report
-from onebnet_jax.commands.benchmark_log import Run
+from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
+from onebnet_jax.paper import pi_log, pi_report
+from onebnet_jax.paper.pi_log import Run
 from onebnet_jax.tables import render
 
 KERNELS = {
@@ -80,7 +81,7 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
         raise UserError(f"The logs in {folder} cannot be read: {error.strerror}.") from error
     if not texts:
         raise UserError(f"There is no .log file in {folder}; launch/rpi4_benchmark.sh writes them.")
-    runs = [benchmark_log.parse(text, name) for name, text in texts.items()]
+    runs = [pi_log.parse(text, name) for name, text in texts.items()]
     runs.sort(key=lambda run: run.before.get("time", ""))
     digests = _digests(folder / "SHA256SUMS")
     cards = {}
@@ -91,15 +92,15 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
             cards[model] = card
         elif card is not None:
             print(f"warning: {path} describes another file: not used", file=sys.stderr)
-    measured = benchmark_report.results(runs, cards)
-    device = benchmark_report.device_lines(runs)
+    measured = pi_report.results(runs, cards)
+    device = pi_report.device_lines(runs)
     sections = [
         "\n".join(device),
-        render(benchmark_report.latency_table(measured, compare=True), markdown),
-        render(benchmark_report.storage_table(measured), markdown),
-        benchmark_report.comparison_note(measured),
+        render(pi_report.latency_table(measured, compare=True), markdown),
+        render(pi_report.storage_table(measured), markdown),
+        pi_report.comparison_note(measured),
     ]
-    return {"device": device, "sha256": digests, "results": benchmark_report.as_json(measured, compare=True)}, sections
+    return {"device": device, "sha256": digests, "results": pi_report.as_json(measured, compare=True)}, sections
 
 
 def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
@@ -118,15 +119,15 @@ def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
             cards[str(path)] = card
         for _ in range(args.repetitions):
             runs.append(_time(str(path), tflite, args.threads, args.kernel, args.xnnpack, args.runs))
-    measured = benchmark_report.results(runs, cards)
+    measured = pi_report.results(runs, cards)
     machine = {"machine": platform.machine(), "platform": platform.platform(), "cpus": os.cpu_count()}
     digests = {str(path): hashlib.sha256(tflite).hexdigest() for path, (tflite, _) in files.items()}
     where = f"Measured on this machine ({machine['machine']}) through LCE's Python interpreter, not on a Raspberry Pi."
     if machine["machine"] not in ("aarch64", "arm64"):
         where += "\nLCE's x86 kernels are reference code: their results are right, their times say nothing about ARM."
-    sections = [where, render(benchmark_report.latency_table(measured, compare=False), args.markdown)]
+    sections = [where, render(pi_report.latency_table(measured, compare=False), args.markdown)]
     report = {**machine, "note": where, "sha256": digests}
-    return {**report, "results": benchmark_report.as_json(measured, compare=False)}, sections
+    return {**report, "results": pi_report.as_json(measured, compare=False)}, sections
 
 
 def _read_model(path: Path) -> tuple[bytes, dict | None]:

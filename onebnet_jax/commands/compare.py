@@ -1,126 +1,38 @@
-"""Compares runs: python -m onebnet_jax.compare runs/* prints what differs in their configs, and what came of it."""
+"""Compares runs: what differs in their configs, and what came of it."""
 
-import argparse
-import dataclasses
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from onebnet_jax.commands import arguments
+from onebnet_jax.errors import cli
 
-from ml_collections import ConfigDict
-
-from onebnet_jax.commands import arguments, figures
-from onebnet_jax.errors import UserError, cli
-from onebnet_jax.runs import check as config_check
-from onebnet_jax.runs import config as config_lib
-from onebnet_jax.runs import metrics
-from onebnet_jax.tables import Table, render
-
-UNKNOWN = "-"
-
-
-@dataclasses.dataclass(frozen=True)
-class History:
-    """What a run was asked to do, and what it measured.
-
-    Attributes:
-      name: of its work directory.
-      config: of the run.
-      lines: stage -> the lines of its metrics.jsonl; none of a stage that has not begun.
-    """
-
-    name: str
-    config: ConfigDict
-    lines: dict[str, list[dict]]
-
-    def curve(self, split: str) -> list[tuple[int, float]]:
-        """(epoch, Top-1 in percent) on the "train" or "test" images, the epochs counted through all stages."""
-        points, before = [], 0
-        for stage, lines in self.lines.items():
-            points += [(before + line["epoch"], line["top1"]) for line in lines if line["split"] == split]
-            before += self.config[stage].epochs
-        return points
+EXAMPLES = """examples:
+  onebnet compare runs/*
+  onebnet compare runs/a runs/b --plot=curves.png
+"""
 
 
 def main(argv: list[str]) -> None:
     """Parses the command line and prints a table with a line for each run; folders that hold none are named."""
-    parser = argparse.ArgumentParser(prog="python -m onebnet_jax.compare", description=__doc__, allow_abbrev=False)
+    parser = arguments.parser("compare", __doc__, EXAMPLES)
     parser.add_argument("workdir", nargs="+", type=arguments.path, help="folder of a run")
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
     parser.add_argument("--plot", type=arguments.path, metavar="FILE.png", help="plot Top-1 against epochs too")
     args = parser.parse_args(argv)
-    runs = read(args.workdir)
+
+    from onebnet_jax.runs import history
+    from onebnet_jax.tables import render
+
+    runs = history.read(args.workdir)
     if args.plot:
         plot(runs, args.plot)
-    print(render(table(runs), args.markdown))
+    print(render(history.table(runs), args.markdown))
 
 
-def read(workdirs: Sequence[Path]) -> list[History]:
-    """The runs in work directories.
-
-    Folders in which nothing was trained are named on stderr and left out. Raises UserError if all are such.
-    """
-    runs, others = [], []
-    for workdir in workdirs:
-        try:
-            runs.append(_read(workdir))
-        except UserError as error:
-            others.append(error)
-    if not runs:
-        raise others[0]
-    for error in others:
-        print(f"left out: {error}", file=sys.stderr, flush=True)
-    return runs
-
-
-def _read(workdir: Path) -> History:
-    config = config_lib.load_json(workdir / "config.json")
-    paths = {stage: workdir / stage / "metrics.jsonl" for stage in config.stages}
-    lines = {stage: metrics.read(path) if path.exists() else [] for stage, path in paths.items()}
-    if not any(lines.values()):
-        raise UserError(f"{workdir} has not been trained yet.")
-    return History(workdir.name, config, lines)
-
-
-def table(runs: Sequence[History]) -> Table:
-    """A header and a row for each run: the fields in which the configs differ, epochs, Top-1 and training time."""
-    fields = [used_fields(run.config) for run in runs]
-    names = {name: None for used in fields for name in used}  # in order
-    differing = [name for name in names if len({repr(used[name]) for used in fields if name in used}) > 1]
-    rows = [["run", *differing, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
-    for run, used in zip(runs, fields):
-        rows.append([run.name, *(str(used.get(name, "")) for name in differing), *outcome(run)])
-    return rows
-
-
-def used_fields(config: ConfigDict) -> dict[str, Any]:
-    """The fields of a config that have a part in its run, by their full names."""
-    fields = config_lib.flat(config)
-    unused = tuple(f"{name}." for name in config_check.stage_names(fields) if name not in config.stages)
-    return {name: value for name, value in fields.items() if not name.startswith(unused)}
-
-
-def outcome(run: History) -> list[str]:
-    """Epochs trained of all stages so far, the last stage's Top-1 in percent, and the time of all training steps."""
-    lines = run.lines.values()
-    epochs = sum(max((line["epoch"] for line in stage), default=0) for stage in lines)
-    seconds = sum(line.get("seconds", 0.0) for stage in lines for line in stage)
-    total = sum(run.config[stage].epochs for stage in run.config.stages)
-    last = run.lines[run.config.stages[-1]]
-    top1, trained = ([line["top1"] for line in last if line["split"] == split] for split in ("test", "train"))
-    scores = (f"{x:.2f}" if x is not None else UNKNOWN for x in (_last(top1), max(top1, default=None), _last(trained)))
-    return [f"{epochs} of {total}", *scores, f"{seconds / 3600:.2f}"]
-
-
-def _last(values: list[float]) -> float | None:
-    return values[-1] if values else None
-
-
-def plot(runs: Sequence[History], path: Path) -> None:
+def plot(runs, path) -> None:
     """Draws Top-1 against epochs into a file whose suffix names the format: test images solid, training images dashed.
 
     Raises UserError where matplotlib is missing or the file cannot be written.
     """
+    from onebnet_jax.commands import figures
+
     axes = figures.axes("epoch", "Top-1 (%), dashed: while training")
     for run in runs:
         (line,) = axes.plot(*_columns(run.curve("test")), ".-", label=run.name)
@@ -130,7 +42,7 @@ def plot(runs: Sequence[History], path: Path) -> None:
     figures.save(axes, path)
 
 
-def _columns(points: list[tuple[int, float]]) -> list[list[float]]:
+def _columns(points) -> list[list[float]]:
     return [list(column) for column in zip(*points)] or [[], []]
 
 

@@ -1,34 +1,19 @@
-"""The command `python -m onebnet_jax.cost CONFIG [CONFIG ...]`: prints tables of what networks cost."""
+"""What networks cost, without running them: parameters, MACs, OPs, storage and estimated Raspberry Pi 4 latency."""
 
-import argparse
-from collections.abc import Sequence
-
-from onebnet_jax.commands import arguments, cost_report
-from onebnet_jax.commands.cost_report import Entry
+from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
-from onebnet_jax.paper import latency
-from onebnet_jax.paper import numbers as paper
-from onebnet_jax.runs import config as config_lib
-from onebnet_jax.tables import render
 
 EXAMPLES = """examples:
-  python -m onebnet_jax.cost configs/cifar10_typeI.py configs/cifar10_typeII.py
-  python -m onebnet_jax.cost configs/cifar10_typeI.py --config.model.width_multiplier=0.5 --layers
-  python -m onebnet_jax.cost --table1 --fit --plot table1.png
+  onebnet cost cifar10_typeI cifar10_typeII
+  onebnet cost cifar10_typeI --config.model.width_multiplier=0.5 --layers     any field, of every CONFIG
+  onebnet cost --table1 --fit --plot table1.png
 """
 
 
 def main(argv: list[str]) -> None:
     """Parses the command line, counts, prints tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m onebnet_jax.cost",
-        description="Parameters, MACs, OPs, storage and estimated Raspberry Pi 4 latency of networks, without running "
-        "them. Any --config.field=value applies to every CONFIG.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="path of a config, such as configs/quickstart.py")
+    parser = arguments.parser("cost", __doc__, EXAMPLES)
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="a config, such as configs/quickstart.py")
     parser.add_argument("--table1", action="store_true", help="add the twelve structures of the paper's Table 1")
     parser.add_argument("--layers", action="store_true", help="add a table of every layer")
     parser.add_argument("--units", action="store_true", help="compare 1-D with 2-D per stage, as the paper's Figure 5")
@@ -41,18 +26,15 @@ def main(argv: list[str]) -> None:
         parser.error("name at least one CONFIG, or use --table1 or --fit")
     if overrides and not options.configs:
         parser.error(f"{overrides[0]} applies to a CONFIG, and none is named")
-    _run(options, overrides)
 
+    from onebnet_jax.paper import cost_report, latency, numbers
+    from onebnet_jax.tables import render
 
-def _run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
-    entries = [_from_config(path, overrides) for path in options.configs]
+    entries = [_entry(path, overrides) for path in options.configs]
     if options.table1:
-        entries += [_from_table1(row) for row in paper.TABLE1]
-    for entry in entries:
-        if options.units and not entry.binarized:
-            raise UserError(f"--units compares binarized convolutions, and {entry.name} has none: leave it out.")
-    if options.plot:
-        cost_report.plot(entries, options.plot)
+        for row in numbers.TABLE1:
+            structure = latency.table1_structure(row)
+            entries.append(cost_report.Entry(row.label, structure, latency.IMAGENET_INPUT, measured_ms=row.latency_ms))
     sections = []
     if entries:
         sections.append(("", cost_report.summary(entries)))
@@ -65,20 +47,46 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     if options.fit:
         sections.append(("Fit of the latency estimate to Table 1", cost_report.rate_table()))
         sections.append(("Measured (paper) and estimated latency", cost_report.residual_table()))
+    if options.plot:
+        plot(entries, options.plot)
     for title, rows in sections:
         print(*filter(None, [title, render(rows, options.markdown)]), sep="\n\n", end="\n\n")
     print(cost_report.notes())
 
 
-def _from_config(path: str, overrides: Sequence[str]) -> Entry:
-    config = config_lib.load(path, overrides)
-    structure, last = config_lib.structure(config), config_lib.binarization(config, config.stages[-1])
-    binarized = structure.block == "onebnet" and last.activations and last.weights
-    return Entry(config_lib.name(path), structure, config_lib.input_shape(config), binarized)
+def _entry(path: str, overrides):
+    """The network of a config, with what its last stage binarizes."""
+    from onebnet_jax.paper.cost_report import Entry
+    from onebnet_jax.runs import config
+
+    run = config.experiment(config.load(path, overrides))
+    last = run.stages[-1].binarization
+    binarized = run.structure.binary and last.activations and last.weights
+    return Entry(config.name(path), run.structure, run.data.info.shape, binarized)
 
 
-def _from_table1(row: paper.Table1Row) -> Entry:
-    return Entry(row.label, latency.table1_structure(row), latency.IMAGENET_INPUT, measured_ms=row.latency_ms)
+def plot(entries, path) -> None:
+    """Draws estimated latency against storage into a file whose suffix names the format.
+
+    Raises:
+      UserError: matplotlib is missing, there is nothing to draw, or the file cannot be written.
+    """
+    from onebnet_jax.commands import figures
+
+    if not entries:
+        raise UserError("--plot has nothing to draw: name a CONFIG or add --table1.")
+    axes = figures.axes("storage (MiB)", "Raspberry Pi 4, one thread (ms)")
+    storage = [entry.total().storage_mib for entry in entries]
+    naive, least, most = zip(*(entry.estimates() for entry in entries))
+    axes.vlines(storage, least, most, color="tab:green", label="estimate, folded (range)")
+    axes.plot(storage, naive, "o", color="tab:blue", label="estimate, naive")
+    measured = [(x, entry.measured_ms) for x, entry in zip(storage, entries) if entry.measured_ms is not None]
+    if measured:
+        axes.plot(*zip(*measured), "x", color="black", label="measured (paper)")
+    for number, (entry, x, y) in enumerate(zip(entries, storage, naive), start=1):
+        axes.annotate(str(number), (x, y), xytext=(6, 3), textcoords="offset points")
+        axes.plot([], [], " ", label=f"{number}  {entry.name}")
+    figures.save(axes, path)
 
 
 if __name__ == "__main__":

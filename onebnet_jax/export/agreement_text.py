@@ -22,8 +22,8 @@ def describe(report, parity, title: str) -> str:
     parts = [f"{title}, {report.images} images, logits up to {report.max_logit:.4g}", render(rows)]
     if report.lce.units:
         parts += [
-            "Signs that differ from JAX's (flips). first: in images without a flip in an earlier unit; margin: the largest "
-            "distance of\na flip from its threshold, as a share of the RMS of all of the unit's distances.",
+            "Flips are signs that differ from JAX's. first: those in images without a flip in an earlier unit; margin: "
+            "the largest\ndistance of a flip from its threshold, as a share of the RMS of all distances of the unit.",
             render(_flip_rows(report)),
         ]
     if parity:

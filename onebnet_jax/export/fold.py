@@ -1,8 +1,8 @@
 """From trained variables to a deployment plan. Pure functions on NumPy arrays, computed in float64.
 
-What is folded. Every batch normalization behind a convolution is one multiplier and one bias per channel; those of float
-convolutions go into their weights, and the scale of binary weights goes into their multiplier. With fold=True, of the
-four additions that a OneBNet's unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) two remain:
+What is folded. Every batch normalization behind a convolution is one multiplier and one bias per channel; those of
+float convolutions go into their weights, and the scale of binary weights goes into their multiplier. With fold=True, of
+the four additions that a OneBNet's unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) two remain:
 
 - -gamma comes after a sum, so the BN before the sum takes it in.
 - +zeta is left out of the stream of activations: between units flows p = x - zeta. The next sign compares p with
@@ -164,7 +164,7 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
 
 
 def _before_sign(place: Placed, variables, activations: bool, offset, fold: bool):
-    """(affine, threshold, reverse) of `plan.Unit`, and the factor of the kernel's input channels that goes with them."""
+    """What `plan.Unit` has before its convolution: (affine, threshold, reverse, flips)."""
     unit = place.unit
     if unit.norm == "before" and not place.fused_norm:
         gain, constant = _affine(variables, unit.at("bn"))

@@ -1,8 +1,8 @@
 """A deployment plan: what a device computes, as a list of units with their constants. Plain dataclasses and NumPy.
 
-A plan is complete: the Keras model, the packed reference, the lint of the converted file and whatever else runs a network
-without training it are made from it alone. Every constant is float32. A convolution carries the batch normalization that
-follows it.
+A plan is complete: the Keras model, the packed reference, the lint of the converted file and whatever else runs a
+network without training it are made from it alone. Every constant is float32. A convolution carries the batch
+normalization that follows it.
 """
 
 import collections
@@ -46,7 +46,7 @@ class Conv:
 
 @dataclasses.dataclass(frozen=True)
 class Shortcut:
-    """What is added behind a unit's convolution: conv(AveragePool(x)) of the input x of an earlier unit, or of this one.
+    """What is added behind a unit's convolution: conv(AveragePool(x)), x the input of this unit or of an earlier one.
 
     Attributes:
       span: the input is that of the unit `span` - 1 places earlier.

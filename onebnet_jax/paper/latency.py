@@ -6,7 +6,7 @@ The three rates are fitted by least squares to the twelve latencies of the paper
 a ResNet18 structure at 224x224. No constant: stem and head are counted at the same rates as the rest, and a free
 constant beside them comes out as zero within its error. What the fit does not know: 32-bit packing of odd channel
 counts, the cost of starting an op, caches. So it interpolates well between structures like the twelve, and only
-indicates the order of other depths, widths and input sizes. `checks` shows two networks outside the fit.
+indicates the order of other depths, widths and input sizes. `checks` shows networks outside the fit.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ import functools
 
 import numpy as np
 
-from onebnet_jax.networks import cost
+from onebnet_jax.networks import cost, families
 from onebnet_jax.networks.cost import Cost
 from onebnet_jax.networks.structure import Structure
-from onebnet_jax.paper import numbers as paper
+from onebnet_jax.paper import numbers
 
 IMAGENET_INPUT = (224, 224, 3)
 
@@ -29,7 +29,7 @@ class Fit:
     Attributes:
       rates: [3], ms per 1e9 binary MACs, per 1e9 float MACs, per 1e6 element passes.
       standard_errors: [3], of the rates.
-      residuals: [12], measured minus estimated in ms, in the order of `paper.TABLE1`.
+      residuals: [12], measured minus estimated in ms, in the order of `numbers.TABLE1`.
       left_out: [12], the same with each row estimated from the other eleven.
     """
 
@@ -44,16 +44,21 @@ def features(counts: Cost) -> np.ndarray:
     return np.array([counts.binary_macs / 1e9, counts.float_macs / 1e9, counts.elements / 1e6])
 
 
-def table1_structure(row: paper.Table1Row) -> Structure:
+def table1_structure(row: numbers.Table1Row) -> Structure:
     """The network of a row of Table 1."""
-    return Structure(depth=18, conv_1d=row.conv_1d, ds_1d=row.ds_1d, num_classes=1000, stem="imagenet")
+    return imagenet("onebnet", conv_1d=row.conv_1d, ds_1d=row.ds_1d, pad_value=0)
+
+
+def imagenet(family: str, **fields) -> Structure:
+    """A network of depth 18 for ImageNet."""
+    return families.build(family, depth=18, stem="imagenet", num_classes=1000, **fields)
 
 
 @functools.cache
 def fit() -> Fit:
     """The least-squares fit to Table 1."""
-    measured = np.array([row.latency_ms for row in paper.TABLE1])
-    counts = (cost.total(cost.layers(table1_structure(row), IMAGENET_INPUT)) for row in paper.TABLE1)
+    measured = np.array([row.latency_ms for row in numbers.TABLE1])
+    counts = (cost.total(cost.layers(table1_structure(row), IMAGENET_INPUT)) for row in numbers.TABLE1)
     design = np.stack([features(count) for count in counts])
     rates, *_ = np.linalg.lstsq(design, measured, rcond=None)
     residuals = measured - design @ rates
@@ -78,20 +83,17 @@ def folding_saves(naive: Cost, folded: Cost) -> tuple[float, float]:
     the result). The lower figure is what the paper measured: ReActNet18 takes 3.0 ms longer than Bi-Real Net (Table
     3), which has the same convolutions and shortcuts without RSign and RPReLU.
     """
-    reactnet = _reactnet18()
+    reactnet = cost.layers(table1_structure(numbers.TABLE1[0]), IMAGENET_INPUT)
     only_reactnet = cost.total(layer for layer in reactnet if layer.kind in ("rsign", "rprelu"))
-    slower = paper.TABLE3["ReActNet18"].latency_ms - paper.TABLE3["Bi-RealNet"].latency_ms
+    slower = numbers.TABLE3["ReActNet18"].latency_ms - numbers.TABLE3["Bi-RealNet"].latency_ms
     removed = naive.elements - folded.elements
     return slower * removed / only_reactnet.elements, fit().rates[2] * removed / 1e6
 
 
 def checks() -> dict[str, tuple[float, float]]:
     """Networks of Table 3 that the fit has not seen: name -> (estimated, measured) in ms."""
-    resnet = Structure(depth=18, block="resnet", num_classes=1000, stem="imagenet")
-    bi_real = (layer for layer in _reactnet18() if layer.kind not in ("rsign", "rprelu"))
-    layer_costs = {"FP32 ResNet18": cost.layers(resnet, IMAGENET_INPUT), "Bi-RealNet": bi_real}
-    return {name: (estimate(cost.total(value)), paper.TABLE3[name].latency_ms) for name, value in layer_costs.items()}
-
-
-def _reactnet18():
-    return cost.layers(table1_structure(paper.TABLE1[0]), IMAGENET_INPUT)
+    structures = {name: imagenet(family) for name, family in numbers.FAMILIES.items() if name != "ReActNet18"}
+    return {
+        name: (estimate(cost.total(cost.layers(structure, IMAGENET_INPUT))), numbers.TABLE3[name].latency_ms)
+        for name, structure in structures.items()
+    }

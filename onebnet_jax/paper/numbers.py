@@ -79,6 +79,9 @@ TABLE3 = {
     "TypeIII": Table3Row(4.82, 87.3, 67.3),
 }
 
+# The networks of Table 3 that are no rows of Table 1, and the baseline, as families of networks.
+FAMILIES = {"FP32 ResNet18": "resnet", "XNOR-Net": "xnornet", "Bi-RealNet": "birealnet", "ReActNet18": "onebnet"}
+
 # CIFAR-10, ResNet18, top-1.
 TABLE4 = {
     "ResNet18": 95.5,

@@ -153,9 +153,9 @@ def _why_ignored(field: str, fields: Fields) -> str | None:
     stage, _, name = field.partition(".")
     if stage in stage_names(fields) and stage not in stages:
         return f"the stages of this run are {', '.join(stages)}"
-    if field in (*OF_BINARIZED_ACTIVATIONS, *OF_BINARIZED_WEIGHTS) or name.startswith("binarize_"):
-        if fields["model.family"] == "resnet":
-            return "model.family='resnet' is a network in which nothing is binarized"
+    of_binarization = field in (*OF_BINARIZED_ACTIVATIONS, *OF_BINARIZED_WEIGHTS) or name.startswith("binarize_")
+    if of_binarization and fields["model.family"] == "resnet":
+        return "model.family='resnet' is a network in which nothing is binarized"
     for kind, names in (("activations", OF_BINARIZED_ACTIVATIONS), ("weights", OF_BINARIZED_WEIGHTS)):
         if field in names and not any(fields[f"{stage}.binarize_{kind}"] for stage in stages):
             return f"no stage of this run binarizes {kind}"

@@ -1,16 +1,25 @@
 """Weights of torchvision's ResNets: reading their files without running code, and giving them our names and layouts."""
 
+import hashlib
 import io
+import json
+import os
 import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import jax
 import numpy as np
 import safetensors.numpy
+from ml_collections import ConfigDict
 from safetensors import SafetensorError
 
 from onebnet_jax.errors import UserError
+from onebnet_jax.networks.network import Network, variable_shapes
+from onebnet_jax.runs import config as config_lib
+from onebnet_jax.runs.checkpoint import BEST, LAST, Checkpoints
+from onebnet_jax.runs.workdir import Workdir
 
 _MODULES = {
     "stem_conv": "conv1",
@@ -21,6 +30,52 @@ _MODULES = {
 }
 _TENSORS = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _NAMES_SHOWN = 3
+
+
+def make_run(weights: Path, config: ConfigDict, output: Path) -> dict[str, str]:
+    """Writes the work directory of an FP32 network with torchvision's weights.
+
+    Args:
+      weights: a file of `read`.
+      config: of the network, with torchvision's block, stem and padding.
+      output: the new folder; it appears complete or not at all.
+
+    Returns:
+      The name and the SHA-256 of the file, which are kept in weights.json.
+
+    Raises UserError for a config that describes no such network, a folder in use, or weights that do not fit.
+    """
+    run = config_lib.experiment(config)
+    stem = run.structure.units[0]
+    if run.structure.binary or not stem.symmetric or stem.activation != "relu":
+        raise UserError(
+            "torchvision's weights need model.family='resnet', model.padding='torch' and model.stem_relu=True in the "
+            "config; without them the network would give other answers."
+        )
+    if os.path.exists(output) and not (output.is_dir() and not any(output.iterdir())):
+        raise UserError(f"{output} is there already; choose another --output, or remove it.")
+    tensors, content = read(weights)
+    variables = to_variables(tensors, variable_shapes(Network(run.structure), run.data.info.shape))
+    facts = {"weights": weights.name, "sha256": hashlib.sha256(content).hexdigest()}
+    try:
+        _write(variables, facts, config, output)
+    except OSError as error:
+        raise UserError(f"The teacher cannot be written to {output}: {error.strerror}.") from error
+    return facts
+
+
+def _write(variables: dict, facts: dict[str, str], config: ConfigDict, output: Path) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as partial:
+        folder = Path(partial) / output.name
+        folder.mkdir()
+        Workdir(folder, config).write_config()
+        (folder / "weights.json").write_text(json.dumps(facts, indent=2) + "\n")
+        checkpoints = Checkpoints(folder / config.stages[-1])
+        for name in (BEST, LAST):  # evaluation and conversion take the one, training with a teacher the other
+            checkpoints.save(name, 0, variables, {})
+        checkpoints.close()
+        folder.rename(output)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
@@ -72,7 +127,7 @@ def _read_torch(path: Path, content: bytes) -> dict[str, np.ndarray]:
 
 
 def to_variables(tensors: dict[str, np.ndarray], like: dict) -> dict:
-    """The variables of a `models.Network` with block="resnet" from the tensors of torchvision's network.
+    """The variables of an FP32 ResNet from the tensors of torchvision's network.
 
     Args:
       tensors: by torchvision's names: conv1.weight [C_out, C_in, kh, kw], bn1.running_mean [C], layer1.0.conv1.weight,

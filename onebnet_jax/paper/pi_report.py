@@ -4,29 +4,23 @@ import dataclasses
 import itertools
 import math
 import operator
-import re
 from collections.abc import Mapping, Sequence
 
-from onebnet_jax.commands.benchmark_log import Run, throttling
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Structure
-from onebnet_jax.paper import latency
-from onebnet_jax.paper import numbers as paper
+from onebnet_jax.paper import latency, numbers
+from onebnet_jax.paper.pi_log import Run, throttling
 from onebnet_jax.tables import Table
 
-FP32 = "FP32 ResNet18"
-TABLE1 = {row.label: row for row in paper.TABLE1}
 PAPER_MS = {  # threads -> table -> network -> ms
     1: {
-        "Table 1": {name: row.latency_ms for name, row in TABLE1.items()},
-        "Table 3": {name: row.latency_ms for name, row in paper.TABLE3.items()},
+        "Table 1": {row.label: row.latency_ms for row in numbers.TABLE1},
+        "Table 3": {name: row.latency_ms for name, row in numbers.TABLE3.items()},
     },
-    4: {"Table 8": paper.TABLE8},
+    4: {"Table 8": numbers.TABLE8},
 }
-# What makes two networks take the same time; the paper does not say how it pads binarized maps.
-SHAPE_FIELDS = ("depth", "block", "conv_1d", "ds_1d", "width_multiplier", "num_classes", "stem")
 SETTINGS = ("model", "threads", "kernel", "xnnpack")
-FILE_NAME = re.compile(r"imagenet[_-](typeIII|typeII|typeI|reactnet|fp32)(?![a-z0-9])", re.IGNORECASE)
-FILE_NAMES = {"typei": "TypeI", "typeii": "TypeII", "typeiii": "TypeIII", "reactnet": "ReActNet18", "fp32": FP32}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,31 +75,33 @@ def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
 
 def _result(runs: tuple[Run, ...], card: dict | None) -> Result:
     graph = {True: "folded", False: "naive", None: ""}[card.get("folded") if card else None]
-    return Result(runs, network(runs[0].model, card), graph)
+    return Result(runs, network(card), graph)
 
 
-def network(model: str, card: dict | None) -> str:
-    """Which of the paper's ImageNet networks a model is: a key of `TABLE1`, "FP32 ResNet18", or "" for any other.
+def network(card: dict | None) -> str:
+    """Which of the paper's ImageNet networks a file holds, by its card: its name there, or "" for any other.
 
-    Without a card, the file's name has to say it in the way of configs/: imagenet_typeII.tflite.
+    Two networks whose padding or stem activation differ take the same time; the paper says neither.
     """
-    if card is None:
-        found = FILE_NAME.search(model)
-        return FILE_NAMES[found[1].lower()] if found else ""
-    structure, binarization = card.get("structure", {}), card.get("binarization", {})
-    if card.get("input", {}).get("shape") != [1, *latency.IMAGENET_INPUT]:
+    if card is None or card.get("input", {}).get("shape") != [1, *latency.IMAGENET_INPUT]:
         return ""
-    if structure.get("block") != "resnet" and not (binarization.get("activations") and binarization.get("weights")):
+    binarization = card.get("binarization", {})
+    binarized = binarization.get("activations") and binarization.get("weights")
+    try:
+        recipe = {name: tuple(v) if isinstance(v, list) else v for name, v in card["structure"].items()}
+        structure = families.build(**recipe)
+    except (KeyError, TypeError, AttributeError, UserError):
         return ""
-    known = {_shape(dataclasses.asdict(latency.table1_structure(row))): name for name, row in TABLE1.items()}
-    fp32 = Structure(depth=18, block="resnet", num_classes=1000, stem="imagenet")
-    known[_shape(dataclasses.asdict(fp32))] = FP32
-    return known.get(_shape(structure), "")
+    known = {name: latency.imagenet(family) for name, family in numbers.FAMILIES.items()}
+    known |= {row.label: latency.table1_structure(row) for row in numbers.TABLE1}
+    names = [name for name, other in known.items() if _shape(other) == _shape(structure)]
+    return names[0] if names and (binarized or not structure.binary) else ""
 
 
-def _shape(structure: dict) -> tuple:
-    values = (structure.get(field) for field in SHAPE_FIELDS)
-    return tuple(tuple(sorted(value)) if isinstance(value, list | tuple) else value for value in values)
+def _shape(structure: Structure) -> tuple:
+    """What decides how long a network takes."""
+    plain = [dataclasses.replace(unit, pad_value=0, symmetric=False) for unit in structure.units]
+    return dataclasses.replace(plain[0], activation="none"), *plain[1:], structure.num_classes
 
 
 def latency_table(measured: Sequence[Result], compare: bool) -> Table:
@@ -133,7 +129,7 @@ def storage_table(measured: Sequence[Result]) -> Table:
     rows = [["model", "network", "file (MiB)", "Table 3 (MiB)"]]
     for model, group in itertools.groupby(measured, lambda result: result.runs[0].model):
         first = next(group)
-        size, row = first.runs[0].size_mib, paper.TABLE3.get(first.network)
+        size, row = first.runs[0].size_mib, numbers.TABLE3.get(first.network)
         cells = [first.network or "-", "-" if size is None else f"{size:.2f}", f"{row.storage_mib:.2f}" if row else "-"]
         rows.append([model, *cells])
     return rows

@@ -1,15 +1,12 @@
-"""Tables and a plot of what networks cost."""
+"""Tables of what networks cost."""
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
-from onebnet_jax.commands import figures
 from onebnet_jax.errors import UserError
-from onebnet_jax.networks import cost
-from onebnet_jax.networks.structure import DEPTHS, Structure
-from onebnet_jax.paper import latency
-from onebnet_jax.paper import numbers as paper
+from onebnet_jax.networks import cost, families
+from onebnet_jax.networks.structure import Shape, Structure
+from onebnet_jax.paper import latency, numbers
 from onebnet_jax.tables import Table
 
 
@@ -20,19 +17,19 @@ class Entry:
     Attributes:
       name: of its config, or of its row in Table 1.
       structure: of the network.
-      input_shape: (H, W, C).
+      image_shape: (H, W, C).
       binarized: whether its convolutions are; not those of an FP32 network, or where only activations are binarized.
       measured_ms: the latency that the paper measured, if it did.
     """
 
     name: str
     structure: Structure
-    input_shape: tuple[int, int, int]
+    image_shape: Shape
     binarized: bool = True
     measured_ms: float | None = None
 
     def layers(self, folded: bool = False) -> tuple[cost.LayerCost, ...]:
-        return cost.layers(self.structure, self.input_shape, self.binarized, folded)
+        return cost.layers(self.structure, self.image_shape, self.binarized, folded)
 
     def total(self, folded: bool = False) -> cost.Cost:
         return cost.total(self.layers(folded))
@@ -54,7 +51,7 @@ def summary(entries: Sequence[Entry]) -> Table:
     for entry in entries:
         counts = entry.total()
         naive, least, most = entry.estimates()
-        row = [entry.name, _shape(entry.input_shape), f"{counts.parameters:,}"]
+        row = [entry.name, _shape(entry.image_shape), f"{counts.parameters:,}"]
         row += [f"{count / 1e6:,.1f}" for count in (counts.float_macs, counts.binary_macs, counts.ops)]
         row += [f"{counts.storage_mib:.3f}", f"{naive:.1f}"]
         row.append(f"{least:.1f} to {most:.1f}" if least < most else f"{naive:.1f}")
@@ -76,13 +73,17 @@ def unit_table(entry: Entry) -> Table:
     """Each stage's 3x3 places as one 2-D unit and as two 1-D units (Figure 5); a cell gives the one -> the other.
 
     Counts as Figure 5 does, a multiplication and an addition separately: BOPs = 2 x binary MACs, FLOPs = 2 x float
-    MACs + element passes, OPs = FLOPs + BOPs / 64.
+    MACs + element passes, OPs = FLOPs + BOPs / 64. Raises UserError for a network that is no OneBNet.
     """
-    stages = DEPTHS[entry.structure.depth][0]
+    recipe = dict(entry.structure.recipe)
+    if recipe["family"] != "onebnet" or not entry.binarized:
+        raise UserError(
+            f"--units compares binarized convolutions of OneBNets, and {entry.name} has none: leave it out."
+        )
+    stages, _ = families.stages(recipe["depth"])
     versions = []
-    for conv_1d, ds_1d in (((), ()), (stages, stages[1:])):
-        shape = dataclasses.replace(entry.structure, block="onebnet", padding="same", conv_1d=conv_1d, ds_1d=ds_1d)
-        versions.append(cost.layers(shape, entry.input_shape))
+    for one_d in ({"conv_1d": (), "ds_1d": ()}, {"conv_1d": stages, "ds_1d": stages[1:]}):
+        versions.append(cost.layers(families.build(**recipe | one_d), entry.image_shape))
     rows = [["stage", "place", "FLOPs (M)", "BOPs (M)", "OPs (M)", "Pi 4 naive (ms)"]]
     for index, stage in enumerate(stages, start=1):
         places = {"conv2": "convolution"} if index == 1 else {"conv1": "downsampling", "conv2": "convolution"}
@@ -112,7 +113,7 @@ def residual_table() -> Table:
     """Table 1, then networks outside the fit: measured, estimated, and the difference with and without the row."""
     fit = latency.fit()
     rows = [["network", "measured (ms)", "estimated (ms)", "difference (ms)", "left out of the fit (ms)"]]
-    for row, residual, left_out in zip(paper.TABLE1, fit.residuals, fit.left_out):
+    for row, residual, left_out in zip(numbers.TABLE1, fit.residuals, fit.left_out):
         cells = (f"{row.latency_ms:.1f}", f"{row.latency_ms - residual:.1f}", f"{residual:+.2f}", f"{left_out:+.2f}")
         rows.append([row.label, *cells])
     rows.append(["rms of the twelve", "", "", *(f"{rms(errors):.2f}" for errors in (fit.residuals, fit.left_out))])
@@ -138,28 +139,6 @@ def notes() -> str:
         f"{abs(fit.residuals).max():.1f} ms. Elsewhere it extrapolates:\n"
         f"it puts {' and '.join(outside)}. onebnet_jax/paper/latency.py says why folding is a range."
     )
-
-
-def plot(entries: Sequence[Entry], path: Path) -> None:
-    """Draws estimated latency against storage into a file whose suffix names the format.
-
-    Raises:
-      UserError: matplotlib is missing, there is nothing to draw, or the file cannot be written.
-    """
-    if not entries:
-        raise UserError("--plot has nothing to draw: name a CONFIG or add --table1.")
-    axes = figures.axes("storage (MiB)", "Raspberry Pi 4, one thread (ms)")
-    storage = [entry.total().storage_mib for entry in entries]
-    naive, least, most = zip(*(entry.estimates() for entry in entries))
-    axes.vlines(storage, least, most, color="tab:green", label="estimate, folded (range)")
-    axes.plot(storage, naive, "o", color="tab:blue", label="estimate, naive")
-    measured = [(x, entry.measured_ms) for x, entry in zip(storage, entries) if entry.measured_ms is not None]
-    if measured:
-        axes.plot(*zip(*measured), "x", color="black", label="measured (paper)")
-    for number, (entry, x, y) in enumerate(zip(entries, storage, naive), start=1):
-        axes.annotate(str(number), (x, y), xytext=(6, 3), textcoords="offset points")
-        axes.plot([], [], " ", label=f"{number}  {entry.name}")
-    figures.save(axes, path)
 
 
 def _shape(shape: Sequence[int]) -> str:
