@@ -17,7 +17,7 @@ from onebnet_jax.networks.structure import Structure
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.training import optim, stage, steps
 
-CONFIGS = sorted(path for path in pathlib.Path("configs").glob("*.py") if path.stem not in ("__init__", "default"))
+CONFIGS = sorted(path for path in pathlib.Path("configs").glob("*.py") if path.stem != "default")
 BATCH = 3
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
