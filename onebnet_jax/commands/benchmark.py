@@ -14,9 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
-from onebnet_jax.commands import arguments, benchmark_log, benchmark_report
+from onebnet_jax.commands import arguments, benchmark_log
 from onebnet_jax.commands.benchmark_log import Run
 from onebnet_jax.commands.tables import render
 from onebnet_jax.errors import UserError, cli
@@ -74,6 +72,8 @@ def main(argv: list[str]) -> None:
 
 def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
     """What a Raspberry Pi measured: JSON values, and the same as sections of text."""
+    from onebnet_jax.commands import benchmark_report
+
     try:
         texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
     except OSError as error:
@@ -104,6 +104,8 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
 
 def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
     """Timings through LCE's interpreter: JSON values, and the same as sections of text."""
+    from onebnet_jax.commands import benchmark_report
+
     for name, value in (("threads", args.threads), ("runs", args.runs), ("repetitions", args.repetitions)):
         if value < 1:
             raise UserError(f"--{name}={value} must be 1 or more.")
@@ -151,6 +153,8 @@ def _read_model(path: Path) -> tuple[bytes, dict | None]:
 
 def _time(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: bool, runs: int) -> Run:
     """One repetition with a new interpreter, on random inputs with batch 1."""
+    import numpy as np
+
     from onebnet_jax.export.keras2 import larq_compute_engine
 
     clock = time.perf_counter
@@ -185,8 +189,10 @@ def _time(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: bool, r
     )
 
 
-def _random_inputs(interpreter) -> list[np.ndarray]:
+def _random_inputs(interpreter) -> list:
     """One array for each input of a model, [1, ...] each: floats in [0, 1), or any integers of the type."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     inputs = []
     for dtype, shape in zip(interpreter.input_types, interpreter.input_shapes, strict=True):
