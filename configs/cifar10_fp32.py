@@ -3,8 +3,8 @@
 python -m onebnet_jax.main --config=configs/cifar10_fp32.py
 """
 
-from configs import cifar10_typeII, default
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    return default.fp32(cifar10_typeII.get_config())
+    return schema.fp32(schema.begin_with("cifar10_typeII"))

@@ -3,11 +3,11 @@
 python -m onebnet_jax.main --config=configs/cifar10_reactnet.py
 """
 
-from configs import cifar10_typeII
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = cifar10_typeII.get_config()
+    config = schema.begin_with("cifar10_typeII")
     config.model.conv_1d = ()
     config.model.ds_1d = ()
     return config

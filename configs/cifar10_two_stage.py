@@ -6,8 +6,8 @@
 Not in the paper, which trains CIFAR-10 from scratch: Table 6, 93.3 % Top-1 (paper). As many epochs in all.
 """
 
-from configs import cifar10_typeII, default
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    return default.two_stage(cifar10_typeII.get_config(), "runs/cifar10_fp32", epochs=200)
+    return schema.two_stage(schema.begin_with("cifar10_typeII"), "runs/cifar10_fp32", epochs=200)

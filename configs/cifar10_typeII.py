@@ -7,11 +7,11 @@ On 2 CPU cores, in batches of 128: 37 images/s, 22 minutes an epoch, and 1.9 GiB
 Table 7 is --config.model.width_multiplier=2 (93.6 %), 1.4 (93.4 %), 0.7 (92.2 %) and 0.5 (91.0 %; paper).
 """
 
-from configs import default
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = default.get_config()
+    config = schema.get_config()
     config.model.depth = 18
     config.model.conv_1d = (256, 512)
     config.model.ds_1d = (256, 512)

@@ -6,11 +6,11 @@ With --config.train.epochs=20 and --config.model.pad_value=0, at a commit before
 hours on 2 CPU cores that had other work, in 0.9 GiB (results/README.md).
 """
 
-from configs import fashionmnist_ds32_64
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = fashionmnist_ds32_64.get_config()
+    config = schema.begin_with("fashionmnist_ds32_64")
     config.model.conv_1d = (64,)
     config.model.ds_1d = (64,)
     return config

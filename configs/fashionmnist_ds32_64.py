@@ -6,11 +6,11 @@ With --config.train.epochs=20: 92.3 % (results/README.md). On 2 CPU cores 362 im
 (README, Speed).
 """
 
-from configs import default
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = default.get_config()
+    config = schema.get_config()
     config.data.name = "fashion_mnist"
     config.model.depth = 20
     config.model.ds_1d = (32, 64)

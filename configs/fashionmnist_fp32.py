@@ -5,8 +5,8 @@
 With --config.train.epochs=20: 92.0 %, in 1.3 hours on 2 CPU cores that had other work (results/README.md).
 """
 
-from configs import default, fashionmnist_ds32_64
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    return default.fp32(fashionmnist_ds32_64.get_config())
+    return schema.fp32(schema.begin_with("fashionmnist_ds32_64"))

@@ -6,8 +6,8 @@
 Not in the paper, which trains FashionMNIST from scratch: Table 6, 93.4 % Top-1 (paper). As many epochs in all.
 """
 
-from configs import default, fashionmnist_ds32_64
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    return default.two_stage(fashionmnist_ds32_64.get_config(), "runs/fashionmnist_fp32", epochs=200)
+    return schema.two_stage(schema.begin_with("fashionmnist_ds32_64"), "runs/fashionmnist_fp32", epochs=200)

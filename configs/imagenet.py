@@ -10,13 +10,13 @@ Section 4: 256 epochs a stage, in batches of 256; the rest is ReActNet's, whose 
 --config.step1.epochs=128 --config.step1.batch_size=512 --config.step1.learning_rate=2.5e-3, and the same for step2.
 """
 
-from configs import default
 from onebnet_jax.paper import numbers as paper
+from onebnet_jax.runs import schema
 
 
 def get_config(label="TypeII"):
     row = paper.table1_row(label)
-    config = default.get_config()
+    config = schema.get_config()
     config.model.depth = 18
     config.model.conv_1d = row.conv_1d
     config.model.ds_1d = row.ds_1d
@@ -24,4 +24,4 @@ def get_config(label="TypeII"):
     config.model.pad_value = 0  # as ReActNet, whose recipe this is
     config.data.name = "imagenet2012"
     config.data.flip = True
-    return default.two_stage(config, "runs/imagenet_teacher", epochs=256)
+    return schema.two_stage(config, "runs/imagenet_teacher", epochs=256)

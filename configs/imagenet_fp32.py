@@ -3,10 +3,10 @@
 python -m onebnet_jax.main --config=configs/imagenet_fp32.py --config.data.dir=DIR
 """
 
-from configs import default, imagenet_typeII_scratch
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = default.fp32(imagenet_typeII_scratch.get_config())
+    config = schema.fp32(schema.begin_with("imagenet_typeII_scratch"))
     config.train.weight_decay = 1e-5
     return config

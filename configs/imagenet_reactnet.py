@@ -6,8 +6,8 @@
 Tables 1 and 3, 65.5 % Top-1 (paper). configs/imagenet.py says what the recipe is.
 """
 
-from configs import imagenet
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    return imagenet.get_config("ReActNet18")
+    return schema.begin_with("imagenet", "ReActNet18")

@@ -6,11 +6,11 @@ python -m onebnet_jax.main --mode=eval --workdir=runs/imagenet_teacher
 The second command, on a machine that has ImageNet, should come near the 73.3 % Top-1 that torchvision states.
 """
 
-from configs import default
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = default.get_config()
+    config = schema.get_config()
     config.model.depth = 34
     config.model.family = "resnet"
     config.model.stem = "imagenet"

@@ -6,8 +6,8 @@
 Tables 1 and 2, 68.4 % Top-1, 88.0 % Top-5 (paper). configs/imagenet.py says what the recipe is.
 """
 
-from configs import imagenet
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    return imagenet.get_config("TypeI")
+    return schema.begin_with("imagenet", "TypeI")

@@ -6,8 +6,8 @@
 Tables 1 and 2, 67.7 % Top-1, 87.7 % Top-5 (paper). configs/imagenet.py says what the recipe is.
 """
 
-from configs import imagenet
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    return imagenet.get_config("TypeII")
+    return schema.begin_with("imagenet", "TypeII")

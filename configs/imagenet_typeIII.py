@@ -6,8 +6,8 @@
 Tables 1 and 2, 67.3 % Top-1, 87.9 % Top-5 (paper). configs/imagenet.py says what the recipe is.
 """
 
-from configs import imagenet
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    return imagenet.get_config("TypeIII")
+    return schema.begin_with("imagenet", "TypeIII")

@@ -3,11 +3,11 @@
 python -m onebnet_jax.main --config=configs/imagenet_typeII_scratch.py --config.data.dir=DIR
 """
 
-from configs import imagenet_typeII
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = imagenet_typeII.get_config()
+    config = schema.begin_with("imagenet_typeII")
     config.stages = ("train",)
     config.teacher = ""
     config.train.epochs = 256

@@ -3,11 +3,11 @@
 python -m onebnet_jax.main --config=configs/quickstart.py
 """
 
-from configs import fashionmnist_ds32_64
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = fashionmnist_ds32_64.get_config()
+    config = schema.begin_with("fashionmnist_ds32_64")
     config.data.name = "fashion_mnist_mini"
     config.train.batch_size = 64
     config.train.epochs = 6

@@ -28,7 +28,7 @@ need() { # TOOL REMEDY: a dry run needs no tools
 }
 
 check_trainer_flags() { # what can be seen before a machine is asked for
-    local config='' file
+    local config='' file name
     while (($#)); do
         case $1 in
         --mode=eval) return ;;
@@ -41,7 +41,8 @@ check_trainer_flags() { # what can be seen before a machine is asked for
     [[ -n $config ]] || fail "Name a config, such as --config=configs/cifar10_typeII.py."
     file=$config
     [[ $config != *.py:* ]] || file=${config%%.py:*}.py # what follows is an argument of the file's get_config
-    [[ -f $file ]] || fail "There is no config $config; the paper's are in configs/."
+    name=${file%%:*} name=${name%.py} # of a config that comes with the package, such as imagenet:TypeI
+    [[ -f $file || -f configs/$name.py ]] || fail "There is no config $config; the paper's are in configs/."
 }
 
 _rest=()

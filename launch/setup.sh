@@ -12,6 +12,7 @@ fi
 if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
     echo "installing $requirements${3:+ and ${*:3}} into $venv"
     "$python" -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements" "${@:3}"
+    # Not bin/pip, whose first line holds the folder in which the environment was made: it may have been moved or copied.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" "${@:3}"
     cat requirements*.txt >"$venv/installed"
 fi

@@ -1,19 +1,21 @@
 """OneBNet in JAX: binarized CNNs with decomposed 1-D convolutions, from training to the Raspberry Pi.
 
-    import onebnet_jax
+import onebnet_jax
 
-    structure = onebnet_jax.families.onebnet(depth=20, ds_1d=(32, 64), channels=1)
-    network = onebnet_jax.Network(structure)                      # a Flax module, for a loop of your own
-    trained = onebnet_jax.train("quickstart", "runs/quickstart")  # or: onebnet_jax.load("runs/quickstart")
-    onebnet_jax.convert(trained).save("model.tflite")
-
-Nothing is imported before it is used.
+structure = onebnet_jax.families.onebnet(depth=20, ds_1d=(32, 64), channels=1)
+network = onebnet_jax.Network(structure)                      # a Flax module, for a loop of your own
+trained = onebnet_jax.train("quickstart", "runs/quickstart")  # or: onebnet_jax.load("runs/quickstart")
+onebnet_jax.evaluate(trained)                                 # {"loss": ..., "top1": ..., "top5": ...}
+onebnet_jax.convert(trained).save("model.tflite")
+onebnet_jax.predict("model.tflite", images)                   # [(label, probability, probabilities), ...]
 """
 
 import importlib
 from pathlib import Path
 
-# Public name -> where it is defined.
+__version__ = "0.1.0"  # pyproject.toml takes it from here
+
+# Public name -> where it is defined. Imported when it is first used, so that the package itself takes no time.
 _API = {
     "Binarization": "networks.structure:Binarization",
     "Network": "networks.network:Network",
@@ -21,17 +23,15 @@ _API = {
     "Trained": "runs.trained:Trained",
     "Unit": "networks.structure:Unit",
     "UserError": "errors:UserError",
-    "agree": "export.verify:agree",
     "convert": "export.convert:convert",
-    "cost": "networks.cost:cost",
-    "evaluate": "training.run:evaluate",
+    "cost": "api:cost",
+    "evaluate": "api:evaluate",
     "families": "networks.families",
     "load": "runs.trained:load",
     "predict": "export.convert:predict",
-    "train": "training.run:train_config",
-    "untrained": "runs.trained:untrained_config",
+    "train": "api:train",
+    "untrained": "api:untrained",
 }
-__all__ = sorted(_API)  # noqa: PLE0605
 
 # Every command can be run by its name alone: `python -m onebnet_jax.convert` finds commands/convert.py.
 __path__.append(str(Path(__file__).parent / "commands"))
@@ -42,7 +42,8 @@ def __getattr__(name: str):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _API[name].partition(":")
     found = importlib.import_module(f"{__name__}.{module}")
-    return getattr(found, attribute) if attribute else found
+    globals()[name] = getattr(found, attribute) if attribute else found
+    return globals()[name]
 
 
 def __dir__():

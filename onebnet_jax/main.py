@@ -1,4 +1,4 @@
-"""Trains or evaluates: python -m onebnet_jax.main --config=configs/quickstart.py [--config.field=value ...]
+"""Trains or evaluates: python -m onebnet_jax.main --config=quickstart [--config.field=value ...]
 
 Exit status: 0 when all is done; 75 when SIGINT or SIGTERM stopped it after a checkpoint, from which the same command
 goes on; 2 for an error that the user can mend; 1 for any other, such as the loss of another process, or 134 where JAX
@@ -10,9 +10,6 @@ from pathlib import Path
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
-from onebnet_jax.runs import checkpoint, config
-from onebnet_jax.training import hosts, signals, stage
-from onebnet_jax.training import run as train
 
 
 def main(argv: list[str]) -> None:
@@ -23,12 +20,14 @@ def main(argv: list[str]) -> None:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", help="config file; --config.field=value changes a field of it")
+    parser.add_argument(
+        "--config",
+        metavar="FILE_OR_NAME",
+        help="config file, or the name of one that comes with onebnet_jax; --config.field=value changes a field of it",
+    )
     parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
-    parser.add_argument(
-        "--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), help="which to evaluate (default: best)"
-    )
+    parser.add_argument("--checkpoint", choices=("best", "last"), help="which to evaluate (default: best)")
     parser.add_argument(
         "--bn-batches",
         type=int,
@@ -45,7 +44,7 @@ def main(argv: list[str]) -> None:
     group.add_argument("--process", type=int, help="the number of this one, from 0")
     args, overrides = parser.parse_known_args(argv)
     if not (args.config or (args.mode == "eval" and args.workdir)):
-        parser.error("--config is required, such as --config=configs/quickstart.py")
+        parser.error("--config is required, such as --config=quickstart")
     if args.mode == "train" and args.checkpoint:
         parser.error("--checkpoint is for --mode=eval; training goes on from the last checkpoint")
     if args.mode == "train" and args.bn_batches:
@@ -56,6 +55,11 @@ def main(argv: list[str]) -> None:
         parser.error("--config is of no use beside --workdir in --mode=eval, which takes the config of the run there")
     if args.mode == "eval" and args.change_config:
         parser.error("--change-config is for training; an evaluation takes the config of the run")
+    # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
+    from onebnet_jax.runs import checkpoint, config
+    from onebnet_jax.training import hosts, signals, stage
+    from onebnet_jax.training import run as train
+
     workdir = args.workdir or Path("runs") / config.name(args.config)
     print(f"work directory: {workdir}", flush=True)
     asked = config.load(args.config, overrides) if args.mode == "train" else None

@@ -14,8 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.paper import pi_log, pi_report
@@ -75,6 +73,7 @@ def main(argv: list[str]) -> None:
 
 def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
     """What a Raspberry Pi measured: JSON values, and the same as sections of text."""
+
     try:
         texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
     except OSError as error:
@@ -105,6 +104,7 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
 
 def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
     """Timings through LCE's interpreter: JSON values, and the same as sections of text."""
+
     for name, value in (("threads", args.threads), ("runs", args.runs), ("repetitions", args.repetitions)):
         if value < 1:
             raise UserError(f"--{name}={value} must be 1 or more.")
@@ -152,6 +152,8 @@ def _read_model(path: Path) -> tuple[bytes, dict | None]:
 
 def _time(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: bool, runs: int) -> Run:
     """One repetition with a new interpreter, on random inputs with batch 1."""
+    import numpy as np
+
     from onebnet_jax.export.keras2 import larq_compute_engine
 
     clock = time.perf_counter
@@ -186,8 +188,10 @@ def _time(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: bool, r
     )
 
 
-def _random_inputs(interpreter) -> list[np.ndarray]:
+def _random_inputs(interpreter) -> list:
     """One array for each input of a model, [1, ...] each: floats in [0, 1), or any integers of the type."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     inputs = []
     for dtype, shape in zip(interpreter.input_types, interpreter.input_shapes, strict=True):

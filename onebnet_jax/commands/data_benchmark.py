@@ -16,10 +16,7 @@ import resource
 import time
 from pathlib import Path
 
-import numpy as np
-
 from onebnet_jax.commands import arguments
-from onebnet_jax.data.imagenet import reader as imagenet
 from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
@@ -36,6 +33,7 @@ DISTINCT = 32  # generated images; more files are links to them
 
 def generated_jpeg(seed: int) -> bytes:
     """A JPEG of ImageNet's usual size, 500x375 and about 110 kB, with structure at all scales."""
+    import numpy as np
     from PIL import Image
 
     rng = np.random.default_rng(seed)
@@ -73,8 +71,8 @@ def generate(folder: Path, count: int) -> None:
         raise UserError(f"No images can be written to {folder}: {error.strerror}.") from error
 
 
-def measure(reader: imagenet.ImageNet, batches: int) -> tuple[float, float]:
-    """Images/s of the whole input, and images per second of processor time, which is what one core would give."""
+def measure(reader, batches: int) -> tuple[float, float]:
+    """Images/s of an `ImageNet` as a whole, and images per second of processor time: what one core would give."""
     stream = itertools.chain.from_iterable(map(reader.train_batches, itertools.count()))
     for _ in itertools.islice(stream, WARM_UP):
         pass
@@ -119,6 +117,8 @@ def main(argv: list[str]) -> None:
         if not args.dir:
             parser.error("--generate needs --dir, a new folder for the images")
         generate(arguments.path(args.dir), args.generate)
+    from onebnet_jax.data.imagenet import reader as imagenet
+
     reader = imagenet.ImageNet(
         args.source, args.dir, batch_size=args.batch_size, image_size=args.image_size, threads=args.threads
     )

@@ -15,7 +15,7 @@ from onebnet_jax.runs.experiment import Data
 from onebnet_jax.runs.optim import OPTIMIZERS, SCHEDULES
 
 DTYPES = ("float32", "bfloat16")
-SCHEMA = "configs/default.py lists every field and its type"
+SCHEMA = "onebnet_jax/runs/schema.py lists every field and its type"
 STAGE_RANGES = {
     "batch_size": (1, 2**20),
     "epochs": (1, 10**6),

@@ -17,10 +17,10 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Binarization
 from onebnet_jax.runs import check as config_check
+from onebnet_jax.runs import schema
 from onebnet_jax.runs.check import SCHEMA
 from onebnet_jax.runs.experiment import Data, Experiment, Optimizer, Stage
 
-DEFAULT = Path(__file__).parents[2] / "configs" / "default.py"
 OPTIONS = "fields are set as --config.field=value"
 _NAMED = re.compile(r"--?(?:no)?config\.([^=]*)")  # the field that a word of the command line sets
 
@@ -29,19 +29,20 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of a file, with overrides such as "--config.train.epochs=2".
 
     Args:
-      path: such as configs/quickstart.py, or configs/imagenet.py:TypeI with an argument for the file's get_config.
+      path: of a file, such as my_config.py, or the name of a config that comes with the package, such as quickstart,
+        quickstart.py or configs/quickstart.py, wherever the command is given; a file that is there comes first. An
+        argument for the file's get_config follows behind a colon: imagenet:TypeI, configs/imagenet.py:TypeI.
       overrides: see `override`.
 
     Raises UserError for a missing file, an argument that it does not take, what `override` refuses, or what the run
     would ignore.
     """
     file, arguments = _split(path)
-    if not os.path.isfile(file):
-        raise UserError(f"There is no config file {file}; the configs are in configs/.")
+    file = file if os.path.isfile(file) else str(schema.shipped(file))
     try:
         get_config = runpy.run_path(file)["get_config"]
         if arguments and not inspect.signature(get_config).parameters:
-            raise UserError(f"{file} takes no argument such as {arguments[0]!r}; leave out what follows .py.")
+            raise UserError(f"{file} takes no argument such as {arguments[0]!r}; leave out what follows the colon.")
         config = get_config(*arguments)
         if not isinstance(config, ConfigDict):
             raise TypeError(f"get_config() gives a {type(config).__name__}, not a ConfigDict")
@@ -62,10 +63,12 @@ def name(path: str) -> str:
 
 
 def _split(path: str) -> tuple[str, list[str]]:
-    """The file of a config's path, and a list of the argument if there is one."""
+    """The file or the name of a config, and a list of the argument if there is one."""
     path = os.path.expanduser(path)
-    file, colon, argument = path.partition(".py:")
-    return (f"{file}.py", [argument]) if colon else (path, [])
+    with_argument = re.fullmatch(r"(.*?\.py|(?:configs/)?\w+):(.*)", path, re.DOTALL)
+    if with_argument and not os.path.isfile(path):
+        return with_argument[1], [with_argument[2]]
+    return path, []
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
@@ -163,7 +166,7 @@ def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _default() -> ConfigDict:
-    return runpy.run_path(str(DEFAULT))["get_config"]()
+    return schema.get_config()
 
 
 def check(config: ConfigDict) -> None:

@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from onebnet_jax.commands.benchmark_log import Run
 
 from onebnet_jax.commands import benchmark, benchmark_log, benchmark_report
-from onebnet_jax.commands.benchmark_log import Run
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks.structure import Structure
 from onebnet_jax.paper import latency

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onebnet_jax.export.untrained import random_variables
 
 import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
 from onebnet_jax.commands import agree, convert
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import card, source
-from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.runs import checkpoint, config
 
 CONFIG = ["configs/quickstart.py", "--config.model.depth=8", "--config.model.width_multiplier=0.5"]

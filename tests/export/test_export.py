@@ -6,11 +6,11 @@ import dyadic
 import jax
 import numpy as np
 import pytest
+from onebnet_jax.export.untrained import random_variables
 
 import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import fold, lint
-from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.networks import structure as structure_lib
 from onebnet_jax.networks.layers import Binarization
 from onebnet_jax.networks.network import Network

@@ -4,10 +4,10 @@ import dyadic
 import jax
 import numpy as np
 import pytest
+from onebnet_jax.export.untrained import random_variables
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import fold, reference
-from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.networks import structure as structure_lib
 from onebnet_jax.networks.layers import Binarization
 from onebnet_jax.networks.network import Network, OneBNetUnit

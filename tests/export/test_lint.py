@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import dyadic
 import pytest
+from onebnet_jax.export.untrained import random_variables
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import fold, lint
-from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.networks import structure as structure_lib
 from onebnet_jax.networks.layers import Binarization
 from onebnet_jax.networks.structure import Structure

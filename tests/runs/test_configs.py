@@ -7,17 +7,17 @@ import re
 import jax
 import numpy as np
 import pytest
+from onebnet_jax.export.untrained import random_variables
 from small_runs import cached_compilation
 
 from onebnet_jax.data import catalog as data_info
-from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.networks import network as models
 from onebnet_jax.networks import structure as structure_lib
 from onebnet_jax.networks.structure import Structure
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.training import optim, stage, steps
 
-CONFIGS = sorted(path for path in pathlib.Path("configs").glob("*.py") if path.stem not in ("__init__", "default"))
+CONFIGS = sorted(path for path in pathlib.Path("configs").glob("*.py") if path.stem != "default")
 BATCH = 3
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from onebnet_jax.training.optim import adam, decay_mask, poly_schedule
 
 from onebnet_jax.networks.network import Network
 from onebnet_jax.networks.structure import Structure
-from onebnet_jax.training.optim import adam, decay_mask, poly_schedule
 
 
 def test_poly_schedule_moves_once_an_epoch_from_the_learning_rate_to_one_epochs_share():

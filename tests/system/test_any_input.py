@@ -161,8 +161,8 @@ def test_json_that_is_no_config_is_refused(text, tmp_path):
 )
 def test_a_file_with_another_schema_is_refused(change, named, tmp_path):
     path = tmp_path / "odd.py"
-    lines = ["config = default.get_config().unlock()", change, "return config"]
-    head = "from ml_collections import ConfigDict\nfrom configs import default\ndef get_config():\n    "
+    lines = ["config = schema.get_config().unlock()", change, "return config"]
+    head = "from ml_collections import ConfigDict\nfrom onebnet_jax.runs import schema\ndef get_config():\n    "
     path.write_text(head + "\n    ".join(lines))
     with pytest.raises(UserError, match=named) as error:
         config_lib.load(str(path))

@@ -80,6 +80,9 @@ def test_gpu(project):
     "flags",
     [
         ["--config", "configs/imagenet.py:TypeI"],
+        ["--config=quickstart"],  # these three are found in configs/
+        ["--config=imagenet:TypeI"],
+        ["--config=imagenet.py:TypeI"],
         ["--config=configs/none.py", CONFIG],  # argparse takes the last
         ["--mode=eval", "--workdir=/shared/run"],
         ["--mode", "eval", "--workdir", "/shared/run"],
@@ -235,6 +238,7 @@ def test_tpu_from_creation_to_deletion(tmp_path):
         (["gpu", "--config"], "Name a config"),
         (["gpu", "--config=configs/none.py"], "There is no config configs/none.py"),
         (["gpu", "--config", "configs/none.py:TypeI"], "There is no config configs/none.py:TypeI"),
+        (["gpu", "--config=none"], "There is no config none"),
         (["gpu", CONFIG, "--config=configs/none.py"], "There is no config configs/none.py"),
         (["slurm", CONFIG], "Submit this script: sbatch"),
         (["kubernetes", CONFIG], "Name the image"),
@@ -325,7 +329,7 @@ def test_relative_paths_start_where_the_usage_says(project):
 def test_setup_installs_once(tmp_path):
     python = tmp_path / "python"
     executable(tmp_path / "record", RECORD)
-    executable(python, f'#!/bin/sh\n[ $1 = -c ] && exit\nmkdir -p "$3/bin" && cp {tmp_path}/record "$3/bin/pip"\n')
+    executable(python, f'#!/bin/sh\n[ $1 = -c ] && exit\nmkdir -p "$3/bin" && cp {tmp_path}/record "$3/bin/python"\n')
     (tmp_path / "requirements.txt").write_text("numpy\n")
     environment = {**os.environ, "PYTHON": str(python), "CALLS": str(tmp_path / "calls")}
     for _ in range(2):
@@ -336,18 +340,19 @@ def test_setup_installs_once(tmp_path):
             check=True,
         )
     words = (tmp_path / "calls").read_text().split("\0")[1:-1]
-    assert words == ["pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt", "jax[x]"]
+    pip = ["python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    assert words == [*pip, "-r", "requirements.txt", "jax[x]"]
 
 
 def test_the_newest_versions_are_looked_for_each_time(project):
     folder = project.root / ".venv-newest" / "bin"
-    for name, text in (("pip", RECORD), ("python", PYTHON)):
-        executable(folder / name, text)
+    executable(folder / "python", PYTHON)
     for _ in range(2):
         project.run("test", "--newest", "-k", "a test")
         setup, pip, pytest_call = project.calls
         assert setup == ["setup.sh", ".venv-newest", ".venv-newest/requirements.txt"]
-        assert (pip[:2], pip[-3:]) == (["pip", "install"], ["--upgrade", "-r", ".venv-newest/requirements.txt"])
+        assert pip[2:5] == ["-m", "pip", "install"]
+        assert pip[-3:] == ["--upgrade", "-r", ".venv-newest/requirements.txt"]
         assert pytest_call[2:4] == ["-m", "pytest"] and pytest_call[-2:] == ["-k", "a test"]
     wanted = (folder.parent / "requirements.txt").read_text().split("\n")
     assert any(line.startswith("jax ") for line in wanted) and not any("==" in line for line in wanted)

@@ -11,18 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from onebnet_jax.export.untrained import random_variables
 from small_runs import Tiny, cached_compilation, final, lines
 
 import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
-from configs import default
 from onebnet_jax import main
 from onebnet_jax.commands import agree, convert
 from onebnet_jax.data import load as data
 from onebnet_jax.export import card
-from onebnet_jax.export.untrained import random_variables
 from onebnet_jax.networks import structure
 from onebnet_jax.networks.layers import BatchNorm
-from onebnet_jax.runs import checkpoint
+from onebnet_jax.runs import checkpoint, schema
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.training import run as train
@@ -74,7 +73,7 @@ def test_the_loss_of_a_stage_is_what_its_fields_say(label_weight, teacher_weight
     labels = rng.integers(0, 10, 6)
     teacher = types.SimpleNamespace(apply=lambda variables, images: images @ variables) if teacher_weight else None
     fields = STEP2 | {"label_weight": label_weight, "teacher_weight": teacher_weight}
-    losses = stage.make_loss(default.stage(**fields), teacher)(logits, labels, images, weights)
+    losses = stage.make_loss(schema.stage(**fields), teacher)(logits, labels, images, weights)
     assert losses.shape == (6,)
     np.testing.assert_allclose(losses, wanted_loss(logits, labels, images @ weights, fields), rtol=1e-5)
 
@@ -121,7 +120,7 @@ def run(pixels, tmp_path_factory, quick_compilation):
         for name, head in ((BEST, right), (LAST, wrong))
     }
     quickstart = config_lib.load("configs/quickstart.py").copy_and_resolve_references()
-    make_teacher(folder / "teacher", default.fp32(quickstart), teacher)
+    make_teacher(folder / "teacher", schema.fp32(quickstart), teacher)
 
     fields = {"stages": "('step1', 'step2')", "teacher": folder / "teacher", "checkpoint_seconds": 1e6}
     for name, values in (("step1", STEP1), ("step2", STEP2)):

@@ -1,1 +1,0 @@
-"""Configs of the paper's experiments; `default` is the schema."""

@@ -1,0 +1,54 @@
+"""What `import onebnet_jax` offers besides classes: each function takes what a user has and calls the rooms below."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from onebnet_jax.networks import cost as cost_lib
+from onebnet_jax.networks.cost import Cost
+from onebnet_jax.networks.structure import Shape, Structure
+from onebnet_jax.runs import config as config_lib
+from onebnet_jax.runs import trained as trained_lib
+from onebnet_jax.runs.trained import Trained
+from onebnet_jax.runs.workdir import Workdir
+from onebnet_jax.training import run
+
+
+def train(config: str, workdir: str | Path, fields: Mapping[str, object] | None = None) -> Trained:
+    """Trains the network of a config, or goes on training it, and returns what its last checkpoint holds.
+
+    Args:
+      config: the name of a shipped config, such as "quickstart", or the path of a config file.
+      workdir: folder of the run. The same call on the same folder goes on where it was stopped.
+      fields: fields of the config to change, such as {"train.epochs": 2}.
+
+    Raises UserError with one sentence for whatever cannot be, mostly before any work.
+    """
+    loaded = config_lib.load(config, overrides(fields))
+    run.train(config_lib.experiment(loaded), Workdir(Path(workdir), loaded))
+    return trained_lib.load(workdir, "last")
+
+
+def evaluate(trained: Trained, fields: Mapping[str, object] | None = None, bn_batches: int = 0) -> dict[str, float]:
+    """Scores a network on all test images of its data set: {"loss", "top1", "top5"}, accuracies in percent.
+
+    Args:
+      trained: the network.
+      fields: where its images are now, such as {"data.dir": "photos"}.
+      bn_batches: see `training.run.evaluate`.
+    """
+    return run.evaluate(trained.with_data(overrides(fields)), bn_batches)
+
+
+def untrained(config: str, fields: Mapping[str, object] | None = None) -> Trained:
+    """The network of a config with random variables: to convert and time a structure before it is trained."""
+    return trained_lib.untrained(config_lib.load(config, overrides(fields)))
+
+
+def cost(structure: Structure, image_shape: Shape, folded: bool = False) -> Cost:
+    """Parameters, multiply-accumulates and storage of a network for images of (H, W, C); see `networks.cost`."""
+    return cost_lib.total(cost_lib.layers(structure, image_shape, folded=folded))
+
+
+def overrides(fields: Mapping[str, object] | None) -> list[str]:
+    """Fields as the command line has them."""
+    return [f"--config.{name}={value}" for name, value in (fields or {}).items()]

@@ -1,0 +1,135 @@
+"""The complete schema of configs: every field, its type by its default, and what it means.
+
+Each config begins with `get_config` or with a shipped config (`begin_with`) and changes a few fields; any field can be
+set on the command line, such as `--config.train.epochs=20`. Unknown fields, values of another type, and what a run
+would ignore are refused. A run saved before a field existed gets its default here, so the default of a new field must
+leave things as they were.
+"""
+
+import difflib
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from onebnet_jax.errors import UserError
+
+# The configs that come with the package: inside it where it is installed, in a clone beside it.
+SHIPPED = Path(__file__).parents[1] / "configs"
+if not SHIPPED.is_dir():
+    SHIPPED = Path(__file__).parents[2] / "configs"
+
+
+def stage(**changes) -> ConfigDict:
+    """The fields of one stage of training; the first five as the paper's section A.3 has them for small images."""
+    fields = dict(
+        batch_size=256,  # global, over all devices of all hosts
+        epochs=400,
+        optimizer="adam",  # "adam", "adamw", "sgd" (Nesterov's momentum) or "lion": see onebnet_jax/runs/optim.py
+        learning_rate=1e-3,  # in the first epoch, or after the warm-up
+        schedule="poly",  # "poly" (lr x (1 - epoch / epochs), the paper's), "cosine" or "constant"; moves by epoch
+        warmup_epochs=0,  # in which the learning rate grows to its highest
+        weight_decay=0.0,  # of the parameters named in onebnet_jax/runs/optim.py
+        momentum=0.9,  # of "sgd"
+        label_smoothing=0.2,
+        label_weight=1.0,  # of the cross entropy with the labels
+        teacher_weight=0.0,  # of the distribution loss, the cross entropy with the teacher's softmax
+        temperature=1.0,  # of both softmaxes in the distribution loss
+        binarize_activations=True,
+        binarize_weights=True,
+    )
+    return ConfigDict(fields | changes)
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of the initial weights, the shuffling and the augmentation
+
+    config.model = ConfigDict(
+        dict(
+            # Shape of the network: onebnet_jax/networks/structure.py; what trains better: results/README.md.
+            family="onebnet",  # "onebnet", "resnet" (FP32), "birealnet" or "xnornet": onebnet_jax/networks/families.py
+            depth=18,  # 10, 18 or 34 with four stages; 8, 14, 20, ... (6n + 2) with three
+            conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
+            ds_1d=(),  # stages with 1-D downsampling, `1-D DS` of Table 1, such as (256, 512)
+            width_multiplier=1.0,  # m of Table 7
+            stem="cifar",  # "cifar" (3x3/1) or "imagenet" (7x7/2 and 3x3/2 max pool)
+            stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; none, as in ReActNet's code, trains better
+            pad_value=1,  # 0 or 1, what surrounds a binarized map; 1 trains a little better
+            padding="same",  # "same", or "torch" (symmetric; for torchvision's FP32 weights)
+            # What the backward pass takes for the derivative of the sign: see onebnet_jax/ops/binarize.py.
+            estimator="poly",  # of activations: "poly" (Bi-Real, ReActNet), "clip" (the paper's words), "tanh", "reste"
+            window=1.0,  # half width of the estimator's window
+            weight_estimator="clip",  # of weights, with a window of 1
+            weight_scale="mean",  # of binarized weights: "mean" |w| of each output channel (XNOR-Net), or "none"
+            dtype="float32",  # "float32" or "bfloat16" for activations and convolutions
+        )
+    )
+
+    config.data = ConfigDict(
+        dict(
+            name="fashion_mnist",  # or "cifar10", "imagenet2012", "fashion_mnist_mini" (shipped in the package)
+            source="auto",  # "tfds", "files", "download", or "auto": the first of these three that is there
+            dir="",  # folder of the TFDS data or of the original files; "" looks in the usual places
+            image_size=0,  # ImageNet: height and width of the images; 0 for 224
+            crop_padding=0,  # pixels of zero padding on each side before a random crop back to size (CIFAR-10: 4)
+            flip=False,  # random horizontal flip
+            lighting=0.0,  # ImageNet: standard deviation of AlexNet's colour noise; ReActNet's is in effect 0
+            max_unreadable=10,  # ImageNet: undecodable images that may be left out, by each process and since its start
+        )
+    )
+
+    # The stages that are trained one after the other, each beginning with the last parameters of the one before and a
+    # fresh optimizer. A run in one stage uses `train`; the two-stage training of section 4 uses `step1` and `step2`.
+    config.stages = ("train",)
+    config.train = stage()
+    config.step1 = stage(binarize_weights=False, weight_decay=1e-5)
+    config.step2 = stage()
+    config.teacher = ""  # work directory of an FP32 network, for stages with a teacher_weight
+
+    config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
+    config.eval_every_epochs = 1  # evaluation on the test images; the last epoch always ends with one
+    return config.lock()  # so that a misspelt field in another config is an error
+
+
+def fp32(config: ConfigDict) -> ConfigDict:
+    """Makes the network of a config its FP32 counterpart."""
+    config.model.update(family="resnet", stem_relu=True, conv_1d=(), ds_1d=(), pad_value=1)
+    return config
+
+
+def two_stage(config: ConfigDict, teacher: str, epochs: int) -> ConfigDict:
+    """Makes a config train in the two stages of section 4, `epochs` each, on the teacher's answers alone."""
+    config.stages = ("step1", "step2")
+    config.teacher = teacher
+    for name in config.stages:
+        config[name].update(epochs=epochs, label_weight=0.0, teacher_weight=1.0)
+    return config
+
+
+def shipped(path: str) -> Path:
+    """The file of a config that comes with the package.
+
+    Args:
+      path: its name, such as quickstart; quickstart.py and configs/quickstart.py mean the same.
+
+    Raises UserError, naming the most similar one, if there is none of that name.
+    """
+    known = {file.stem: file for file in SHIPPED.glob("*.py")}
+    name = path.removeprefix("configs/").removesuffix(".py")
+    if name not in known:
+        close = difflib.get_close_matches(Path(name).name, known, 1, cutoff=0)[0]
+        raise UserError(
+            f"There is no config file {path}, and none of that name comes with onebnet_jax; the closest is {close}."
+        )
+    return known[name]
+
+
+def begin_with(name: str, *arguments: str) -> ConfigDict:
+    """A shipped config for another config to change, such as begin_with("imagenet", "TypeI").
+
+    Args:
+      name: see `shipped`.
+      arguments: of the file's get_config.
+    """
+    return runpy.run_path(str(shipped(name)))["get_config"](*arguments)
