@@ -14,20 +14,13 @@ LOWEST = float(np.finfo(np.float32).min)
 
 @tf.keras.utils.register_keras_serializable(package="onebnet_jax")
 class RSign(tf.keras.layers.Layer):
-    """x - threshold or threshold - x, per channel. The sign itself is the quantizer of the convolution that follows."""
-
-    def __init__(self, reverse: bool, **kwargs):
-        super().__init__(**kwargs)
-        self.reverse = reverse
+    """x - threshold, per channel. The sign itself is the quantizer of the convolution that follows."""
 
     def build(self, input_shape):
         self.threshold = self.add_weight("threshold", (input_shape[-1],))
 
     def call(self, x):
-        return self.threshold - x if self.reverse else x - self.threshold
-
-    def get_config(self):
-        return {**super().get_config(), "reverse": self.reverse}
+        return x - self.threshold
 
 
 @tf.keras.utils.register_keras_serializable(package="onebnet_jax")
@@ -171,7 +164,7 @@ def _unit(unit: Unit, inputs: list):
     if unit.affine:
         y = _apply(ChannelAffine(name=unit.layer("affine")), y, *unit.affine)
     if unit.threshold is not None:
-        y = _apply(RSign(unit.reverse, name=unit.layer("rsign")), y, unit.threshold)
+        y = _apply(RSign(name=unit.layer("rsign")), y, unit.threshold)
     if unit.sign:
         quant_conv = larq.layers.QuantConv2D(
             filters=conv.kernel.shape[3],

@@ -69,7 +69,7 @@ class MaxPool:
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """MaxPool(activation(conv(b) + shortcut - gamma) + zeta), b = sign(+-(affine(x) - threshold)).
+    """MaxPool(activation(conv(b) + shortcut - gamma) + zeta), b = sign(affine(x) - threshold) with sign(0) = +1.
 
     Everything but the convolution may be missing.
 
@@ -78,9 +78,7 @@ class Unit:
       prefix: of its layers' names in the Keras model, with "{}" for the layer's own name.
       section: the part of the network that the unit belongs to, see `structure.Unit`.
       affine: (multiplier, bias), [C_in] each: multiplier * x + bias in place of x.
-      threshold: [C_in], or None for no difference.
-      reverse: b = sign(threshold - x) instead of sign(x - threshold). Here sign(0) = +1, Larq's and LCE's convention;
-        `fold.threshold` says how both forms give the trained -1.
+      threshold: [C_in], or None for no difference; `fold.above` says how it gives the trained sign(0) = -1.
       flips: [C_in] of -1 and +1: the trained network's sign is flips * b; the kernel has taken them in.
       sign: whether b is the sign, or (float activations) the difference itself.
       conv: the convolution with its BN.
@@ -96,7 +94,6 @@ class Unit:
     section: str
     affine: tuple[np.ndarray, np.ndarray] | None
     threshold: np.ndarray | None
-    reverse: bool
     flips: np.ndarray
     sign: bool
     conv: Conv

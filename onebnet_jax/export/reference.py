@@ -36,7 +36,7 @@ def unit(layer: Unit, inputs: list[jax.Array]) -> jax.Array:
     if layer.affine:
         b = b * layer.affine[0] + layer.affine[1]
     if layer.threshold is not None:
-        b = layer.threshold - b if layer.reverse else b - layer.threshold
+        b = b - layer.threshold
     if layer.sign:
         b = jnp.where(b >= 0, 1.0, -1.0)
     y = conv(layer.conv, b)
