@@ -27,68 +27,44 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 @dataclasses.dataclass(frozen=True)
 class UnitFlips:
-    """Signs of one unit that turned out otherwise than in the trained network, over all images.
+    """Signs of one unit that turned out otherwise than in the trained network, over all images."""
 
-    Attributes:
-      name: of the unit.
-      signs: how many were compared.
-      flips: how many differ.
-      margin: the largest distance of a flip from its threshold, see `flip_margins`.
-      first_flips, first_margin: the same of flips in images in which no unit before this one has a flip.
-    """
-
-    name: str
-    signs: int
-    flips: int
-    margin: float
-    first_flips: int
-    first_margin: float
+    name: str  # of the unit
+    signs: int  # how many were compared
+    flips: int  # how many differ
+    margin: float  # the largest distance of a flip from its threshold, see `flip_margins`
+    first_flips: int  # those in images in which no unit before this one has a flip
+    first_margin: float  # the largest distance of these
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One implementation against the trained network in JAX.
+    """One implementation against the trained network in JAX."""
 
-    Attributes:
-      max_difference, mean_difference: of logits, absolute.
-      correct: images whose highest logit is the label's; None without labels.
-      equal_predictions: images on which the two predict the same class.
-      images_with_flips: images in which any sign differs.
-      unexplained: indices of images whose first flip is wider than rounding, or whose logits are further apart than
-        rounding without any flip. Empty if all is well.
-      differing: (index, unit, margin) of images that are predicted differently: where their first flip is and how
-        wide; ("", 0) if they have none.
-      units: in order.
-    """
-
-    max_difference: float
+    max_difference: float  # of logits, absolute
     mean_difference: float
-    correct: int | None
-    equal_predictions: int
-    images_with_flips: int
+    correct: int | None  # images whose highest logit is the label's; None without labels
+    equal_predictions: int  # images on which the two predict the same class
+    images_with_flips: int  # images in which any sign differs
+    # Images, by their number, whose first flip is wider than rounding, or whose logits are further apart than rounding
+    # without any flip. Empty if all is well.
     unexplained: list[int]
+    # (image, unit, margin) of images predicted differently: where their first flip is and how wide; ("", 0) for none.
     differing: list[tuple[int, str, float]]
-    units: list[UnitFlips]
+    units: list[UnitFlips]  # in order
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """All three on the same images.
+    """All three on the same images."""
 
-    Attributes:
-      images: how many were compared.
-      max_logit: the largest absolute logit of the trained network.
-      correct: images that the trained network gets right; None without labels.
-      keras, lce: the two comparisons.
-      conversion_difference: between the file's logits and those of the conversion whose signs were read, which has all
-        of them as outputs; 0 says that the file does what the report says.
-    """
-
-    images: int
-    max_logit: float
-    correct: int | None
+    images: int  # how many
+    max_logit: float  # the largest absolute logit of the trained network
+    correct: int | None  # images that the trained network gets right; None without labels
     keras: Comparison
     lce: Comparison
+    # Between the file's logits and those of the conversion whose signs were read, which has all of them as outputs; 0
+    # says that the file does what the report says.
     conversion_difference: float
 
     @property

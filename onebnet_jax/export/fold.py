@@ -18,7 +18,7 @@ out otherwise only where a value is within rounding of its threshold.
 import numpy as np
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export.plan import Conv, MaxPool, Pads, Plan, Shortcut, Unit
+from onebnet_jax.export.plan import Conv, Pads, Plan, Shortcut, Unit
 from onebnet_jax.networks.layers import BN_EPSILON
 from onebnet_jax.networks.structure import Binarization, Placed, Structure, placed, strided
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
@@ -159,7 +159,8 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         gamma=None if fold or gamma is None or not np.any(gamma) else _float32(gamma),
         beta=None if beta is None else _float32(beta),
         zeta=None if fold or zeta is None or not np.any(zeta) else _float32(zeta),
-        max_pool=_max_pool(place) if unit.max_pool else None,
+        max_pool=unit.max_pool,
+        pool_pads=_explicit_pads(place.convolved[:2], (3, 3), (2, 2)) if unit.max_pool and unit.symmetric else None,
     )
     lacking = fold and zeta is not None
     return layer, zeta if lacking else np.zeros(unit.out_channels)
@@ -201,11 +202,6 @@ def _shortcut(place: Placed, variables, offset) -> tuple[Shortcut, np.ndarray]:
     name = "_".join(unit.beside("shortcut_conv"))
     conv = Conv(name, _float32(kernel * multiplier), _float32(bias), shortcut.strides, size)
     return Shortcut(unit.span, shortcut.pool, conv), np.zeros_like(bias)
-
-
-def _max_pool(place: Placed) -> MaxPool:
-    size = place.convolved[:2]
-    return MaxPool(size, _explicit_pads(size, (3, 3), (2, 2)) if place.unit.symmetric else None)
 
 
 def _at(tree, *path):

@@ -202,8 +202,8 @@ def _unit(unit: Unit, inputs: list):
         y = _apply(ChannelShift(subtract=False, name=unit.layer("zeta")), y, unit.zeta)
     if unit.max_pool:
         padding = "same"
-        if unit.max_pool.pads is not None:
-            y, padding = Pad(unit.max_pool.pads, LOWEST, name=unit.layer("max_pool_pad"))(y), "valid"
+        if unit.pool_pads is not None:
+            y, padding = Pad(unit.pool_pads, LOWEST, name=unit.layer("max_pool_pad"))(y), "valid"
         y = layers.MaxPooling2D(3, 2, padding, name=unit.layer("max_pool"))(y)
     return y
 

@@ -16,23 +16,14 @@ from onebnet_jax.runs.trained import Trained
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """One section, or the head, in LCE against JAX.
+    """One section, or the head, in LCE against JAX."""
 
-    Attributes:
-      name: of the section, or "head".
-      flips: of its signs; folding moves the inputs by their rounding, so there can be some.
-      margin: the largest distance of a flip from its threshold, see `agreement.flip_margins`.
-      images: how many have no flip here.
-      max_difference: of the outputs of these, absolute.
-      max_output: the largest absolute output.
-    """
-
-    name: str
-    flips: int
-    margin: float
-    images: int
-    max_difference: float
-    max_output: float
+    name: str  # of the section, or "head"
+    flips: int  # of its signs; folding moves the inputs by their rounding, so there can be some
+    margin: float  # the largest distance of a flip from its threshold, see `agreement.flip_margins`
+    images: int  # how many have no flip here
+    max_difference: float  # of the outputs of these, absolute
+    max_output: float  # the largest absolute output
 
     @property
     def explained(self) -> bool:

@@ -23,15 +23,10 @@ SHOWN = 10  # images in a sentence
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How well a converted file and the trained network agree.
+    """How well a converted file and the trained network agree."""
 
-    Attributes:
-      whole: the whole networks on all images.
-      sections: every section alone on a few images; none for a network without signs.
-    """
-
-    whole: "agreement.Report"
-    sections: list["parity.Parity"]
+    whole: "agreement.Report"  # the whole networks on all images
+    sections: list["parity.Parity"]  # every section alone on a few images; none for a network without signs
 
     @property
     def explained(self) -> bool:
