@@ -60,11 +60,13 @@ def agree(
 
     Raises UserError where there is no image.
     """
-    info, batches = trained.info, iter(batches)
+    batches = iter(batches)
     first = next(batches, None)
     if first is None:
         raise UserError("There is no image to compare on.")
     from onebnet_jax.export import agreement, parity  # TensorFlow takes seconds to import
+
+    info = trained.info
 
     def prepared():
         for pixels, labels in itertools.chain([first], batches):

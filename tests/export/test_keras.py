@@ -17,6 +17,8 @@ pytest.importorskip("larq_compute_engine")
 
 from onebnet_jax.export import keras, lce
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # Family, fields, image size, folded. Maps are large enough for LCE's zero padding.
 CASES = {
     "1-D, pad 0, folded, ImageNet stem": (
