@@ -16,8 +16,8 @@ from onebnet_jax.errors import UserError
 if TYPE_CHECKING:  # it imports JAX, which reading a card does not need
     from onebnet_jax.runs.trained import Trained
 
-# What of a card, and of its source, is needed to compare the file with the network that it was made from.
-KINDS = {"source": dict, "config": dict, "raw_input": bool, "folded": bool}
+# What of a card, and of its source, is needed to run the file and to compare it with the network it was made from.
+KINDS = {"source": dict, "config": dict, "input": dict, "classes": list, "raw_input": bool, "folded": bool}
 UNTRAINED_KINDS = {"seed": int}
 RUN_KINDS = {"workdir": str, "stage": str, "checkpoint": str, "step": int}
 PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy")

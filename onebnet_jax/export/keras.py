@@ -70,6 +70,7 @@ class Pad(tf.keras.layers.Layer):
 
 def keras_model(plan: Plan) -> tf.keras.Model:
     """Images [N, H, W, C] -> logits [N, num_classes]; layers are named after the network's parameters."""
+    tf.keras.backend.reset_uids()  # the same names, and so the same file to the byte, whatever was built before
     images = x = tf.keras.layers.Input(plan.image_shape, name="images")
     if plan.pixel_mean is not None:
         x = _apply(ChannelShift(subtract=True, name="stem_pixel_mean"), x, plan.pixel_mean)
