@@ -29,7 +29,7 @@ def test_runs_stand_side_by_side_with_what_differs(tmp_path):
     one = make_run(tmp_path / "one", [], train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0), (1800, 66.0, None)])
     unused = ["--config.step1.epochs=3", "--config.model.estimator=clip"]
     two = make_run(tmp_path / "two", unused, train=[(3600, 50.0, 55.125)])
-    assert compare.table(compare.read([one, two])) == [
+    assert history.table(history.read([one, two])) == [
         ["run", "model.estimator", "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"],
         ["one", "poly", "3 of 6", "70.00", "71.00", "66.00", "1.50"],
         ["two", "clip", "1 of 6", "55.12", "55.12", "50.00", "1.00"],
@@ -39,20 +39,20 @@ def test_runs_stand_side_by_side_with_what_differs(tmp_path):
 def test_a_run_in_stages_counts_whole_and_is_judged_by_its_last(tmp_path):
     overrides = ["--config.stages=('step1', 'step2')", "--config.step1.epochs=2", "--config.step2.epochs=2"]
     run = make_run(tmp_path / "run", overrides, step1=[(3600, 80.0, 90.0)] * 2, step2=[(3600, 70.0, 60.0)])
-    assert compare.table(compare.read([run]))[1] == ["run", "3 of 4", "60.00", "60.00", "70.00", "3.00"]
+    assert history.table(history.read([run]))[1] == ["run", "3 of 4", "60.00", "60.00", "70.00", "3.00"]
 
 
 def test_the_fields_of_a_stage_that_only_one_run_has_are_no_difference(tmp_path):
     one = make_run(tmp_path / "one", [], train=[(1800, 60.0, 71.0)])
     two = make_run(tmp_path / "two", ["--config.stages=('step1', 'step2')"], step1=[(1800, 60.0, 71.0)])
-    assert compare.table(compare.read([one, two]))[0][1:-5] == ["stages"]
+    assert history.table(history.read([one, two]))[0][1:-5] == ["stages"]
 
 
 def test_what_is_not_known_yet_is_a_dash(tmp_path):
     overrides = ["--config.stages=('step1', 'step2')", "--config.step1.epochs=2", "--config.step2.epochs=2"]
     first = make_run(tmp_path / "first", overrides, step1=[(3600, 80.0, 90.0)])
     second = make_run(tmp_path / "second", overrides, step1=[(3600, 80.0, 90.0)] * 2, step2=[(3600, 70.0, None)])
-    assert compare.table(compare.read([first, second]))[1:] == [
+    assert history.table(history.read([first, second]))[1:] == [
         ["first", "1 of 4", "-", "-", "-", "1.00"],
         ["second", "3 of 4", "-", "-", "70.00", "3.00"],
     ]
@@ -83,7 +83,7 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
     run = make_run(tmp_path / "run", [], train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0)])
     path = run / "train" / "metrics.jsonl"
     path.write_text(path.read_text()[:-9])
-    assert compare.table(compare.read([run]))[1] == ["run", "2 of 6", "71.00", "71.00", "65.00", "1.00"]
+    assert history.table(history.read([run]))[1] == ["run", "2 of 6", "71.00", "71.00", "65.00", "1.00"]
 
 
 def test_curves_count_epochs_through_all_stages(tmp_path):
