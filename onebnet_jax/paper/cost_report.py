@@ -129,7 +129,7 @@ def notes() -> str:
         "the graph as trained.\n"
         "Fitted to the paper's Table 1 (ResNet18 at 224x224), which it gives back within "
         f"{abs(fit.residuals).max():.1f} ms. Elsewhere it extrapolates:\n"
-        f"it puts {' and '.join(outside)}. onebnet_jax/paper/latency.py says why folding is a range."
+        f"it puts {', '.join(outside)}. onebnet_jax/paper/latency.py says why folding is a range."
     )
 
 
