@@ -1,7 +1,7 @@
 """The command compare: its table and its plot."""
 
 import pytest
-from histories import make
+from workdirs import measured
 
 from onebnet_jax.commands import compare, figures
 from onebnet_jax.errors import UserError
@@ -9,7 +9,7 @@ from onebnet_jax.errors import UserError
 
 def test_the_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
-    make(tmp_path / "run", train=[(1800, 60.0, 71.0)])
+    measured(tmp_path / "run", train=[(1800, 60.0, 71.0)])
     (tmp_path / "logs").mkdir()
     compare.main(["~/run", "~/logs", "--markdown"])
     printed = capsys.readouterr()
@@ -21,8 +21,8 @@ def test_the_plot(tmp_path, monkeypatch):
     """Each run has a line of test and one of training images in one colour; one that was not evaluated yet, too."""
     drawn, save = [], figures.save
     monkeypatch.setattr(figures, "save", lambda axes, path: (drawn.extend(axes.get_lines()), save(axes, path)))
-    one = make(tmp_path / "one", train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0)])
-    two = make(tmp_path / "two", train=[(1800, 50.0, None)])
+    one = measured(tmp_path / "one", train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0)])
+    two = measured(tmp_path / "two", train=[(1800, 50.0, None)])
     compare.main([str(one), str(two), f"--plot={tmp_path / 'curves.png'}"])
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert [line.get_xydata().tolist() for line in drawn] == [[[1, 71], [2, 70]], [[1, 60], [2, 65]], [], [[1, 50]]]
