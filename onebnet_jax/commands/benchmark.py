@@ -1,4 +1,4 @@
-"""Times converted models: python -m onebnet_jax.benchmark MODEL.tflite ...
+"""Times converted models: onebnet benchmark MODEL.tflite ...
 
 On this machine, through LCE's Python interpreter; or, with --logs, reads what launch/rpi4_benchmark.sh measured on a
 Raspberry Pi and prints it beside the paper's Tables 1, 3 and 8. Reading logs needs neither TensorFlow nor JAX.
@@ -11,14 +11,10 @@ import os
 import platform
 import re
 import sys
-import time
 from pathlib import Path
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
-from onebnet_jax.paper import pi_log, pi_report
-from onebnet_jax.paper.pi_log import Run
-from onebnet_jax.tables import render
 
 KERNELS = {
     "default": {},
@@ -26,17 +22,17 @@ KERNELS = {
     "reference": {"use_reference_bconv": True},
 }
 DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
+EXAMPLES = """examples:
+  onebnet benchmark model.tflite --threads=4 --json=here.json
+  onebnet benchmark --logs=rpi4/20250101-120000 --markdown
+"""
 
 
 def main(argv: list[str]) -> None:
     """Parses the command line, measures or reads logs, prints tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m onebnet_jax.benchmark",
-        description=__doc__.partition("\n\n")[2],
-        allow_abbrev=False,
-    )
+    parser = arguments.parser("benchmark", __doc__, EXAMPLES)
     parser.add_argument(
-        "models", nargs="*", type=arguments.path, metavar="MODEL.tflite", help="files made by onebnet_jax.convert"
+        "models", nargs="*", type=arguments.path, metavar="MODEL.tflite", help="files made by `onebnet convert`"
     )
     parser.add_argument(
         "--logs", type=arguments.path, metavar="DIR", help="read the logs of launch/rpi4_benchmark.sh instead"
@@ -58,21 +54,22 @@ def main(argv: list[str]) -> None:
         parser.error(f"--{given[0]} has no place beside --logs, which hold what was measured")
     for name in DEFAULTS.keys() - given:
         setattr(args, name, DEFAULTS[name])
-    if args.logs is not None:
-        report, sections = _from_logs(args.logs, args.markdown)
-    else:
-        report, sections = _on_this_machine(args)
+
+    from onebnet_jax.export import card
+
+    output = args.json or (args.logs / "benchmark.json" if args.logs else None)
+    if args.json is not None:
+        card.check_writable(args.json, ".json", "results", "a report of this command")
+    report, sections = _from_logs(args.logs, args.markdown) if args.logs else _on_this_machine(args)
     print(*sections, sep="\n\n")
-    path = args.json or (args.logs / "benchmark.json" if args.logs else None)
-    if path is not None:
-        try:
-            path.write_text(json.dumps(report, indent=2) + "\n")
-        except OSError as error:
-            raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+    if output is not None:
+        card.save({output: card.to_json(report)})
 
 
 def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
     """What a Raspberry Pi measured: JSON values, and the same as sections of text."""
+    from onebnet_jax.paper import pi_log, pi_report
+    from onebnet_jax.tables import render
 
     try:
         texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
@@ -82,8 +79,9 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
         raise UserError(f"There is no .log file in {folder}; launch/rpi4_benchmark.sh writes them.")
     runs = [pi_log.parse(text, name) for name, text in texts.items()]
     runs.sort(key=lambda run: run.before.get("time", ""))
-    digests = _digests(folder / "SHA256SUMS")
-    cards = {}
+    sums, cards = folder / "SHA256SUMS", {}
+    lines = re.findall(r"^([0-9a-f]{64}) [ *](.+)$", sums.read_text() if sums.is_file() else "", re.MULTILINE)
+    digests = {name: digest for digest, name in lines}
     for model in {run.model for run in runs}:
         path = folder / f"{model}.json"
         card = _card(path)
@@ -104,30 +102,23 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
 
 def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
     """Timings through LCE's interpreter: JSON values, and the same as sections of text."""
+    from onebnet_jax.paper import pi_report
+    from onebnet_jax.tables import render
 
-    for name, value in (("threads", args.threads), ("runs", args.runs), ("repetitions", args.repetitions)):
-        if value < 1:
-            raise UserError(f"--{name}={value} must be 1 or more.")
-    if args.json is not None:
-        from onebnet_jax.export import card
-
-        card.check_writable(args.json, ".json", "results", "a report of this command")
+    for name in ("threads", "runs", "repetitions"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name}={getattr(args, name)} must be 1 or more.")
     files = {path: _read_model(path) for path in args.models}
-    runs, cards = [], {}
-    for path, (tflite, card) in files.items():
-        if card is not None:
-            cards[str(path)] = card
-        for _ in range(args.repetitions):
-            runs.append(_time(str(path), tflite, args.threads, args.kernel, args.xnnpack, args.runs))
-    measured = pi_report.results(runs, cards)
+    runs = [_time(path, tflite, args) for path, (tflite, _) in files.items() for _ in range(args.repetitions)]
+    measured = pi_report.results(runs, {str(path): card for path, (_, card) in files.items()})
     machine = {"machine": platform.machine(), "platform": platform.platform(), "cpus": os.cpu_count()}
-    digests = {str(path): hashlib.sha256(tflite).hexdigest() for path, (tflite, _) in files.items()}
-    where = f"Measured on this machine ({machine['machine']}) through LCE's Python interpreter, not on a Raspberry Pi."
+    note = f"Measured on this machine ({machine['machine']}) through LCE's Python interpreter, not on a Raspberry Pi."
     if machine["machine"] not in ("aarch64", "arm64"):
-        where += "\nLCE's x86 kernels are reference code: their results are right, their times say nothing about ARM."
-    sections = [where, render(pi_report.latency_table(measured, compare=False), args.markdown)]
-    report = {**machine, "note": where, "sha256": digests}
-    return {**report, "results": pi_report.as_json(measured, compare=False)}, sections
+        note += "\nLCE's x86 kernels are reference code: their results are right, their times say nothing about ARM."
+    digests = {str(path): hashlib.sha256(tflite).hexdigest() for path, (tflite, _) in files.items()}
+    results = pi_report.as_json(measured, compare=False)
+    table = render(pi_report.latency_table(measured, compare=False), args.markdown)
+    return {**machine, "note": note, "sha256": digests, "results": results}, [note, table]
 
 
 def _read_model(path: Path) -> tuple[bytes, dict | None]:
@@ -135,7 +126,7 @@ def _read_model(path: Path) -> tuple[bytes, dict | None]:
     try:
         tflite = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; onebnet_jax.convert makes such files.") from error
+        raise UserError(f"{path}: {error.strerror}; `onebnet convert` makes such files.") from error
     if tflite[4:8] != b"TFL3":
         raise UserError(f"{path} is not a .tflite file.")
     card = _card(path.with_suffix(".json"))
@@ -150,61 +141,36 @@ def _read_model(path: Path) -> tuple[bytes, dict | None]:
     return tflite, card
 
 
-def _time(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: bool, runs: int) -> Run:
-    """One repetition with a new interpreter, on random inputs with batch 1."""
+def _time(path: Path, tflite: bytes, args: argparse.Namespace):
+    """A `pi_log.Run`: one repetition with a new interpreter, on random inputs with batch 1."""
     import numpy as np
 
-    from onebnet_jax.export.keras2 import larq_compute_engine
+    from onebnet_jax.export import lce
+    from onebnet_jax.paper.pi_log import Run
 
-    clock = time.perf_counter
-    start = clock()
+    options = {"num_threads": args.threads, "use_xnnpack": args.xnnpack, **KERNELS[args.kernel]}
     try:
-        interpreter = larq_compute_engine.testing.Interpreter(
-            tflite, num_threads=threads, use_xnnpack=xnnpack, **KERNELS[kernel]
-        )
-        loaded = clock()
-        inputs = _random_inputs(interpreter)
-        milliseconds = []
-        for _ in range(1 + runs):
-            begin = clock()
-            interpreter.predict(inputs)
-            milliseconds.append((clock() - begin) * 1e3)
+        init_ms, first_ms, *rest = lce.timings(tflite, 1 + args.runs, **options)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"LCE's interpreter cannot run {model}: {' '.join(str(error).split())}") from error
-    first, *rest = milliseconds
+        raise UserError(f"LCE's interpreter cannot run {path}: {' '.join(str(error).split())}") from error
     return Run(
-        model=model,
-        threads=threads,
-        kernel=kernel,
-        xnnpack=xnnpack,
-        count=runs,
+        model=str(path),
+        threads=args.threads,
+        kernel=args.kernel,
+        xnnpack=args.xnnpack,
+        count=args.runs,
         mean_ms=float(np.mean(rest)),
         std_ms=float(np.std(rest)),
         min_ms=min(rest),
         max_ms=max(rest),
-        init_ms=(loaded - start) * 1e3,
-        first_ms=first,
+        init_ms=init_ms,
+        first_ms=first_ms,
         size_mib=len(tflite) / 2**20,
     )
 
 
-def _random_inputs(interpreter) -> list:
-    """One array for each input of a model, [1, ...] each: floats in [0, 1), or any integers of the type."""
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    inputs = []
-    for dtype, shape in zip(interpreter.input_types, interpreter.input_shapes, strict=True):
-        if np.issubdtype(dtype, np.integer):
-            limits = np.iinfo(dtype)
-            inputs.append(rng.integers(limits.min, limits.max, shape, dtype, endpoint=True))
-        else:
-            inputs.append(rng.random(shape).astype(dtype))
-    return inputs
-
-
 def _card(path: Path) -> dict | None:
-    """The card that onebnet_jax.convert wrote, or None if there is none."""
+    """The card that `onebnet convert` wrote, or None if there is none."""
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
@@ -212,12 +178,6 @@ def _card(path: Path) -> dict | None:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as the card of a model: {error}.") from error
     return card if isinstance(card, dict) else {}
-
-
-def _digests(path: Path) -> dict[str, str]:
-    """File name -> SHA-256, as sha256sum prints them; empty if there is no such file."""
-    text = path.read_text() if path.is_file() else ""
-    return {name: digest for digest, name in re.findall(r"^([0-9a-f]{64}) [ *](.+)$", text, re.MULTILINE)}
 
 
 if __name__ == "__main__":

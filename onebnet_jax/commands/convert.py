@@ -31,10 +31,10 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--summary", action="store_true", help="print larq.models.summary of it")
     args, overrides = parser.parse_known_args(argv)
-    if (args.workdir is None) == (args.config is None):
-        parser.error("give one of --workdir and --config")
     if args.config is None and overrides:
         parser.error(f"{overrides[0]!r} is not an option; fields can be set beside --config only")
+    if (args.workdir is None) == (args.config is None):
+        parser.error("give one of --workdir and --config")
     if args.config is not None and (args.stage or args.checkpoint):
         parser.error("--stage and --checkpoint are for --workdir; --config makes an untrained network")
 

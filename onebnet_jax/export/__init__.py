@@ -1,9 +1,9 @@
 """From a trained network to a file that Larq Compute Engine (LCE) runs, and the proof that the two agree.
 
-The way of the data: `fold` turns variables into a `plan` of constants; `reference` runs a plan with `packed` XNOR +
-popcount convolutions. These need JAX and NumPy only. `larq_model` builds the Keras model of a plan, `lce` converts it,
-`lint` checks the file, `agreement` and `unit_parity` compare all of them: these need TensorFlow, Larq and LCE. Nothing
-here is imported by what trains.
+The way of the data: `fold` turns variables into a `plan` of constants; `keras` builds the Keras model of a plan, `lce`
+makes a file of it, `lint` checks the file; `convert` does all this and gives the file with its `card`. `verify` is the
+proof, by `agreement` and `parity`; `reference` is another witness: it runs a plan with `packed` XNOR and population
+counts. Only keras, lce, agreement and parity import TensorFlow, and nothing here is imported by what trains.
 """
 
 import os

@@ -7,20 +7,23 @@ import json
 import os
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.runs.trained import Trained
 
-# What of a card, and of its source, is needed to compare the file with the network that it was made from.
-KINDS = {"source": dict, "config": dict, "raw_input": bool, "folded": bool}
+if TYPE_CHECKING:  # it imports JAX, which reading a card does not need
+    from onebnet_jax.runs.trained import Trained
+
+# What of a card, and of its source, is needed to run the file and to compare it with the network it was made from.
+KINDS = {"source": dict, "config": dict, "input": dict, "classes": list, "raw_input": bool, "folded": bool}
 UNTRAINED_KINDS = {"seed": int}
 RUN_KINDS = {"workdir": str, "stage": str, "checkpoint": str, "step": int}
 PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy")
 
 
-def make(trained: Trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
+def make(trained: "Trained", tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
     """The card of a file: JSON values only.
 
     Args:
@@ -77,9 +80,7 @@ def read(model: Path) -> tuple[bytes, dict]:
         if wrong:
             raise ValueError(f"{wrong[0]} is missing or of another type than {kinds[wrong[0]].__name__}")
     except OSError as error:
-        raise UserError(
-            f"{error.filename}: {error.strerror}; a model and its card are made by onebnet_jax.convert."
-        ) from error
+        raise UserError(f"{error.filename}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path_of(model)} is not the card of a converted model: {error}.") from error
     if hashlib.sha256(tflite).hexdigest() != digest:

@@ -14,17 +14,11 @@ from onebnet_jax.runs.trained import Trained
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """A converted network.
+    """A converted network."""
 
-    Attributes:
-      tflite: the file.
-      card: what it is and where it comes from, as JSON values.
-      model: the Keras model of Larq layers that it was made from.
-    """
-
-    tflite: bytes
-    card: dict
-    model: Any
+    tflite: bytes  # the file
+    card: dict  # what it is and where it comes from, as JSON values
+    model: Any  # the Keras model of Larq layers that it was made from
 
     def save(self, path: str | Path) -> None:
         """Writes PATH.tflite and its card, PATH.json, both or neither. Raises UserError if that fails."""

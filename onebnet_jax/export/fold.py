@@ -18,7 +18,7 @@ out otherwise only where a value is within rounding of its threshold.
 import numpy as np
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export.plan import Conv, MaxPool, Pads, Plan, Shortcut, Unit
+from onebnet_jax.export.plan import Conv, Pads, Plan, Shortcut, Unit
 from onebnet_jax.networks.layers import BN_EPSILON
 from onebnet_jax.networks.structure import Binarization, Placed, Structure, placed, strided
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
@@ -70,25 +70,31 @@ def deployment_plan(
     )
 
 
-def threshold(value: np.ndarray, pad_value: int) -> tuple[np.ndarray, bool]:
-    """How to compute the trained sign, with sign(0) = -1, by a sign that has sign(0) = +1, at no extra operation.
+def above(value: np.ndarray) -> np.ndarray:
+    """The threshold for a sign with sign(0) = +1 that gives the trained sign of x - value, whose sign(0) is -1.
 
-    Zero padding: sign-(x - t) = -sign+(t - x). The negation goes into the weights, and does not touch zeros.
-    Padding with +1 would be turned into padding with -1 by that, which LCE has not. There the threshold moves up by
-    one float instead: x > t exactly when x >= next(t), and the sign of a difference of floats is exact. Close to
-    t = 0 the step is the smallest normal number, as processors may flush smaller differences to zero.
-
-    Returns:
-      (threshold, reverse) as in `plan.Unit`.
+    It is the next greater float32: x > value exactly where x >= above(value), and the sign of a difference of two
+    floats is exact. So this costs no operation. Near 0 the step is the smallest normal number, as processors may take
+    smaller differences for zero.
     """
     value = _float32(value)
-    return (value, True) if pad_value == 0 else (-_below(-value), False)
+    return np.maximum(np.nextafter(value, np.float32(np.inf)), value + MIN_NORMAL)
 
 
-def _below(value: np.ndarray) -> np.ndarray:
-    """The next smaller float32, or the smallest normal number less where that makes a larger step."""
-    value = _float32(value)
-    return np.minimum(np.nextafter(value, -np.float32(np.inf)), value - MIN_NORMAL)
+def below(value: np.ndarray) -> np.ndarray:
+    """The same for a constant that is added: the sign of x + below(value) is the trained sign of x + value."""
+    return -above(-value)
+
+
+def decided(multiplier: np.ndarray, bias: np.ndarray, terms: int) -> np.ndarray:
+    """The same for multiplier * n + bias, [C] each, where n is a whole number of -terms to terms.
+
+    What `below` takes away would be lost: LCE adds multiplier * terms to the bias, and subtracts for each bit that is
+    not set. So the change of sign is put halfway between the two whole numbers around it.
+    """
+    n = np.clip(-bias / np.where(multiplier == 0, 1, multiplier), -terms - 1, terms + 1)
+    halfway = np.where(multiplier > 0, np.floor(n) + 0.5, np.ceil(n) - 0.5)
+    return np.where(multiplier == 0, np.where(bias > 0, 1.0, -1.0), -multiplier * halfway)
 
 
 def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor) -> tuple[Unit, np.ndarray]:
@@ -102,20 +108,21 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
     kernel = _float64(_at(variables["params"], *unit.at("conv"))["kernel"])
 
     multiplier, bias = np.ones(unit.out_channels), np.zeros(unit.out_channels)
-    # For a sign that follows at once: whether it gives the opposite of what it should, or next to nothing less.
-    negated = lowered = False
     if unit.norm == "after":
         multiplier, bias = _affine(variables, unit.at("bn"))
     elif after is not None and after.fused_norm:
         multiplier, bias = _affine(variables, after.unit.at("bn"))
-        negated = binarization.activations and after.unit.pad_value == 0
-        lowered = binarization.activations and after.unit.pad_value == 1
     if weights:
         multiplier = multiplier * SCALES[binarization.weight_scale](kernel)
         kernel = _float64(ESTIMATORS[binarization.weight_estimator](_float32(kernel), 1.0, 1.0)[0])
 
+    if after is not None and after.fused_norm and after.unit.binary and binarization.activations:
+        # The sign of the unit behind follows at once.
+        terms = kernel[..., 0].size
+        bias = decided(multiplier, bias, terms) if weights and activations else below(bias)
+
     kernel = kernel / _column(divisor)
-    affine, limit, reverse, flips = _before_sign(place, variables, activations, offset, fold)
+    affine, threshold, flips = _before_sign(place, variables, activations, offset, fold)
     if activations:
         kernel = kernel * _column(flips)
     shortcut = None
@@ -126,10 +133,6 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
     if unit.activation == "rprelu":
         gamma, beta, zeta = (_float64(_at(params, unit.at("rprelu")[-1])[name]) for name in ("gamma", "beta", "zeta"))
         bias = bias - gamma if fold else bias
-    if negated:
-        multiplier, bias = -multiplier, -bias
-    if lowered:
-        bias = _below(bias)
     if not (weights and activations):  # an ordinary convolution
         kernel, multiplier = kernel * multiplier, None
     size = place.input[:2]
@@ -138,8 +141,7 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         prefix="_".join(unit.at("{}")),
         section=unit.section,
         affine=affine,
-        threshold=limit,
-        reverse=reverse,
+        threshold=threshold,
         flips=np.broadcast_to(np.float32(flips), unit.in_channels),
         sign=activations,
         conv=Conv(
@@ -157,44 +159,35 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         gamma=None if fold or gamma is None or not np.any(gamma) else _float32(gamma),
         beta=None if beta is None else _float32(beta),
         zeta=None if fold or zeta is None or not np.any(zeta) else _float32(zeta),
-        max_pool=_max_pool(place) if unit.max_pool else None,
+        max_pool=unit.max_pool,
+        pool_pads=_explicit_pads(place.convolved[:2], (3, 3), (2, 2)) if unit.max_pool and unit.symmetric else None,
     )
     lacking = fold and zeta is not None
     return layer, zeta if lacking else np.zeros(unit.out_channels)
 
 
 def _before_sign(place: Placed, variables, activations: bool, offset, fold: bool):
-    """What `plan.Unit` has before its convolution: (affine, threshold, reverse, flips)."""
+    """What `plan.Unit` has before its convolution: (affine, threshold, flips)."""
     unit = place.unit
-    if unit.norm == "before" and not place.fused_norm:
+    if place.fused_norm:
+        return None, None, 1.0
+    if unit.norm == "before":
         gain, constant = _affine(variables, unit.at("bn"))
         constant = constant + gain * offset
-        if not activations:
-            return (_float32(gain), _float32(constant)), None, False, 1.0
-        if unit.pad_value == 1:
-            limit, reverse = threshold(np.zeros_like(gain), 1)
-            return (_float32(gain), _float32(constant)), limit, reverse, 1.0
-        if not fold:
-            return (_float32(-gain), _float32(-constant)), None, False, -1.0
-        # sign-(a x + c) is sign-(x - t) for a > 0 and sign-(t - x) for a < 0, with t = -c / a. Both are taken of t - x:
-        # the first is negated, as in `threshold`; for the second, t has to be the float below, as sign+(0) is +1.
-        limit = _float32(np.clip(-constant / np.where(gain == 0, 1, gain), -HUGE, HUGE))
-        limit = np.where(gain > 0, limit, np.where(gain < 0, _below(limit), HUGE)).astype(np.float32)
-        never = np.where(constant > 0, 1.0, -1.0)  # with a = 0 the sign is that of c, whatever x
-        return None, limit, True, np.where(gain > 0, -1.0, np.where(gain < 0, 1.0, never))
-    if place.fused_norm:
-        if not activations:
-            return None, None, False, 1.0
-        if unit.pad_value == 0:
-            return None, None, False, -1.0  # the unit before gives the opposite of what it should
-        return None, None, False, 1.0  # the unit before gives less than 0 in place of 0
-    alpha = _float64(_at(variables["params"], *unit.at("rsign"))["alpha"]) if unit.shift else np.zeros(unit.in_channels)
-    limit = alpha - offset
+        if not (activations and fold and unit.pad_value == 0):
+            return (_float32(gain), below(constant) if activations else _float32(constant)), None, 1.0
+        # gain x + constant > 0 is x > t where the gain is positive and x < t where it is negative, with t = -constant /
+        # gain; in the second case the sign of x - t is the opposite, and the weights take the minus. (Padding with 0
+        # has no sign; of a padding with 1 the minus would make -1, which LCE has not.) With no gain it is the same
+        # whatever x is.
+        limit = np.clip(-constant / np.where(gain == 0, 1, gain), -HUGE, HUGE)
+        limit = np.where(gain > 0, above(limit), np.where(gain < 0, _float32(limit), HUGE))
+        return None, limit, np.where(gain > 0, 1.0, np.where(gain < 0, -1.0, np.where(constant > 0, -1.0, 1.0)))
+    alpha = _at(variables["params"], *unit.at("rsign"))["alpha"] if unit.shift else np.zeros(unit.in_channels)
+    limit = _float64(alpha) - offset
     if activations:
-        # A subtraction from all zeros would not be one in the file: without a learned threshold, x is compared with 0.
-        limit, reverse = threshold(limit, unit.pad_value if unit.shift else 1)
-        return None, limit, reverse, -1.0 if reverse else 1.0
-    return None, _float32(limit) if np.any(limit) else None, False, 1.0
+        return None, above(limit), 1.0
+    return None, _float32(limit) if np.any(limit) else None, 1.0
 
 
 def _shortcut(place: Placed, variables, offset) -> tuple[Shortcut, np.ndarray]:
@@ -209,11 +202,6 @@ def _shortcut(place: Placed, variables, offset) -> tuple[Shortcut, np.ndarray]:
     name = "_".join(unit.beside("shortcut_conv"))
     conv = Conv(name, _float32(kernel * multiplier), _float32(bias), shortcut.strides, size)
     return Shortcut(unit.span, shortcut.pool, conv), np.zeros_like(bias)
-
-
-def _max_pool(place: Placed) -> MaxPool:
-    size = place.convolved[:2]
-    return MaxPool(size, _explicit_pads(size, (3, 3), (2, 2)) if place.unit.symmetric else None)
 
 
 def _at(tree, *path):

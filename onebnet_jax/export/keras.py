@@ -14,20 +14,13 @@ LOWEST = float(np.finfo(np.float32).min)
 
 @tf.keras.utils.register_keras_serializable(package="onebnet_jax")
 class RSign(tf.keras.layers.Layer):
-    """x - threshold or threshold - x, per channel. The sign itself is the quantizer of the convolution that follows."""
-
-    def __init__(self, reverse: bool, **kwargs):
-        super().__init__(**kwargs)
-        self.reverse = reverse
+    """x - threshold, per channel. The sign itself is the quantizer of the convolution that follows."""
 
     def build(self, input_shape):
         self.threshold = self.add_weight("threshold", (input_shape[-1],))
 
     def call(self, x):
-        return self.threshold - x if self.reverse else x - self.threshold
-
-    def get_config(self):
-        return {**super().get_config(), "reverse": self.reverse}
+        return x - self.threshold
 
 
 @tf.keras.utils.register_keras_serializable(package="onebnet_jax")
@@ -77,6 +70,7 @@ class Pad(tf.keras.layers.Layer):
 
 def keras_model(plan: Plan) -> tf.keras.Model:
     """Images [N, H, W, C] -> logits [N, num_classes]; layers are named after the network's parameters."""
+    tf.keras.backend.reset_uids()  # the same names, and so the same file to the byte, whatever was built before
     images = x = tf.keras.layers.Input(plan.image_shape, name="images")
     if plan.pixel_mean is not None:
         x = _apply(ChannelShift(subtract=True, name="stem_pixel_mean"), x, plan.pixel_mean)
@@ -171,7 +165,7 @@ def _unit(unit: Unit, inputs: list):
     if unit.affine:
         y = _apply(ChannelAffine(name=unit.layer("affine")), y, *unit.affine)
     if unit.threshold is not None:
-        y = _apply(RSign(unit.reverse, name=unit.layer("rsign")), y, unit.threshold)
+        y = _apply(RSign(name=unit.layer("rsign")), y, unit.threshold)
     if unit.sign:
         quant_conv = larq.layers.QuantConv2D(
             filters=conv.kernel.shape[3],
@@ -209,8 +203,8 @@ def _unit(unit: Unit, inputs: list):
         y = _apply(ChannelShift(subtract=False, name=unit.layer("zeta")), y, unit.zeta)
     if unit.max_pool:
         padding = "same"
-        if unit.max_pool.pads is not None:
-            y, padding = Pad(unit.max_pool.pads, LOWEST, name=unit.layer("max_pool_pad"))(y), "valid"
+        if unit.pool_pads is not None:
+            y, padding = Pad(unit.pool_pads, LOWEST, name=unit.layer("max_pool_pad"))(y), "valid"
         y = layers.MaxPooling2D(3, 2, padding, name=unit.layer("max_pool"))(y)
     return y
 

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import tempfile
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -16,19 +17,12 @@ BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """One operator of a .tflite file.
+    """One operator of a .tflite file."""
 
-    Attributes:
-      kind: "CONV_2D", "LceBconv2d", and so on.
-      tensor: name of its output, in which the converter keeps the names of the Keras layers.
-      shapes: of its inputs.
-      options: of a custom operator, such as LceBconv2d's padding and strides; empty for others.
-    """
-
-    kind: str
-    tensor: str
-    shapes: tuple[tuple[int, ...], ...]
-    options: dict
+    kind: str  # "CONV_2D", "LceBconv2d", and so on
+    tensor: str  # name of its output, in which the converter keeps the names of the Keras layers
+    shapes: tuple[tuple[int, ...], ...]  # of its inputs
+    options: dict  # of a custom operator, such as LceBconv2d's padding and strides; empty for others
 
 
 def convert(model: tf.keras.Model) -> bytes:
@@ -76,6 +70,28 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
         return {output_names[index]: output for index, output in zip(graph.outputs, outputs, strict=True)}
 
     return run
+
+
+def timings(tflite: bytes, count: int, **options) -> list[float]:
+    """Milliseconds to load a file, then those of each of `count` inferences on random inputs; options as above.
+
+    Inputs are floats in [0, 1), or any integers of their type. Raises RuntimeError or ValueError for a file that the
+    interpreter cannot run.
+    """
+    start = time.perf_counter()
+    interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
+    milliseconds, rng, inputs = [1e3 * (time.perf_counter() - start)], np.random.default_rng(0), []
+    for dtype, shape in zip(interpreter.input_types, interpreter.input_shapes, strict=True):
+        if np.issubdtype(dtype, np.integer):
+            limits = np.iinfo(dtype)
+            inputs.append(rng.integers(limits.min, limits.max, shape, dtype, endpoint=True))
+        else:
+            inputs.append(rng.random(shape).astype(dtype))
+    for _ in range(count):
+        start = time.perf_counter()
+        interpreter.predict(inputs)
+        milliseconds.append(1e3 * (time.perf_counter() - start))
+    return milliseconds
 
 
 def operators(tflite: bytes) -> list[Operator]:

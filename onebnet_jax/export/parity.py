@@ -9,30 +9,21 @@ import dataclasses
 import numpy as np
 
 from onebnet_jax.export import keras, lce
-from onebnet_jax.export.agreement import ROUNDING, flip_margins, intermediates, positive
+from onebnet_jax.export.agreement import ROUNDING, flip_margins, intermediates, sign_input
 from onebnet_jax.export.plan import Plan
 from onebnet_jax.runs.trained import Trained
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Parity:
-    """One section, or the head, in LCE against JAX.
+    """One section, or the head, in LCE against JAX."""
 
-    Attributes:
-      name: of the section, or "head".
-      flips: of its signs; folding moves the inputs by their rounding, so there can be some.
-      margin: the largest |value| of a flip, divided by the RMS of the values that the sign is taken of.
-      images: how many have no flip here.
-      max_difference: of the outputs of these, absolute.
-      max_output: the largest absolute output.
-    """
-
-    name: str
-    flips: int
-    margin: float
-    images: int
-    max_difference: float
-    max_output: float
+    name: str  # of the section, or "head"
+    flips: int  # of its signs; folding moves the inputs by their rounding, so there can be some
+    margin: float  # the largest distance of a flip from its threshold, see `agreement.flip_margins`
+    images: int  # how many have no flip here
+    max_difference: float  # of the outputs of these, absolute
+    max_output: float  # the largest absolute output
 
     @property
     def explained(self) -> bool:
@@ -51,43 +42,39 @@ def compare(trained: Trained, plan: Plan, images: np.ndarray) -> list[Parity]:
     if not plan.signs:
         return []
     logits, kept = intermediates(trained)(images)
-    units = {unit.name: unit for unit in trained.structure.units}
-    lacking, outputs, inputs, x = np.float32(0), {}, {}, kept["stem_output"]
-    sections = keras.sections(plan)
-    for name, section in sections:
-        inputs[name] = x - lacking
-        last = section[-1]
-        # Where folding has left out zeta, the output lacks it, and so does the input of the next section.
-        left_out = last.beta is not None and last.zeta is None
-        lacking = _parameter(trained, units[last.name], "rprelu", "zeta") if left_out else np.float32(0)
-        x = kept[f"{name}_output"]
+    x, lacking, inputs, outputs = kept["stem_output"], np.float32(0), {}, {}
+    for name, section in keras.sections(plan):
+        inputs[f"{name}_input"] = x - lacking
+        x, lacking = kept[f"{name}_output"], _left_out(trained, section[-1])
         outputs[name] = x, lacking
-    inputs["head"] = x - lacking
-    separate = lce.executable(lce.convert(keras.separate_sections(plan)))
-    found = separate(**{f"{name}_input": x for name, x in inputs.items()})
+    inputs["head_input"] = x - lacking
+    found = lce.executable(lce.convert(keras.separate_sections(plan)))(**inputs)
     layers, result = dict(zip((unit.name for unit in plan.signs), keras.sign_inputs(plan))), []
-    for name, section in sections:
+    for name, section in keras.sections(plan):
+        margins = [np.full((len(images), 1), -1.0)]
+        for unit in (unit for unit in section if unit.sign):
+            margin = flip_margins(unit, sign_input(trained, unit.name, kept), found[layers[unit.name]])
+            margins.append(margin.reshape(len(images), -1))
         expected, lacking = outputs[name]
-        flipped, margin = np.zeros((len(images), 1), bool), 0.0
-        for unit in section:
-            if unit.sign:
-                distance = kept[units[unit.name].module][units[unit.name].at("sign_input")[-1]]
-                differs = positive(unit, found[layers[unit.name]]) != (distance > 0)
-                margin = max(margin, float(flip_margins(distance, differs).max()))
-                flipped = np.concatenate([flipped, differs.reshape(len(images), -1)], axis=1)
-        output = found[keras.last_layer(section[-1])] + lacking
-        result.append(_parity(name, flipped, margin, output, expected))
-    return [*result, _parity("head", np.zeros((len(logits), 1), bool), 0.0, found["head"], logits)]
+        result.append(_parity(name, margins, found[keras.last_layer(section[-1])] + lacking, expected))
+    return [*result, _parity("head", [np.full((len(images), 1), -1.0)], found["head"], logits)]
 
 
-def _parameter(trained: Trained, unit, part: str, name: str) -> np.ndarray:
+def _left_out(trained: Trained, last) -> np.ndarray:
+    """What the output of a section lacks, and so the input of the next: zeta, [C], where folding has left it out."""
+    unit = next(unit for unit in trained.structure.units if unit.name == last.name)
+    if last.beta is None or last.zeta is not None:
+        return np.float32(0)
     tree = trained.variables["params"]
-    for key in unit.at(part):
+    for key in unit.at("rprelu"):
         tree = tree[key]
-    return np.asarray(tree[name])
+    return np.asarray(tree["zeta"])
 
 
-def _parity(name, flipped, margin, output, expected) -> Parity:
-    whole = ~flipped.any(axis=1)
+def _parity(name, margins, output, expected) -> Parity:
+    margins = np.concatenate(margins, axis=1)
+    flips = margins >= 0
+    whole = ~flips.any(axis=1)
     difference = np.abs(output - expected)[whole].max(initial=0)
-    return Parity(name, int(flipped.sum()), margin, int(whole.sum()), float(difference), float(np.abs(expected).max()))
+    widest = float(np.maximum(margins, 0).max())
+    return Parity(name, int(flips.sum()), widest, int(whole.sum()), float(difference), float(np.abs(expected).max()))

@@ -17,27 +17,16 @@ Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
-    """multiplier * conv(x, kernel) + bias: [N, H, W, C_in] -> [N, ceil(H / rows), ceil(W / columns), C_out].
+    """multiplier * conv(x, kernel) + bias: [N, H, W, C_in] -> [N, ceil(H / rows), ceil(W / columns), C_out]."""
 
-    Attributes:
-      name: of the layer.
-      kernel: [kh, kw, C_in, C_out]; of -1 and +1 where binary, which it is only for inputs of -1 and +1.
-      bias: [C_out].
-      strides: (row, column).
-      input_size: (H, W).
-      multiplier: [C_out] where binary; None where the kernel has taken it in.
-      pads: None for TensorFlow's SAME padding, or explicit ones.
-      pad_value: what surrounds the map, 0 or 1.
-    """
-
-    name: str
-    kernel: np.ndarray
-    bias: np.ndarray
-    strides: Pair
-    input_size: Pair
-    multiplier: np.ndarray | None = None
-    pads: Pads | None = None
-    pad_value: int = 0
+    name: str  # of the layer
+    kernel: np.ndarray  # [kh, kw, C_in, C_out]; of -1 and +1 where binary, which it is only for inputs of -1 and +1
+    bias: np.ndarray  # [C_out]
+    strides: Pair  # (row, column)
+    input_size: Pair  # (H, W)
+    multiplier: np.ndarray | None = None  # [C_out] where binary; None where the kernel has taken it in
+    pads: Pads | None = None  # None for TensorFlow's SAME padding, or explicit ones
+    pad_value: int = 0  # what surrounds the map, 0 or 1
 
     @property
     def binary(self) -> bool:
@@ -46,66 +35,37 @@ class Conv:
 
 @dataclasses.dataclass(frozen=True)
 class Shortcut:
-    """What is added behind a unit's convolution: conv(AveragePool(x)), x the input of this unit or of an earlier one.
+    """What is added behind a convolution: conv(AveragePool(x)), x the input of its unit or of an earlier one."""
 
-    Attributes:
-      span: the input is that of the unit `span` - 1 places earlier.
-      pool: window and strides of the average pool; (1, 1) for none.
-      conv: the 1x1 convolution with its BN, or None.
-    """
-
-    span: int
-    pool: Pair
-    conv: Conv | None
-
-
-@dataclasses.dataclass(frozen=True)
-class MaxPool:
-    """A 3x3/2 max pool; input_size and pads as in `Conv`."""
-
-    input_size: Pair
-    pads: Pads | None
+    span: int  # the input is that of the unit `span` - 1 places earlier
+    pool: Pair  # window and strides of the average pool; (1, 1) for none
+    conv: Conv | None  # the 1x1 convolution with its BN, or None
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """MaxPool(activation(conv(b) + shortcut - gamma) + zeta), b = sign(+-(affine(x) - threshold)).
+    """MaxPool(activation(conv(b) + shortcut - gamma) + zeta), b = sign(affine(x) - threshold) with sign(0) = +1.
 
     Everything but the convolution may be missing.
-
-    Attributes:
-      name: of the unit in the structure.
-      prefix: of its layers' names in the Keras model, with "{}" for the layer's own name.
-      section: the part of the network that the unit belongs to, see `structure.Unit`.
-      affine: (multiplier, bias), [C_in] each: multiplier * x + bias in place of x.
-      threshold: [C_in], or None for no difference.
-      reverse: b = sign(threshold - x) instead of sign(x - threshold). Here sign(0) = +1, Larq's and LCE's convention;
-        `fold.threshold` says how both forms give the trained -1.
-      flips: [C_in] of -1 and +1: the trained network's sign is flips * b; the kernel has taken them in.
-      sign: whether b is the sign, or (float activations) the difference itself.
-      conv: the convolution with its BN.
-      shortcut: what is added, or None.
-      relu: whether a ReLU follows.
-      gamma, beta, zeta: [C_out], the two shifts and the slope of an RPReLU; None where there is none, where folded into
-        other constants, or all zero: no file keeps x + 0.
-      max_pool: the max pool behind all this, or None.
     """
 
-    name: str
-    prefix: str
-    section: str
-    affine: tuple[np.ndarray, np.ndarray] | None
-    threshold: np.ndarray | None
-    reverse: bool
-    flips: np.ndarray
-    sign: bool
-    conv: Conv
-    shortcut: Shortcut | None
-    relu: bool
+    name: str  # of the unit in the structure
+    prefix: str  # of its layers' names in the Keras model, with "{}" for the layer's own name
+    section: str  # the part of the network that the unit belongs to, see `structure.Unit`
+    affine: tuple[np.ndarray, np.ndarray] | None  # (multiplier, bias), [C_in] each: multiplier * x + bias in place of x
+    threshold: np.ndarray | None  # [C_in]; `fold.above` says how it gives the trained sign(0) = -1
+    flips: np.ndarray  # [C_in] of -1 and +1: the trained network's sign is flips * b; the kernel has taken them in
+    sign: bool  # whether b is the sign, or (float activations) the difference itself
+    conv: Conv  # with its BN
+    shortcut: Shortcut | None  # what is added
+    relu: bool  # whether a ReLU follows
+    # [C_out], the two shifts and the slope of an RPReLU; None where there is none, where folded into other constants,
+    # or all zero: no file keeps x + 0.
     gamma: np.ndarray | None
     beta: np.ndarray | None
     zeta: np.ndarray | None
-    max_pool: MaxPool | None
+    max_pool: bool  # whether a 3x3/2 max pool comes last
+    pool_pads: Pads | None  # its padding, as `pads` of a `Conv`
 
     def layer(self, part: str) -> str:
         """The name of a layer of the unit, such as "stage1_block1_conv1_rsign"."""
@@ -128,33 +88,25 @@ class Unit:
             if self.sign:
                 count.update(LceQuantize=1, LceDequantize=1, PADV2=self.conv.pad_value)
         if self.shortcut:
-            pads = self.shortcut.conv is not None and self.shortcut.conv.pads is not None
-            count.update(ADD=1, CONV_2D=int(self.shortcut.conv is not None), PAD=int(pads))
+            count.update(ADD=1, CONV_2D=int(self.shortcut.conv is not None))
             count.update(AVERAGE_POOL_2D=int(self.shortcut.pool != (1, 1)))
         # A ReLU is part of the operator before it, but for a binarized convolution.
         count.update(RELU=int(self.relu and self.conv.binary and not self.shortcut))
         count.update(SUB=int(self.gamma is not None), PRELU=int(self.beta is not None), ADD=int(self.zeta is not None))
         if self.max_pool:
-            count.update(MAX_POOL_2D=1, PADV2=int(self.max_pool.pads is not None))
+            count.update(MAX_POOL_2D=1, PADV2=int(self.pool_pads is not None))
         return +count
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A whole network: images [N, H, W, C] -> logits [N, num_classes].
+    """A whole network: images [N, H, W, C] -> logits [N, num_classes]."""
 
-    Attributes:
-      image_shape: (H, W, C).
-      pixel_mean: [C], subtracted from pixels 0..255; None where the images come normalized, or all zero.
-      units: in order; the first is the stem.
-      head_kernel, head_bias: [C, num_classes] and [num_classes].
-    """
-
-    image_shape: tuple[int, int, int]
-    pixel_mean: np.ndarray | None
-    units: tuple[Unit, ...]
-    head_kernel: np.ndarray
-    head_bias: np.ndarray
+    image_shape: tuple[int, int, int]  # (H, W, C)
+    pixel_mean: np.ndarray | None  # [C], subtracted from pixels 0..255; None for normalized images, or if all zero
+    units: tuple[Unit, ...]  # in order; the first is the stem
+    head_kernel: np.ndarray  # [C, num_classes]
+    head_bias: np.ndarray  # [num_classes]
 
     @property
     def signs(self) -> tuple[Unit, ...]:
@@ -166,7 +118,7 @@ class Plan:
         sections, before = collections.defaultdict(collections.Counter), None
         for unit in self.units:
             sections[unit.section].update(unit.operators())
-            if unit.sign and not unit.sign_input and before.conv.pad_value == 1:
+            if unit.sign and not unit.sign_input and before.conv.binary and before.conv.pad_value == 1:
                 sections[unit.section].update(LceQuantize=-1)  # the convolution before writes bits itself
             before = unit
         sections[self.units[0].section].update(SUB=int(self.pixel_mean is not None))

@@ -17,17 +17,11 @@ def run(plan: Plan, images: jax.Array) -> jax.Array:
     x = jnp.asarray(images, jnp.float32)
     if plan.pixel_mean is not None:
         x = x - plan.pixel_mean
-    x = units(plan.units, x)
-    return jnp.mean(x, axis=(1, 2)) @ plan.head_kernel + plan.head_bias
-
-
-def units(plan_units, x: jax.Array) -> jax.Array:
-    """Units one after the other: [N, H, W, C] -> [N, H', W', C']."""
     inputs = []
-    for each in plan_units:
+    for layer in plan.units:
         inputs.append(x)
-        x = unit(each, inputs)
-    return x
+        x = unit(layer, inputs)
+    return jnp.mean(x, axis=(1, 2)) @ plan.head_kernel + plan.head_bias
 
 
 def unit(layer: Unit, inputs: list[jax.Array]) -> jax.Array:
@@ -36,7 +30,7 @@ def unit(layer: Unit, inputs: list[jax.Array]) -> jax.Array:
     if layer.affine:
         b = b * layer.affine[0] + layer.affine[1]
     if layer.threshold is not None:
-        b = layer.threshold - b if layer.reverse else b - layer.threshold
+        b = b - layer.threshold
     if layer.sign:
         b = jnp.where(b >= 0, 1.0, -1.0)
     y = conv(layer.conv, b)
@@ -52,7 +46,7 @@ def unit(layer: Unit, inputs: list[jax.Array]) -> jax.Array:
     if layer.zeta is not None:
         y = y + layer.zeta
     if layer.max_pool:
-        pads = "SAME" if layer.max_pool.pads is None else ((0, 0), *layer.max_pool.pads, (0, 0))
+        pads = "SAME" if layer.pool_pads is None else ((0, 0), *layer.pool_pads, (0, 0))
         y = lax.reduce_window(y, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
     return y
 

@@ -59,9 +59,8 @@ def onebnet(
             yield Unit(part, kernel, step, inputs, outputs, module=part, stage=stage, **options)
             inputs = outputs
 
-    activation = "relu" if stem_relu else "none"
-    units = _residual(depth, width_multiplier, _stem(stem, activation), place, pad_value, channels)
-    return Structure(units, _classes(num_classes), f"ResNet{depth}")
+    make_stem = _stem(stem, "relu" if stem_relu else "none")
+    return _residual(f"ResNet{depth}", depth, width_multiplier, make_stem, place, pad_value, num_classes, channels)
 
 
 def birealnet(
@@ -80,8 +79,8 @@ def birealnet(
     def place(name, stage, strides, inputs, outputs):
         yield Unit(name, (3, 3), strides, inputs, outputs, pad_value=pad_value, module=name, stage=stage)
 
-    units = _residual(depth, width_multiplier, _stem(stem, "none"), place, pad_value, channels)
-    return Structure(units, _classes(num_classes), f"Bi-RealNet{depth}")
+    title, make_stem = f"Bi-RealNet{depth}", _stem(stem, "none")
+    return _residual(title, depth, width_multiplier, make_stem, place, pad_value, num_classes, channels)
 
 
 def xnornet(
@@ -98,12 +97,11 @@ def xnornet(
     """
 
     def place(name, stage, strides, inputs, outputs):
-        block, index = name.rsplit("_conv", 1)
-        options = dict(norm="before", span=2 if index == "2" else 0, shortcut="strided", pad_value=pad_value)
-        yield Unit(name, (3, 3), strides, inputs, outputs, module=block, parts=f"{{}}{index}", stage=stage, **options)
+        options = dict(norm="before", pad_value=pad_value, **_in_block(name))
+        yield Unit(name, (3, 3), strides, inputs, outputs, stage=stage, **options)
 
-    units = _residual(depth, width_multiplier, _stem(stem, "relu"), place, pad_value, channels)
-    return Structure(units, _classes(num_classes), f"XNOR-Net ResNet{depth}")
+    title, make_stem = f"XNOR-Net ResNet{depth}", _stem(stem, "relu")
+    return _residual(title, depth, width_multiplier, make_stem, place, pad_value, num_classes, channels)
 
 
 def resnet(
@@ -124,24 +122,11 @@ def resnet(
     symmetric = padding == "torch"
 
     def place(name, stage, strides, inputs, outputs):
-        block, index = name.rsplit("_conv", 1)
-        options = dict(binary=False, activation="relu", span=2 if index == "2" else 0, shortcut="strided")
-        yield Unit(
-            name,
-            (3, 3),
-            strides,
-            inputs,
-            outputs,
-            symmetric=symmetric,
-            module=block,
-            parts=f"{{}}{index}",
-            stage=stage,
-            **options,
-        )
+        options = dict(binary=False, activation="relu", symmetric=symmetric, **_in_block(name))
+        yield Unit(name, (3, 3), strides, inputs, outputs, stage=stage, **options)
 
-    make_stem = _stem(stem, "relu" if stem_relu else "none", symmetric)
-    units = _residual(depth, width_multiplier, make_stem, place, 0, channels)
-    return Structure(units, _classes(num_classes), f"FP32 ResNet{depth}")
+    title, make_stem = f"FP32 ResNet{depth}", _stem(stem, "relu" if stem_relu else "none", symmetric)
+    return _residual(title, depth, width_multiplier, make_stem, place, 0, num_classes, channels)
 
 
 FAMILIES = {"onebnet": onebnet, "resnet": resnet, "birealnet": birealnet, "xnornet": xnornet}
@@ -170,7 +155,7 @@ def stages(depth: int, width_multiplier: float = 1.0) -> tuple[tuple[int, ...], 
     four = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
     if depth in four:
         widths, counts = (64, 128, 256, 512), four[depth]
-    elif 8 <= depth <= 110 and depth % 6 == 2:
+    elif depth in range(8, 111, 6):
         widths, counts = (16, 32, 64), (depth // 6,) * 3
     else:
         raise UserError(
@@ -180,12 +165,6 @@ def stages(depth: int, width_multiplier: float = 1.0) -> tuple[tuple[int, ...], 
     if not 0 < width_multiplier <= 16 or round(width_multiplier * widths[0]) < 1:
         raise UserError(f"model.width_multiplier={width_multiplier} must leave at least one channel and be at most 16.")
     return widths, counts
-
-
-def _classes(number: int) -> int:
-    if number < 2:
-        raise UserError(f"model.num_classes={number} must be 2 or more.")
-    return number
 
 
 def _stem(kind: str, activation: str, symmetric: bool = False) -> Callable[[int, int], Unit]:
@@ -201,13 +180,21 @@ def _stem(kind: str, activation: str, symmetric: bool = False) -> Callable[[int,
     return lambda inputs, outputs: Unit("stem", kernel, strides, inputs, outputs, parts="stem_{}", **options)
 
 
-def _residual(depth, width_multiplier, stem, place, pad_value, channels) -> tuple[Unit, ...]:
+def _in_block(name: str) -> dict:
+    """Fields of a unit at a place of a block whose two units share a Flax module and one shortcut over both."""
+    block, index = name.rsplit("_conv", 1)
+    return dict(module=block, parts=f"{{}}{index}", span=2 if index == "2" else 0, shortcut="strided")
+
+
+def _residual(title, depth, width_multiplier, stem, place, pad_value, num_classes, channels) -> Structure:
     """A stem, and the units of all 3x3 places of a ResNet: two a block, the first of a stage but the first strides.
 
     place(name, stage, strides, in_channels, out_channels) gives the units of one place.
     """
     if pad_value not in (0, 1):
         raise UserError(f"model.pad_value={pad_value!r} is unknown; it must be 0 or 1.")
+    if num_classes < 2:
+        raise UserError(f"model.num_classes={num_classes} must be 2 or more.")
     widths, counts = stages(depth, width_multiplier)
     inputs = round(width_multiplier * widths[0])
     units = [stem(channels, inputs)]
@@ -215,7 +202,7 @@ def _residual(depth, width_multiplier, stem, place, pad_value, channels) -> tupl
         outputs = round(width_multiplier * stage)
         units += place(name, stage, strides, inputs, outputs)
         inputs = outputs
-    return tuple(units)
+    return Structure(tuple(units), num_classes, title)
 
 
 def _places(widths, counts) -> Iterator[tuple[str, int, tuple[int, int]]]:

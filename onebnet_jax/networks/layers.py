@@ -1,4 +1,4 @@
-"""The layers of a OneBNet as Flax modules: parameters and their first values around the pure functions."""
+"""The layers of a network as Flax modules: parameters and their first values around the pure functions."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ class BinaryConv(nn.Module):
     def __call__(self, x: jax.Array, progress: jax.Array | float = 1.0) -> jax.Array:
         unit, options = self.unit, self.binarization
         kernel = self.param("kernel", small_uniform, (*unit.kernel, x.shape[-1], unit.out_channels))
-        progress = jnp.asarray(progress, jnp.float32)
+        progress = jnp.asarray(progress, float)
         if options.weights:
             kernel = binarize.binarize_kernel(kernel, progress, options.weight_estimator, scale=options.weight_scale)
         kernel = kernel.astype(self.dtype)

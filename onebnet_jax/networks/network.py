@@ -1,5 +1,6 @@
 """The Flax model of any list of units."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -116,13 +117,7 @@ def apply_units(module, units, x, binarization, axis_name, dtype, mask, progress
 
 def modules(units) -> list[tuple[Unit, ...]]:
     """Units grouped by the Flax module that holds their parameters."""
-    groups = []
-    for unit in units:
-        if groups and groups[-1][0].module == unit.module:
-            groups[-1] = (*groups[-1], unit)
-        else:
-            groups.append((unit,))
-    return groups
+    return [tuple(group) for _, group in itertools.groupby(units, key=lambda unit: unit.module)]
 
 
 def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> dict:

@@ -34,7 +34,8 @@ class Unit:
         the spanned units has strides; "strided" is a 1x1 convolution with their strides and BN, wherever strides or
         channels change. The input itself everywhere else.
       pad_value: 0 or 1, what surrounds a binarized map.
-      symmetric: pad by k // 2 on either side, as PyTorch does, instead of TensorFlow's SAME; they differ at stride 2.
+      symmetric: pad a float map by k // 2 on either side, as PyTorch does, instead of TensorFlow's SAME; they differ at
+        stride 2.
       max_pool: whether a 3x3 max pool with strides (2, 2) comes last.
       module, parts: where the parameters of the unit are; see `at`.
       stage: output channels of the unit's stage at width multiplier 1, by which the paper names it; 0 for the stem.
@@ -65,6 +66,11 @@ class Unit:
     def beside(self, part: str) -> tuple[str, ...]:
         """The same for what belongs to the shortcut, which the units that it spans share."""
         return self.module, part
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing follows the convolution."""
+        return self.norm != "after" and not self.span and self.activation == "none" and not self.max_pool
 
     @property
     def section(self) -> str:
@@ -152,8 +158,6 @@ def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
     inputs, shape = [], image_shape
     for index, unit in enumerate(structure.units):
         inputs.append(shape)
-        before = structure.units[index - 1] if index else None
-        bare = before is not None and before.binary and not before.span and before.activation == "none"
         convolved = (*strided(shape, unit.strides), unit.out_channels)
         output = (*strided(convolved, (2, 2)), unit.out_channels) if unit.max_pool else convolved
         yield Placed(
@@ -162,7 +166,7 @@ def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
             convolved=convolved,
             output=output,
             shortcut=shortcut(structure.units[index + 1 - unit.span : index + 1], inputs[-unit.span]),
-            fused_norm=unit.norm == "before" and bare and before.norm == "before",
+            fused_norm=index > 0 and unit.norm == "before" and structure.units[index - 1].bare,
         )
         shape = output
 

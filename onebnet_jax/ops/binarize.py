@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from onebnet_jax.ops import cpu
@@ -53,12 +54,12 @@ def tanh(x, window, progress):
 def reste(x, window, progress):
     """(1 / o) |x / window|^(1/o - 1) for |x| <= 1.5 windows: ReSTE (Wu et al. 2023).
 
-    o grows from 1, the identity, to 3. Below a tenth of the window, where this would grow without bound, the slope is
+    o grows from 1, the identity, to 3. Up to a tenth of the window, where this would grow without bound, the slope is
     the mean slope there, 10 * 0.1^(1/o), as in the authors' code.
     """
     o = 3.0 - 2.0 * jnp.cos(jnp.pi / 2 * progress)
     size = jnp.abs(x) / window
-    slope = jnp.where(size < 0.1, 10.0 * 0.1 ** (1.0 / o), jnp.maximum(size, 0.1) ** (1.0 / o - 1.0) / o)
+    slope = jnp.where(size <= 0.1, 10.0 * 0.1 ** (1.0 / o), jnp.maximum(size, 0.1) ** (1.0 / o - 1.0) / o)
     return sign(x), jnp.where(size <= 1.5, slope, 0.0).astype(x.dtype)
 
 
@@ -77,7 +78,7 @@ def mean(kernel):
 
 def none(kernel):
     """1: the weights stay -1 and +1."""
-    return abs(kernel[0, 0, 0]) * 0 + 1
+    return np.ones(kernel.shape[-1], kernel.dtype)
 
 
 SCALES = {"mean": mean, "none": none}
@@ -170,10 +171,11 @@ def _binary_conv_bwd(strides, pad_value, estimator, window, residuals, grad):
     kept, positive, like, kernel, progress = residuals
     shape, dtype = like.shape[1:], like.dtype
     if positive is None:
+        kept = cpu.after(kept, grad)
         values = ESTIMATORS[estimator](kept, window, progress)[0]
     else:
-        values = jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype)
-    _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), cpu.after(values, grad), kernel)
+        values = cpu.after(jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype), grad)
+    _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), values, kernel)
     values_grad, kernel_grad = vjp(grad)
     slope = _slope(kept, shape, dtype, progress, estimator, window)
     return values_grad * slope, kernel_grad, jnp.zeros_like(progress)

@@ -47,7 +47,7 @@ materialize.defvjp(lambda x, images: (materialize(x, images), None), lambda _, g
 def after(x: jax.Array, other: jax.Array) -> jax.Array:
     """x, computed only when `other` is there: adding 0 times one of its values ties the two together.
 
-    Left to itself, XLA computes the +-1 maps that the backward pass needs as early as in the forward pass, and keeps
-    all of them in memory until then.
+    Left to itself, XLA computes the +-1 maps and slopes that the backward pass needs as early as in the forward pass,
+    and keeps all of them in memory until then.
     """
     return lax.platform_dependent(x, other, cpu=lambda x, other: x + 0 * other.ravel()[0], default=lambda x, _: x)

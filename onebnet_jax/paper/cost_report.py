@@ -12,21 +12,13 @@ from onebnet_jax.tables import Table
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A network to count.
+    """A network to count."""
 
-    Attributes:
-      name: of its config, or of its row in Table 1.
-      structure: of the network.
-      image_shape: (H, W, C).
-      binarized: whether its convolutions are; not those of an FP32 network, or where only activations are binarized.
-      measured_ms: the latency that the paper measured, if it did.
-    """
-
-    name: str
+    name: str  # of its config, or of its row in Table 1
     structure: Structure
-    image_shape: Shape
-    binarized: bool = True
-    measured_ms: float | None = None
+    image_shape: Shape  # (H, W, C)
+    binarized: bool = True  # whether its convolutions are; not those of an FP32 network, or of a stage without
+    measured_ms: float | None = None  # the latency that the paper measured, if it did
 
     def layers(self, folded: bool = False) -> tuple[cost.LayerCost, ...]:
         return cost.layers(self.structure, self.image_shape, self.binarized, folded)
@@ -137,7 +129,7 @@ def notes() -> str:
         "the graph as trained.\n"
         "Fitted to the paper's Table 1 (ResNet18 at 224x224), which it gives back within "
         f"{abs(fit.residuals).max():.1f} ms. Elsewhere it extrapolates:\n"
-        f"it puts {' and '.join(outside)}. onebnet_jax/paper/latency.py says why folding is a range."
+        f"it puts {', '.join(outside)}. onebnet_jax/paper/latency.py says why folding is a range."
     )
 
 

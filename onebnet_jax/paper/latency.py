@@ -24,19 +24,12 @@ IMAGENET_INPUT = (224, 224, 3)
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """The fitted rates and how well they hold.
+    """The fitted rates and how well they hold."""
 
-    Attributes:
-      rates: [3], ms per 1e9 binary MACs, per 1e9 float MACs, per 1e6 element passes.
-      standard_errors: [3], of the rates.
-      residuals: [12], measured minus estimated in ms, in the order of `numbers.TABLE1`.
-      left_out: [12], the same with each row estimated from the other eleven.
-    """
-
-    rates: np.ndarray
-    standard_errors: np.ndarray
-    residuals: np.ndarray
-    left_out: np.ndarray
+    rates: np.ndarray  # [3], ms per 1e9 binary MACs, per 1e9 float MACs, per 1e6 element passes
+    standard_errors: np.ndarray  # [3], of the rates
+    residuals: np.ndarray  # [12], measured minus estimated in ms, in the order of `numbers.TABLE1`
+    left_out: np.ndarray  # [12], the same with each row estimated from the other eleven
 
 
 def features(counts: Cost) -> np.ndarray:

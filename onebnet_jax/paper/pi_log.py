@@ -30,36 +30,22 @@ _MEMORY = re.compile(rf"\(MB\): init={_NUMBER} overall={_NUMBER}")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """Repeated inferences of one model by one process, or by one interpreter.
+    """Repeated inferences of one model by one process, or by one interpreter."""
 
-    Attributes:
-      model: name of the .tflite file.
-      threads: of the interpreter.
-      kernel: of the binary convolution: "default", "indirect" or "reference".
-      xnnpack: whether XNNPACK ran the float operators.
-      count: inferences behind the four figures that follow; warming up is not among them.
-      mean_ms, std_ms, min_ms, max_ms: of one inference with batch 1.
-      init_ms: loading the model.
-      first_ms: the very first inference.
-      size_mib: of the file; None if the log does not say.
-      memory_mb: what the process grew by, approximately; None if unknown.
-      before, after: state of the machine, by name; empty for a run on this machine.
-    """
-
-    model: str
-    threads: int
-    kernel: str
-    xnnpack: bool
-    count: int
-    mean_ms: float
+    model: str  # name of the .tflite file
+    threads: int  # of the interpreter
+    kernel: str  # of the binary convolution: "default", "indirect" or "reference"
+    xnnpack: bool  # whether XNNPACK ran the float operators
+    count: int  # inferences behind the four figures that follow; warming up is not among them
+    mean_ms: float  # of one inference with batch 1
     std_ms: float
     min_ms: float
     max_ms: float
-    init_ms: float
-    first_ms: float
-    size_mib: float | None = None
-    memory_mb: float | None = None
-    before: dict[str, str] = dataclasses.field(default_factory=dict)
+    init_ms: float  # loading the model
+    first_ms: float  # the very first inference
+    size_mib: float | None = None  # of the file; None if the log does not say
+    memory_mb: float | None = None  # what the process grew by, approximately; None if unknown
+    before: dict[str, str] = dataclasses.field(default_factory=dict)  # state of the machine, by name; of a Pi only
     after: dict[str, str] = dataclasses.field(default_factory=dict)
 
 

@@ -25,17 +25,11 @@ SETTINGS = ("model", "threads", "kernel", "xnnpack")
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The repetitions of one measurement.
+    """The repetitions of one measurement."""
 
-    Attributes:
-      runs: of the same model, threads, kernel and XNNPACK.
-      network: the paper's name of the network, or "".
-      graph: "folded", "naive", or "" if there is no card.
-    """
-
-    runs: tuple[Run, ...]
-    network: str
-    graph: str
+    runs: tuple[Run, ...]  # of the same model, threads, kernel and XNNPACK
+    network: str  # the paper's name of the network, or ""
+    graph: str  # "folded", "naive", or "" if there is no card
 
     @property
     def count(self) -> int:

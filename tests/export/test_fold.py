@@ -1,129 +1,128 @@
-"""The deployment plan gives the trained network's answers, whatever the structure. Without TensorFlow and LCE."""
+"""The deployment plan gives the trained network's answers, whatever the network. Without TensorFlow and LCE.
 
+On values that float32 computes with exactly, and that hit the thresholds of the signs, they are equal to the bit.
+"""
+
+import functools
+
+import deployed
 import dyadic
-import jax
 import numpy as np
 import pytest
-from onebnet_jax.export.untrained import random_variables
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import fold, reference
-from onebnet_jax.networks import structure as structure_lib
-from onebnet_jax.networks.layers import Binarization
-from onebnet_jax.networks.network import Network, OneBNetUnit
-from onebnet_jax.networks.structure import Structure
+from onebnet_jax.networks.structure import Binarization
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-@pytest.fixture(autouse=True)
-def tiny_depth(monkeypatch):
-    monkeypatch.setitem(structure_lib.DEPTHS, 6, dyadic.TINY)
-
-
-def logits(structure, binarization, variables, images):
-    return np.asarray(jax.jit(Network(structure, binarization).apply)(variables, images))
-
-
+# Name -> family, fields, image size. All end with a map of 2^n pixels, whose mean is exact; half are odd on the way.
 CASES = {
-    "2-D": (dict(), Binarization()),
-    "1-D, pad 1, ReLU": (dict(conv_1d=(8, 16), ds_1d=(16,), pad_value=1, stem_relu=True), Binarization()),
-    "1-D downsampling, odd width, ImageNet stem": (
-        dict(ds_1d=(16,), width_multiplier=1.7, stem="imagenet"),
-        Binarization(),
-    ),
-    "stage 1": (dict(conv_1d=(16,)), Binarization(weights=False)),
-    "stage 1, pad 1": (dict(ds_1d=(16,), pad_value=1), Binarization(weights=False)),
-    "float activations": (dict(ds_1d=(16,), pad_value=1), Binarization(activations=False)),
-    "all float": (dict(), Binarization(activations=False, weights=False)),
-    "FP32": (dict(block="resnet", stem_relu=True), Binarization()),
-    "FP32, torch's padding": (dict(block="resnet", stem="imagenet", padding="torch"), Binarization()),
+    "2-D": ("onebnet", {}, (8, 8)),
+    "1-D": ("onebnet", dict(conv_1d=(16, 32), ds_1d=(32,)), (7, 8)),
+    "1-D as in TypeII, ReLU in the stem": ("onebnet", dict(conv_1d=(32,), ds_1d=(32,), stem_relu=True), (8, 7)),
+    "1-D downsampling, ImageNet stem": ("onebnet", dict(ds_1d=(32,), stem="imagenet"), (29, 31)),
+    "Bi-Real Net": ("birealnet", {}, (7, 7)),
+    "Bi-Real Net, ImageNet stem": ("birealnet", dict(stem="imagenet"), (15, 16)),
+    "XNOR-Net": ("xnornet", {}, (7, 8)),
+    "XNOR-Net, ImageNet stem": ("xnornet", dict(stem="imagenet"), (16, 15)),
+}
+FLOAT = {
+    "ResNet": ("resnet", {}, (7, 8)),
+    "ResNet as torchvision's": ("resnet", dict(stem="imagenet", padding="torch"), (15, 14)),
+    "ResNet without ReLU in the stem": ("resnet", dict(stem_relu=False), (8, 8)),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_plan_equals_network(case):
-    fields, binarization = CASES[case]
-    structure = Structure(6, **fields)
-    shape = (21, 18, 3)  # odd sizes on the way, so that average pools stick out
-    variables = random_variables(structure, shape)
-    pixels = np.random.default_rng(1).integers(0, 256, (4, *shape)).astype(np.float32)
-    mean, std = np.float32([0.5, 0.4, 0.3]), np.float32([0.2, 0.25, 0.3])
-    images = (pixels / 255 - mean) / std
-    expected = logits(structure, binarization, variables, images)
-    close = dict(rtol=0, atol=1e-5 * np.abs(expected).max())
+def check(family, fields, size, binarization=Binarization()):  # noqa: B008
+    structure, shape = dyadic.structure(family, **fields), (*size, 3)
+    variables, images = dyadic.variables(structure), deployed.images(shape)
+    expected, sign_inputs = deployed.answers(structure, variables, images, binarization)
+    assert np.ptp(expected) > 1
+    if binarization.activations:  # else the values soon need more bits than float32 has
+        assert all(np.sum(value == 0) > 3 for value in sign_inputs.values())
+        agree = np.testing.assert_array_equal
+    else:
+        agree = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5 * np.abs(expected).max())
     for folded in (True, False):
         plan = fold.deployment_plan(structure, binarization, variables, shape, folded)
-        np.testing.assert_allclose(reference.run(plan, images), expected, **close)
-    raw = fold.deployment_plan(structure, binarization, variables, shape, normalization=(mean, std))
-    np.testing.assert_allclose(reference.run(raw, pixels), expected, **close)
+        agree(reference.run(plan, images), expected)
+    # The same images as pixels of which 2 is the mean.
+    normalization = (np.full(3, 2 / 255), np.full(3, 1 / 255))
+    plan = fold.deployment_plan(structure, binarization, variables, shape, normalization=normalization)
+    agree(reference.run(plan, images + 2), expected)
 
 
 @pytest.mark.parametrize("pad_value", [0, 1])
-@pytest.mark.parametrize("one_d", [False, True])
-def test_exact_on_dyadic_values(pad_value, one_d):
-    stages = dict(conv_1d=(8,), ds_1d=(16,)) if one_d else {}
-    structure = Structure(6, pad_value=pad_value, **stages)
-    variables, images = dyadic.variables(structure), dyadic.images()
-    expected = logits(structure, Binarization(), variables, images)
-    assert np.ptp(expected) > 1
-    for folded in (True, False):
-        plan = fold.deployment_plan(structure, Binarization(), variables, dyadic.IMAGE_SHAPE, folded)
-        np.testing.assert_array_equal(reference.run(plan, images), expected)
+@pytest.mark.parametrize("case", CASES)
+def test_binarized_networks(case, pad_value):
+    family, fields, size = CASES[case]
+    check(family, fields | {"pad_value": pad_value}, size)
 
 
-def test_dyadic_networks_hit_thresholds():
-    structure = Structure(6, ds_1d=(16,))
-    variables, images = dyadic.variables(structure), dyadic.images()
-    _, state = Network(structure).apply(
-        variables, images, capture_intermediates=lambda m, _: isinstance(m, OneBNetUnit), mutable=["intermediates"]
-    )
-    units = structure_lib.units(structure)
-    assert len(units) == 5
-    for before, unit in zip(units, units[1:], strict=False):
-        x = np.asarray(state["intermediates"][before.name]["__call__"][0])
-        alpha = variables["params"][unit.name]["rsign"]["alpha"]
-        assert np.sum((x == alpha) & (alpha == 0)) > 10
-        assert np.sum((x == alpha) & (alpha != 0)) > 10
+@pytest.mark.parametrize("case", FLOAT)
+def test_float_networks(case):
+    check(*FLOAT[case])
 
 
-@pytest.mark.parametrize("pad_value", [0, 1])
-def test_rsign_is_minus_one_at_the_threshold(pad_value):
-    tiny = np.finfo(np.float32).tiny
-    alpha = np.float32([0, 1, -1, 0.1, -0.1, 3e4, -3e-20, 1e-30, tiny, -tiny])
-    threshold, reverse = fold.rsign(alpha, pad_value)
-    assert reverse == (pad_value == 0)
-    for x in (alpha, np.nextafter(alpha, np.float32(np.inf)), np.nextafter(alpha, np.float32(-np.inf)), 0 * alpha):
-        clear = (x == alpha) | (np.abs(x - alpha) >= tiny)  # XLA and some processors take smaller numbers for zero
-        bit = (threshold - x if reverse else x - threshold) >= 0
-        np.testing.assert_array_equal((bit != reverse)[clear], (x > alpha)[clear])
-        assert clear.sum() >= len(alpha) - 3
+IN_PART = {
+    "float weights": (Binarization(weights=False), 0),
+    "float weights, padding 1": (Binarization(weights=False), 1),
+    "float activations": (Binarization(activations=False), 1),
+    "all float": (Binarization(activations=False, weights=False), 1),
+    "no scale": (Binarization(weight_scale="none"), 1),
+}
 
 
-def test_folding_leaves_two_additions_per_unit():
-    structure = Structure(6, ds_1d=(16,))
-    variables = random_variables(structure, (8, 8, 3))
-    for folded, additions in ((True, 2), (False, 4)):
-        plan = fold.deployment_plan(structure, Binarization(), variables, (8, 8, 3), folded)
-        assert len(plan.units) == 5
-        for unit in plan.units:
-            count = unit.operators()
-            assert count["ADD"] + count["SUB"] == additions
-            assert count["LceQuantize"] == count["LceBconv2d"] == count["PRELU"] == 1
+@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet"])
+@pytest.mark.parametrize("kind", IN_PART)
+def test_networks_binarized_in_part(kind, family):
+    binarization, pad_value = IN_PART[kind]
+    fields = {"ds_1d": (32,)} if family == "onebnet" else {}
+    check(family, fields | {"pad_value": pad_value}, (7, 8), binarization)
 
 
-def test_binary_kernels_are_plus_and_minus_one_even_of_zeros():
-    structure = Structure(6)
-    variables = dyadic.variables(structure)
-    kernel = variables["params"]["stage1_block1_conv1"]["conv"]["kernel"]
-    assert (kernel == 0).any()
-    for pad_value, sign in ((0, -1), (1, 1)):
-        structure = Structure(6, pad_value=pad_value)
-        plan = fold.deployment_plan(structure, Binarization(), variables, dyadic.IMAGE_SHAPE)
-        np.testing.assert_array_equal(plan.units[0].conv.kernel, sign * np.where(kernel > 0, 1, -1))
+TINY = np.finfo(np.float32).tiny
+FLOATS = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
+
+
+@given(value=FLOATS, steps=st.integers(-2, 2))
+@example(value=0.0, steps=0)
+@example(value=float(TINY), steps=0)
+@example(value=-float(TINY), steps=1)
+def test_signs_at_a_threshold(value, steps):
+    """Of values at and around a threshold, but for differences that processors may take for zero."""
+    x = value = np.float32(value)
+    for _ in range(abs(steps)):
+        x = np.nextafter(x, np.float32(np.inf if steps > 0 else -np.inf))
+    if 0 < abs(x - value) < TINY or 0 < abs(x) < TINY:
+        return
+    assert (x - fold.above(value) >= 0) == (x > value)
+    assert (x + fold.below(-value) >= 0) == (x > value)
+
+
+@given(
+    multiplier=st.floats(-8, 8, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6),
+    whole=st.integers(-2100, 2100),
+    fraction=st.sampled_from([0.0, 0.0, 0.01, 0.5, 0.99]),
+    bias_alone=FLOATS,
+)
+def test_signs_of_sums_as_lce_forms_them(multiplier, whole, fraction, bias_alone):
+    """multiplier * n + bias, which is 0 or changes its sign near n = whole, from counts of bits in float32."""
+    terms = 2048
+    bias = -multiplier * (whole + fraction) if multiplier else bias_alone
+    decided = np.float32(fold.decided(np.float64(multiplier), np.float64(bias), terms))
+    for n in {-terms, terms, *(min(max(whole + step, -terms), terms) for step in (-1, 0, 1, 2))}:
+        count = np.float32((terms - n) / 2)
+        sum_of_lce = (np.float32(multiplier) * terms + decided) - np.float32(2 * multiplier) * count
+        assert (sum_of_lce >= 0) == (multiplier * n + bias > 0)
 
 
 def test_refuses_values_that_are_not_finite():
-    structure = Structure(6)
-    variables = random_variables(structure, (8, 8, 3))
+    structure = dyadic.structure()
+    variables = dyadic.variables(structure)
     variables["params"]["stage1_block1_conv2"]["rprelu"]["zeta"][3] = np.nan
-    with pytest.raises(UserError, match="^params/stage1_block1_conv2/rprelu/zeta of the network"):
-        fold.deployment_plan(structure, Binarization(), variables, (8, 8, 3))
+    with pytest.raises(UserError, match="stage1_block1_conv2/rprelu/zeta"):
+        fold.deployment_plan(structure, Binarization(), variables, dyadic.IMAGE_SHAPE)

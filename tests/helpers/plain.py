@@ -8,24 +8,31 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def straight_through(hard, soft):
-    """`hard` in the forward pass, the derivative of `soft` in the backward pass."""
-    return lax.stop_gradient(hard) + (soft - lax.stop_gradient(soft))
+def soft_sign(x, estimator, window=1.0, progress=1.0):
+    """The function that the paper of an estimator puts in place of the sign: its derivative is the slope.
 
-
-def binarize_activations(x, estimator, window):
-    """Its soft counterparts are the functions whose derivatives are the estimators, up to a constant."""
+    Up to a constant on each side of a jump, which no derivative shows.
+    """
     u = x / window
-    soft = {
-        "clip": jnp.where(jnp.abs(x) <= window, x, 0.0),
-        "poly": jnp.where(jnp.abs(u) < 1, 2 * u - u * jnp.abs(u), 0.0),
-    }
-    return straight_through(jnp.where(x > 0, 1.0, -1.0), soft[estimator])
+    size = jnp.abs(u)
+    if estimator == "clip":  # Courbariaux et al. 2016, equation 4
+        return jnp.where(size <= 1, x, 0.0)
+    if estimator == "poly":  # Bi-Real Net, equation 6
+        return jnp.where(size < 1, 2 * u - u * size, 0.0)
+    if estimator == "tanh":  # IR-Net, equations 9 to 11
+        t = 0.1 * jnp.exp(progress * jnp.log(100.0))
+        return jnp.maximum(1 / t, 1.0) * window * jnp.tanh(t * u)
+    if estimator == "reste":  # DravenALG/ReSTE: sign(x) |x|^(1/o), a straight line below 0.1, nothing beyond 1.5
+        o = 1 + (1 - jnp.cos(progress * jnp.pi / 2)) * (3 - 1)
+        power = jnp.sign(u) * jnp.maximum(size, 0.1) ** (1 / o)
+        return window * jnp.where(size <= 0.1, u * 0.1 ** (1 / o) / 0.1, jnp.where(size <= 1.5, power, 0.0))
+    raise ValueError(estimator)
 
 
-def binarize_weights(w):
-    scale = lax.stop_gradient(jnp.mean(jnp.abs(w), axis=(0, 1, 2)))
-    return scale * straight_through(jnp.where(w > 0, 1.0, -1.0), jnp.where(jnp.abs(w) <= 1, w, 0.0))
+def binarize(x, *options):
+    """The sign in the forward pass, the derivative of `soft_sign` in the backward pass."""
+    soft = soft_sign(x, *options)
+    return lax.stop_gradient(jnp.where(x > 0, 1.0, -1.0) - soft) + soft
 
 
 def conv(x, w, strides=(1, 1), pad_value=0, symmetric=False):
@@ -49,14 +56,15 @@ def average_pool(x, window):
     return sums(x) / sums(jnp.ones_like(x))
 
 
-def network(structure, binarization, stages, variables, images, train):
+def network(family, fields, stages, binarization, variables, images, train, progress=1.0):
     """Returns (logits, mean and variance that each normalization used, by its name).
 
-    stages: an entry of structure.DEPTHS; train: normalize by these images' statistics, not by the running ones.
+    fields: what was given to the family's function, its stem included; stages: (output channels at multiplier 1,
+    blocks) of each; train: normalize by these images' statistics, not by the running ones.
     """
-    params, running = variables["params"], variables["batch_stats"]
-    symmetric = structure.padding == "torch"
-    statistics = {}
+    params, running, statistics = variables["params"], variables["batch_stats"], {}
+    symmetric = fields.get("padding") == "torch"
+    pad_value = fields.get("pad_value", 1 if family == "onebnet" else 0) if binarization.activations else 0
 
     def batch_norm(x, *path):
         p, r = params, running
@@ -66,49 +74,61 @@ def network(structure, binarization, stages, variables, images, train):
         statistics["/".join(path)] = (mean, var)
         return (x - mean) / jnp.sqrt(var + 1e-5) * p["scale"] + p["bias"]
 
-    def unit(x, name, strides):
-        p = params[name]
-        y = x - p["rsign"]["alpha"]
+    def binary_conv(x, w, strides):
         if binarization.activations:
-            y = binarize_activations(y, binarization.estimator, binarization.window)
-        w = p["conv"]["kernel"]
-        w = binarize_weights(w) if binarization.weights else w
-        y = conv(y, w, strides, structure.pad_value if binarization.activations else 0)
-        y = batch_norm(y, name, "bn")
+            x = binarize(x, binarization.estimator, binarization.window, progress)
+        if binarization.weights:
+            scale = {"mean": lax.stop_gradient(jnp.mean(jnp.abs(w), (0, 1, 2))), "none": 1.0}[binarization.weight_scale]
+            w = scale * binarize(w, binarization.weight_estimator, 1.0, progress)
+        return conv(x, w, strides, pad_value)
+
+    def unit(x, name, strides):
+        """Of Bi-Real Net, and with two more functions of ReActNet and OneBNet."""
+        p, y = params[name], x
+        if family == "onebnet":
+            y = y - p["rsign"]["alpha"]
+        y = batch_norm(binary_conv(y, p["conv"]["kernel"], strides), name, "bn")
         if strides != (1, 1):
-            x = conv(average_pool(x, strides), p["shortcut_conv"]["kernel"])
-            x = batch_norm(x, name, "shortcut_bn")
+            x = batch_norm(conv(average_pool(x, strides), p["shortcut_conv"]["kernel"]), name, "shortcut_bn")
+        if family == "birealnet":
+            return x + y
         centered = x + y - p["rprelu"]["gamma"]
         return jnp.where(centered > 0, centered, p["rprelu"]["beta"] * centered) + p["rprelu"]["zeta"]
 
-    def onebnet_block(x, name, stage, downsamples):
-        for place in (1, 2):
-            halves = downsamples and place == 1
-            if stage in (structure.ds_1d if halves else structure.conv_1d):
-                x = unit(x, f"{name}_conv{place}_3x1", (2, 1) if halves else (1, 1))
-                x = unit(x, f"{name}_conv{place}_1x3", (1, 2) if halves else (1, 1))
+    def block_of_units(x, name, stage, strides):
+        for place, step in ((1, strides), (2, (1, 1))):
+            if stage in fields.get("conv_1d" if step == (1, 1) else "ds_1d", ()):
+                x = unit(x, f"{name}_conv{place}_3x1", (step[0], 1))
+                x = unit(x, f"{name}_conv{place}_1x3", (1, step[1]))
             else:
-                x = unit(x, f"{name}_conv{place}", (2, 2) if halves else (1, 1))
+                x = unit(x, f"{name}_conv{place}", step)
         return x
 
-    def resnet_block(x, name, stage, downsamples):
-        p, strides = params[name], (2, 2) if downsamples else (1, 1)
-        y = jax.nn.relu(batch_norm(conv(x, p["conv1"]["kernel"], strides, 0, symmetric), name, "bn1"))
-        y = batch_norm(conv(y, p["conv2"]["kernel"], (1, 1), 0, symmetric), name, "bn2")
-        if downsamples:
-            x = batch_norm(conv(x, p["shortcut_conv"]["kernel"], strides), name, "shortcut_bn")
-        return jax.nn.relu(x + y)
+    def shortcut(x, name, strides):
+        if strides == (1, 1):
+            return x
+        return batch_norm(conv(x, params[name]["shortcut_conv"]["kernel"], strides), name, "shortcut_bn")
 
-    imagenet = structure.stem == "imagenet"
+    def xnornet_block(x, name, stage, strides):
+        y = binary_conv(batch_norm(x, name, "bn1"), params[name]["conv1"]["kernel"], strides)
+        y = binary_conv(batch_norm(y, name, "bn2"), params[name]["conv2"]["kernel"], (1, 1))
+        return y + shortcut(x, name, strides)
+
+    def resnet_block(x, name, stage, strides):
+        y = conv(x, params[name]["conv1"]["kernel"], strides, 0, symmetric)
+        y = conv(jax.nn.relu(batch_norm(y, name, "bn1")), params[name]["conv2"]["kernel"], (1, 1), 0, symmetric)
+        return jax.nn.relu(batch_norm(y, name, "bn2") + shortcut(x, name, strides))
+
+    imagenet = fields["stem"] == "imagenet"
     x = conv(images, params["stem_conv"]["kernel"], (2, 2) if imagenet else (1, 1), 0, symmetric)
     x = batch_norm(x, "stem_bn")
-    if structure.stem_relu:
+    if family == "xnornet" or fields.get("stem_relu", family == "resnet"):
         x = jax.nn.relu(x)
     if imagenet:
         padding = ((0, 0), (1, 1), (1, 1), (0, 0)) if symmetric else "SAME"
         x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
-    block = {"onebnet": onebnet_block, "resnet": resnet_block}[structure.block]
-    for number, (stage, blocks) in enumerate(zip(*stages, strict=True), start=1):
+    block = {"xnornet": xnornet_block, "resnet": resnet_block}.get(family, block_of_units)
+    for number, (stage, blocks) in enumerate(stages, start=1):
         for index in range(1, blocks + 1):
-            x = block(x, f"stage{number}_block{index}", stage, number > 1 and index == 1)
+            x = block(x, f"stage{number}_block{index}", stage, (2, 2) if number > 1 and index == 1 else (1, 1))
     return x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"], statistics

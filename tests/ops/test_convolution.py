@@ -81,32 +81,6 @@ def test_same_and_symmetric_padding_differ_at_stride_2_on_even_sizes():
     assert conv(x, kernel, (1, 2), symmetric=True).ravel().tolist() == [100.0, 321.0]  # pads 1 and 1
 
 
-def test_pad_value_one_counts_at_the_borders():
-    x, kernel = jnp.zeros((1, 3, 3, 2)), jnp.ones((3, 3, 2, 1))
-    padded = conv(x, kernel, pad_value=1)
-    assert padded[0, :, :, 0].tolist() == [[10.0, 6.0, 10.0], [6.0, 0.0, 6.0], [10.0, 6.0, 10.0]]
-
-
-def test_gradients_inside_a_loop(float64):
-    """Steps of gradient descent by lax.fori_loop are those taken one by one."""
-    rng = np.random.default_rng(0)
-    x, kernel = jnp.array(rng.normal(size=(2, 6, 5, 3))), jnp.array(rng.normal(size=(3, 3, 3, 2)))
-
-    def descend(_, state, conv=conv):
-        def loss(state):
-            return jnp.mean(conv(*state, (2, 1), 0, False) ** 2)
-
-        return jax.tree.map(lambda value, grad: value - 0.1 * grad, state, jax.grad(loss)(state))
-
-    looped = jax.jit(lambda state: lax.fori_loop(0, 4, descend, state))((x, kernel))
-    state = x, kernel
-    for index in range(4):
-        state = descend(index, state, plain_conv)
-    assert np.abs(state[1] - kernel).max() > 0.01
-    for computed, wanted in zip(looped, state, strict=True):
-        np.testing.assert_allclose(computed, wanted, rtol=0, atol=1e-12)
-
-
 def test_all_three_passes_are_convolutions_in_the_canonical_layout():
     """The one for which XLA's CPU backend has fast code even inside a loop."""
     x, kernel = jnp.ones((2, 6, 5, 3)), jnp.ones((3, 1, 3, 2))

@@ -1,12 +1,10 @@
-"""Any input runs or is refused in one sentence that names what is wrong: configs, structures, runs."""
+"""Any input runs or is refused in one sentence that names what is wrong: configs and runs."""
 
 import dataclasses
 import json
-import math
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
@@ -16,9 +14,7 @@ from small_runs import cached_compilation
 from onebnet_jax.data import load as data
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks import cost
-from onebnet_jax.networks.layers import Binarization
-from onebnet_jax.networks.network import Network
-from onebnet_jax.networks.structure import BLOCKS, DEPTHS, PADDINGS, STEMS, Structure
+from onebnet_jax.networks.structure import BLOCKS, PADDINGS, STEMS
 from onebnet_jax.ops import binarize
 from onebnet_jax.runs import check as config_check
 from onebnet_jax.runs import checkpoint
@@ -177,69 +173,6 @@ def test_a_path_that_is_no_file_is_refused(path):
         config_lib.load(path)
     with pytest.raises(UserError, match=r"config\.json (is missing|cannot be read)"):
         config_lib.load_json(pathlib.Path(path) / "config.json")
-
-
-# Structures ----------------------------------------------------------------------------------------------------
-
-
-@st.composite
-def structure_fields(draw):
-    """Fields of a `Structure`: most can be built."""
-    depth = draw(st.sampled_from([8, 8, 8, 18, 20, 34, 19]))
-    widths = DEPTHS.get(depth, ((64,),))[0]
-    block = draw(st.sampled_from(BLOCKS))
-    stages = st.lists(st.sampled_from([*widths, widths[-1] + 1]), max_size=3).map(tuple)
-    one_d = st.just(()) if block == "resnet" else stages
-    return dict(
-        depth=depth,
-        block=block,
-        conv_1d=draw(one_d),
-        ds_1d=tuple(width for width in draw(one_d) if width != widths[0]),
-        width_multiplier=draw(st.one_of(st.floats(0.05, 2), st.sampled_from([0.03125, 0.0626, 1.4, 16.0, 1e-9]))),
-        num_classes=draw(st.integers(1, 12)),
-        stem=draw(st.sampled_from(STEMS)),
-        stem_relu=draw(st.booleans()),
-        pad_value=draw(st.integers(-1, 1)) if draw(st.booleans()) else 0,
-        padding=draw(st.sampled_from(PADDINGS)) if block == "resnet" else "same",
-    )
-
-
-@settings(max_examples=24)
-@given(
-    fields=structure_fields(),
-    shape=st.tuples(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 3])),
-    binarization=st.builds(
-        Binarization, st.booleans(), st.booleans(), st.sampled_from(list(binarize.ESTIMATORS)), st.floats(1e-3, 1e3)
-    ),
-    dtype=st.sampled_from(config_check.DTYPES),
-    training=st.booleans(),
-)
-def test_any_structure_and_image_size_has_a_network_and_its_cost_or_is_refused(
-    fields, shape, binarization, dtype, training
-):
-    try:
-        structure = Structure(**fields)
-    except UserError as error:
-        assert assert_one_sentence(error).startswith("model.")
-        return
-    network = Network(structure, binarization, dtype=jnp.dtype(dtype))
-    images, mask = jax.ShapeDtypeStruct((2, *shape), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.float32)
-    variables = jax.eval_shape(network.init, jax.random.key(0), images)
-
-    def loss(params, rest, images, mask):
-        logits = network.apply({"params": params, **rest}, images, mask, mutable=["batch_stats"])[0]
-        return logits.sum(), logits
-
-    if training:  # with the gradient
-        params = variables.pop("params")
-        grads, logits = jax.eval_shape(jax.grad(loss, has_aux=True), params, variables, images, mask)
-        assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, params)
-    else:
-        params, logits = variables["params"], jax.eval_shape(network.apply, variables, images)
-    assert (logits.shape, logits.dtype) == ((2, structure.num_classes), jnp.float32)
-    counted = cost.total(cost.layers(structure, shape, binarization.weights))
-    assert counted.parameters == sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    assert min(counted.ops, counted.storage_bits, counted.elements) > 0
 
 
 # Runs ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,143 @@
+"""The proof that a converted file gives the answers of the network that it was made from, and the proof as text."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onebnet_jax.errors import UserError
+from onebnet_jax.export import card
+from onebnet_jax.export.convert import make_plan
+from onebnet_jax.runs.trained import Trained
+from onebnet_jax.tables import render
+
+if TYPE_CHECKING:  # these import TensorFlow
+    from onebnet_jax.export import agreement, parity
+
+BATCH_SIZE = 16  # what all units compute for a batch is in memory
+PARITY_IMAGES = 4
+SHOWN = 10  # images in a sentence
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How well a converted file and the trained network agree."""
+
+    whole: "agreement.Report"  # the whole networks on all images
+    sections: list["parity.Parity"]  # every section alone on a few images; none for a network without signs
+
+    @property
+    def explained(self) -> bool:
+        """Whether float rounding explains every difference."""
+        return self.whole.explained and all(section.explained for section in self.sections)
+
+    def as_json(self) -> dict:
+        """All of it as JSON values."""
+        sections = [dataclasses.asdict(section) for section in self.sections]
+        return {**dataclasses.asdict(self.whole), "sections": sections}
+
+    def describe(self) -> str:
+        """Tables, and the verdict in words."""
+        return "\n\n".join([*_tables(self), *_sentences(self)])
+
+
+def agree(
+    trained: Trained,
+    tflite: bytes,
+    facts: dict,
+    batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    advance: Callable[[int], object] = lambda count: None,
+) -> Agreement:
+    """Compares a converted file with the network that it was made from.
+
+    Args:
+      trained: the network.
+      tflite, facts: the file and its card, as `convert` gives them and `card.read` reads them.
+      batches: of images, uint8 [N, H, W, C] with pixels of 0..255, and their labels, int [N] or None.
+      advance: is told how many images have been compared since it was told last.
+
+    Raises UserError where there is no image.
+    """
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise UserError("There is no image to compare on.")
+    from onebnet_jax.export import agreement, parity  # TensorFlow takes seconds to import
+
+    info = trained.info
+
+    def prepared():
+        for pixels, labels in itertools.chain([first], batches):
+            for start in range(0, len(pixels), BATCH_SIZE):
+                part = slice(start, start + BATCH_SIZE)
+                images = card.normalize(pixels[part], info.mean, info.std)
+                yield images, pixels[part] if facts["raw_input"] else images, None if labels is None else labels[part]
+                advance(len(images))
+
+    plan = make_plan(trained, facts["folded"], facts["raw_input"])
+    sections = parity.compare(trained, plan, card.normalize(first[0][:PARITY_IMAGES], info.mean, info.std))
+    return Agreement(agreement.compare(trained, plan, tflite, prepared()), sections)
+
+
+def _tables(result: Agreement) -> list[str]:
+    report = result.whole
+    rows = [["", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"]]
+    rows.append(["JAX", _share(report.correct, report.images), *["-"] * 5])
+    for name, other in (("Keras", report.keras), ("LCE", report.lce)):
+        cells = [_share(other.correct, report.images), f"{other.equal_predictions} of {report.images}"]
+        cells += [f"{other.max_difference:.2e}", f"{other.mean_difference:.2e}"]
+        rows.append([name, *cells, str(other.images_with_flips), str(len(other.unexplained))])
+    tables = [f"{report.images} images, logits up to {report.max_logit:.4g}", render(rows)]
+    if result.sections:
+        tables.append(
+            "Flips are signs that differ from JAX's. first: those in images without a flip in an earlier unit; margin: "
+            "the largest\ndistance of a flip from its threshold, as a share of the RMS of all distances of the unit."
+        )
+        rows = [["unit", "signs", *2 * ["flips", "margin", "first", "margin"]]]
+        rows[0][2], rows[0][6] = "Keras flips", "LCE flips"
+        for keras, lce in zip(report.keras.units, report.lce.units):
+            cells = [keras.name, str(keras.signs)]
+            for unit in (keras, lce):
+                cells += [str(unit.flips), f"{unit.margin:.1e}", str(unit.first_flips), f"{unit.first_margin:.1e}"]
+            rows.append(cells)
+        tables.append(render(rows))
+        rows = [["section alone, on JAX's input", "flips", "margin", "output max diff", "output max"]]
+        for section in result.sections:
+            numbers = (f"{section.max_difference:.1e}", f"{section.max_output:.4g}")
+            rows.append([section.name, str(section.flips), f"{section.margin:.1e}", *numbers])
+        tables.append(render(rows))
+    return tables
+
+
+def _sentences(result: Agreement) -> list[str]:
+    report, lines, problems = result.whole, [], []
+    for name, other in (("Keras", report.keras), ("LCE", report.lce)):
+        for index, unit, margin in other.differing:
+            where = f"first flip in {unit}, margin {margin:.1e}" if unit else "no flip"
+            lines.append(f"{name} predicts another class for image {index}: {where}")
+    if report.conversion_difference:
+        problems.append(
+            f"The file's logits differ by {report.conversion_difference:.2e} from those of a new conversion: it is not "
+            "what this version makes of this checkpoint."
+        )
+    images = sorted({*report.keras.unexplained, *report.lce.unexplained})
+    if images:
+        more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
+        problems.append(f"NOT explained by float rounding: images {images[:SHOWN]}{more}")
+    sections = [section.name for section in result.sections if not section.explained]
+    if sections:
+        problems.append(f"NOT explained by float rounding: LCE's output of {', '.join(sections)} alone, on JAX's input")
+    if not problems:
+        whole = [report.images - other.images_with_flips for other in (report.keras, report.lce)]
+        problems = [
+            "Every difference is explained: it is rounding, or begins with a value within rounding of its threshold.\n"
+            f"Of {report.images} images, {whole[0]} have no flip in Keras and {whole[1]} none in LCE; their logits "
+            "agree within rounding."
+        ]
+    return ["\n".join(lines + problems)]
+
+
+def _share(correct: int | None, images: int) -> str:
+    return "-" if correct is None else f"{100 * correct / images:.2f} %"

@@ -1,0 +1,105 @@
+"""From a trained network to the bytes of a file, and from a file to predictions."""
+
+import collections
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import deployed
+import dyadic
+import numpy as np
+import pytest
+
+import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
+from onebnet_jax.data import load
+from onebnet_jax.errors import UserError
+from onebnet_jax.export import card, convert
+from onebnet_jax.networks import families
+from onebnet_jax.runs import trained
+from onebnet_jax.runs.trained import random_variables
+
+RESULTS = Path(__file__).parents[2] / "results"
+needs_lce = pytest.mark.usefixtures("lce")
+
+
+@pytest.fixture
+def lce():
+    return pytest.importorskip("onebnet_jax.export.lce", exc_type=UserError)
+
+
+def network(**fields):
+    structure = dyadic.structure(**fields)
+    return deployed.trained(structure, dyadic.variables(structure))
+
+
+@pytest.mark.parametrize("raw_input", [False, True])
+def test_a_file_its_card_and_its_predictions(raw_input, lce, tmp_path):
+    made = convert.convert(network(ds_1d=(32,)), folded=not raw_input, raw_input=raw_input)
+    assert hashlib.sha256(made.tflite).hexdigest() == made.card["sha256"]
+    assert (made.card["folded"], made.card["raw_input"]) == (not raw_input, raw_input)
+    assert made.card["operators"] == lce.histogram(made.tflite)
+    assert made.card["input"]["shape"] == [1, 20, 20, 3] and made.card["bytes"] == len(made.tflite)
+    asked = sum(
+        convert.make_plan(network(ds_1d=(32,)), not raw_input, raw_input).operators().values(), collections.Counter()
+    )
+    assert sum(made.card["operators"].values()) == asked.total()
+
+    made.save(tmp_path / "m.tflite")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), np.uint8)
+    found = convert.predict(tmp_path / "m.tflite", pixels)
+    images = card.normalize(pixels, made.card["input"]["mean"], made.card["input"]["std"])
+    logits = np.float64(lce.executable(made.tflite)(images=pixels if raw_input else images)["head"])
+    np.testing.assert_allclose(
+        np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), [p.probabilities for p in found], atol=1e-6
+    )
+    assert [int(p.label) for p in found] == logits.argmax(-1).tolist()
+    assert [p.probability for p in found] == [p.probabilities.max() for p in found]
+    for wrong in (pixels[:, :-1], pixels.astype(np.float32), pixels[0]):
+        with pytest.raises(UserError, match="20, 20, 3"):
+            convert.predict(tmp_path / "m.tflite", wrong)
+
+
+@needs_lce
+def test_the_kept_file_is_what_its_checkpoint_becomes():
+    """To the byte."""
+    kept = RESULTS / "fashionmnist_ds32_64"
+    made = convert.convert(trained.load(kept))
+    tflite, facts = card.read(kept / "model.tflite")
+    assert hashlib.sha256(made.tflite).hexdigest() == facts["sha256"]
+    apart = {"versions": {}, "source": {}}  # of these packages, and of this place
+    assert json.loads(json.dumps(made.card)) | apart == facts | apart
+
+
+@pytest.mark.parametrize("name", ["fashionmnist_ds32_64", "fashionmnist_conv64_ds64"])
+@needs_lce
+def test_the_kept_files_predict_what_their_networks_did(name):
+    logits = json.loads((RESULTS.parent / "tests" / "runs" / "kept_logits.json").read_text())[name]
+    found = convert.predict(RESULTS / name / "model.tflite", load.load("fashion_mnist_mini").test_images[: len(logits)])
+    names = trained.load(RESULTS / name).class_names
+    assert [p.label for p in found] == [names[i] for i in np.argmax(logits, axis=-1)]
+
+
+def test_small_maps_are_refused():
+    structure = families.build("xnornet", depth=8, stem="imagenet")
+    with pytest.raises(UserError, match="^stage3_block1_conv2"):
+        convert.convert(deployed.trained(structure, random_variables(structure, (20, 20, 3))))
+
+
+@needs_lce
+def test_a_file_that_the_lint_finds_fault_with_is_not_given(monkeypatch):
+    from onebnet_jax.export import keras
+
+    def with_a_smaller_weight(unit, inputs):
+        """A converter's fault as it happens: the convolution is not recognized as binarized."""
+        if unit.conv.binary:
+            kernel = unit.conv.kernel * np.where(np.arange(unit.conv.kernel.size) == 0, 0.5, 1).reshape(
+                unit.conv.kernel.shape
+            )
+            unit = dataclasses.replace(unit, conv=dataclasses.replace(unit.conv, kernel=kernel, multiplier=None))
+        return make(unit, inputs)
+
+    make = keras._unit
+    monkeypatch.setattr(keras, "_unit", with_a_smaller_weight)
+    with pytest.raises(UserError, match="stage1_block1_conv1 has "):
+        convert.convert(network())

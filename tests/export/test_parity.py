@@ -1,0 +1,44 @@
+"""The comparison of every section alone: faults are found one by one, also behind a flip, where logits tell nothing."""
+
+import deployed
+import numpy as np
+import pytest
+
+import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
+
+pytest.importorskip("larq_compute_engine")
+
+from onebnet_jax.export import parity
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def test_a_faithful_plan():
+    network, plan, _, _, images = deployed.converted()
+    found = parity.compare(network, plan, images[:4])
+    assert [section.name for section in found] == [*(unit.name for unit in plan.signs), "head"]
+    for section in found:
+        assert section.explained and section.flips <= 1 and section.images >= 3 and section.max_output > 1
+        assert section.max_difference < 1e-5 * section.max_output
+
+
+def test_faults_are_found_where_they_are():
+    """A threshold, a slope, a weight, and the head's bias."""
+    network, plan, _, _, images = deployed.converted()
+    threshold, slope, sound, kernel, other = (unit.name for unit in plan.signs)
+    network = deployed.moved(
+        network,
+        (f"{threshold}/rsign/alpha", lambda alpha: alpha + 0.01),
+        (f"{slope}/rprelu/beta", lambda beta: beta + 0.1),
+        (
+            f"{kernel}/conv/kernel",
+            lambda weights: weights * np.sign(np.arange(weights.size) - 0.5).reshape(weights.shape),
+        ),
+        ("head/bias", lambda bias: bias + 1e-2),
+    )
+    found = {section.name: section for section in parity.compare(network, plan, images[:4])}
+    assert {name for name, section in found.items() if section.explained} == {sound, other}
+    assert found[threshold].margin > 1e-3
+    assert min(found[slope].max_difference, found[kernel].max_difference) > 1e-2
+    assert found["head"].max_difference == pytest.approx(1e-2, rel=0.05)
+    assert max(found[sound].max_difference, found[other].max_difference) < 1e-4

@@ -1,0 +1,67 @@
+"""Runs side by side: what differs in their configs, and what they measured."""
+
+from pathlib import Path
+
+import pytest
+from workdirs import IN_STAGES, measured
+
+from onebnet_jax.errors import UserError
+from onebnet_jax.runs import history
+
+
+def test_runs_stand_side_by_side_with_what_differs(tmp_path):
+    one = measured(tmp_path / "one", train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0), (1800, 66.0, None)])
+    unused = ["--config.step1.epochs=3", "--config.model.estimator=clip"]
+    two = measured(tmp_path / "two", unused, train=[(3600, 50.0, 55.125)])
+    assert history.table(history.read([one, two])) == [
+        ["run", "model.estimator", "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"],
+        ["one", "poly", "3 of 6", "70.00", "71.00", "66.00", "1.50"],
+        ["two", "clip", "1 of 6", "55.12", "55.12", "50.00", "1.00"],
+    ]
+
+
+def test_a_run_in_stages_counts_whole_and_is_judged_by_its_last(tmp_path):
+    """Fields of stages that one of the runs has not are no difference; what is not known yet is a dash."""
+    whole = measured(tmp_path / "a", IN_STAGES, step1=[(3600, 80.0, 90.0)] * 2, step2=[(3600, 70.0, 60.0)])
+    first = measured(tmp_path / "b", IN_STAGES, step1=[(3600, 80.0, 90.0)])
+    unscored = measured(tmp_path / "c", IN_STAGES, step1=[(3600, 80.0, 90.0)] * 2, step2=[(3600, 70.0, None)])
+    other = measured(tmp_path / "d", train=[(1800, 60.0, 71.0)])
+    header, *rows = history.table(history.read([whole, first, unscored, other]))
+    assert header[1:-5] == ["stages"]
+    assert [row[2:] for row in rows] == [
+        ["3 of 4", "60.00", "60.00", "70.00", "3.00"],
+        ["1 of 4", "-", "-", "-", "1.00"],
+        ["3 of 4", "-", "-", "70.00", "3.00"],
+        ["1 of 6", "71.00", "71.00", "60.00", "0.50"],
+    ]
+    (run,) = history.read([whole])
+    assert run.curve("train") == [(1, 80.0), (2, 80.0), (3, 70.0)] and run.curve("test")[-1] == (3, 60.0)
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+    path = measured(tmp_path / "run", train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0)]) / "train" / "metrics.jsonl"
+    path.write_text(path.read_text()[:-9])
+    assert history.table(history.read([tmp_path / "run"]))[1] == ["run", "2 of 6", "71.00", "71.00", "65.00", "1.00"]
+
+
+def test_what_is_no_run_is_named_and_left_out(tmp_path, capsys):
+    """As `runs/*` may hold: logs, an archive, a teacher made of weights, a config of another version, a run's start."""
+    (tmp_path / "a logs").mkdir()
+    (tmp_path / "b.tar.gz").write_bytes(b"")
+    measured(tmp_path / "c teacher", ["--config.model.depth=34", "--config.model.ds_1d=()"])
+    (measured(tmp_path / "d other") / "config.json").write_text("{}")
+    measured(tmp_path / "e begun", train=[])
+    measured(tmp_path / "f run", train=[(1800, 60.0, 71.0)])
+    *others, run = sorted(tmp_path.iterdir())
+    assert [found.name for found in history.read([*others, run])] == ["f run"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5 and all(str(path) in line for line, path in zip(lines, others))
+    with pytest.raises(UserError, match="a logs is not the work directory of a run"):
+        history.read(others)
+
+
+def test_the_kept_results_are_runs():
+    runs = history.read([Path("results/fashionmnist_ds32_64"), Path("results/fashionmnist_fp32")])
+    rows = {row[0]: row[-5:-1] for row in history.table(runs)}
+    assert rows["fashionmnist_ds32_64"][:3] == ["20 of 20", "92.31", "92.31"]
+    assert rows["fashionmnist_fp32"][:3] == ["20 of 20", "92.02", "92.08"]

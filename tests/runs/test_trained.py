@@ -1,0 +1,154 @@
+"""Networks with variables: of runs, of nothing, of a card; and the kept results, which answer as they did."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import deployed
+import jax
+import numpy as np
+import pytest
+import workdirs
+
+from onebnet_jax.data import load
+from onebnet_jax.errors import UserError
+from onebnet_jax.export import card
+from onebnet_jax.runs import checkpoint, config, metrics, trained
+from onebnet_jax.runs.checkpoint import LAST
+
+RESULTS = Path(__file__).parents[2] / "results"
+KEPT = json.loads(Path(__file__).with_name("kept_logits.json").read_text())
+IMAGENET = ["--config.data.name=imagenet2012", "--config.data.flip=True"]
+
+
+def untrained(*overrides):
+    return trained.untrained(config.load("configs/quickstart.py", [*workdirs.SMALL, *overrides]))
+
+
+def equal(variables, others):
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, variables, others)))
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_kept_results_answer_as_they_did(name):
+    """Logits of the version that trained them, of the first test images that come with the package."""
+    network = trained.load(RESULTS / name)
+    pixels = load.load("fashion_mnist_mini").test_images[: len(KEPT[name])]
+    images = card.normalize(pixels, network.info.mean, network.info.std)
+    logits, _ = deployed.answers(network.structure, network.variables, images, network.binarization)
+    np.testing.assert_allclose(logits, KEPT[name], rtol=0, atol=1e-4)
+    assert logits.argmax(-1).tolist() == np.argmax(KEPT[name], axis=-1).tolist()
+    scores = [line for line in metrics.read(RESULTS / name / "train" / "metrics.jsonl") if line["split"] == "test"]
+    assert network.metrics["top1"] == max(line["top1"] for line in scores)
+
+
+def test_a_run(tmp_path):
+    workdirs.trained(tmp_path, step=4)
+    workdirs.trained(tmp_path, step=9, seed=1, name=LAST)
+    best, last = trained.load(tmp_path), trained.load(str(tmp_path), LAST)
+    assert best.origin == {"workdir": str(tmp_path), "stage": "train", "checkpoint": "best", "step": 4}
+    assert (last.origin["step"], last.origin["checkpoint"]) == (9, LAST) and best.metrics == {"epoch": 1, "top1": 12.5}
+    assert equal(best.variables, untrained().variables) and not equal(best.variables, last.variables)
+    assert best.structure == untrained().structure and best.info.shape == (28, 28, 1) and len(best.class_names) == 10
+    assert best.stage.epochs == 6 and best.stages == ("train",) and not best.notes
+    for word in ("best", "step 4", str(tmp_path)):
+        assert word in best.title
+    assert "12.50" in best.describe() and "epoch 1 of 6" in best.describe()
+
+
+def test_the_latest_stage_that_has_a_checkpoint_or_the_one_asked_for(tmp_path):
+    workdirs.trained(tmp_path, workdirs.IN_STAGES, stage="step1", step=1)
+    first = trained.load(tmp_path)
+    assert first.stage.name == "step1" and first.binarization.activations and not first.binarization.weights
+    assert len(first.notes) == 1 and "float weights" in first.notes[0] and "1 of 2" in first.describe()
+    workdirs.trained(tmp_path, workdirs.IN_STAGES, stage="step2", step=3, seed=1)
+    second, again = trained.load(tmp_path), trained.load(tmp_path, stage="step1")
+    assert second.stage.name == "step2" and second.binarization.weights and not second.notes
+    assert again.origin == first.origin and equal(again.variables, first.variables)
+    for wrong, words in (
+        (("best", "train"), "'train'; .* step1, step2"),
+        (("last", "step1"), "'last' checkpoint of stage step1"),
+    ):
+        with pytest.raises(UserError, match=words):
+            trained.load(tmp_path, *wrong)
+
+
+def test_what_is_no_run_or_has_no_checkpoint_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere is not the work directory"):
+        trained.load(tmp_path / "nowhere")
+    shutil.rmtree(workdirs.trained(tmp_path) / "train")
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"{tmp_path} has no 'best' checkpoint"):
+            trained.load(tmp_path)
+        checkpoint.Checkpoints(tmp_path / "train").close()
+
+
+def test_reading_changes_nothing_on_disk_and_falls_back(tmp_path, capsys):
+    """So that a run in progress can be evaluated; of two checkpoints the newest may be damaged."""
+    workdirs.trained(tmp_path, step=2, name=LAST)
+    workdirs.trained(tmp_path, step=4, seed=1, name=LAST)
+    folder = tmp_path / "train" / "checkpoints" / LAST
+    shutil.copytree(folder / "2", folder / "6.orbax-checkpoint-tmp")  # a save in progress
+    for path in (path for path in (folder / "4" / "tree").rglob("*") if path.is_file()):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert trained.load(tmp_path, LAST).origin["step"] == 2 and "last/4" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    workdirs.trained(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    fields["model"]["width_multiplier"] = 1.0
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="other parameters than its config.json"):
+        trained.load(tmp_path)
+
+
+def test_an_untrained_network_is_the_same_every_time_and_its_card_leads_back_to_it():
+    network = untrained("--config.seed=3")
+    again = trained.from_origin(network.origin, json.loads(json.dumps(network.config)))
+    assert again.structure == network.structure and equal(again.variables, network.variables)
+    assert "seed 3" in again.title and not equal(untrained().variables, network.variables)
+    leaves = jax.tree.leaves(network.variables)
+    assert all(leaf.dtype == np.float32 and np.all(leaf != 0) for leaf in leaves)  # a converter drops x + 0
+
+
+def test_the_card_of_a_run_leads_back_to_it_unless_it_went_on(tmp_path):
+    network = trained.load(workdirs.trained(tmp_path))
+    assert equal(trained.from_origin(network.origin, {}).variables, network.variables)
+    workdirs.trained(tmp_path, step=9, seed=1)
+    with pytest.raises(UserError, match="is of step 9, but .* from step 7"):
+        trained.from_origin(network.origin, {})
+
+
+def test_notes_tell_of_float_parts_and_of_bfloat16():
+    network = untrained("--config.model.dtype=bfloat16", "--config.train.binarize_activations=False")
+    assert len(network.notes) == 2 and "float activations" in network.notes[0] and "bfloat16" in network.notes[1]
+    assert network.network().dtype == jax.numpy.bfloat16
+    resnet = trained.untrained(config.load("configs/fashionmnist_fp32.py"))
+    assert len(resnet.notes) == 1 and "float activations and weights" in resnet.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("of", "overrides", "words"),
+    [
+        ([], ["--config.seed=1"], "'--config.seed=1' is not an option"),
+        ([], ["--imges=3"], "'--imges=3' is not an option"),
+        ([], ["--config.data.name=cifar10"], "of other shape"),
+        ([], ["--config.data.zzz=1"], "data.zzz"),
+        (IMAGENET, ["--config.data.image_size=32"], r"\(224, 224, 3\), not of \(32, 32, 3\)"),
+    ],
+)
+def test_nothing_but_where_the_images_are_can_be_changed(of, overrides, words):
+    with pytest.raises(UserError, match=words):
+        untrained(*of).with_data(overrides)
+
+
+def test_the_full_data_set_may_stand_for_its_part():
+    moved = untrained().with_data(["--config.data.name=fashion_mnist", "--config.data.dir=/somewhere"])
+    assert (moved.data.name, moved.data.dir) == ("fashion_mnist", "/somewhere")
+    assert dataclasses.replace(moved, data=untrained().data, variables={}) == dataclasses.replace(
+        untrained(), variables={}
+    )
