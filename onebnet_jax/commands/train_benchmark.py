@@ -14,6 +14,8 @@ from statistics import median
 
 from onebnet_jax.errors import cli
 
+GEMM_SIZES = {"cpu": 2048, "accelerator": 8192}  # the larger one keeps all of a large accelerator busy
+
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
@@ -37,11 +39,12 @@ def main(argv: list[str]) -> None:
     trainers = {path: speed.Trainer(experiment, teachers[path]) for path, experiment in experiments.items()}
     memory = jax.local_devices()[0].memory_stats() or {}  # before the large matrices
     peak = memory.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    size = speed.GEMM_SIZE_ON_ACCELERATORS if speed.on_accelerator() else speed.GEMM_SIZE
+    on_cpu = jax.default_backend() == "cpu"
     rounds = {path: [] for path in trainers}
     for _ in range(args.rounds):
         for path, trainer in trainers.items():
-            dtypes = ("float32", "bfloat16") if speed.on_accelerator() else (experiments[path].dtype,)
+            dtypes = (experiments[path].dtype,) if on_cpu else ("float32", "bfloat16")
+            size = GEMM_SIZES["cpu" if on_cpu else "accelerator"]
             gemms = {dtype: speed.gemm_flops_per_second(dtype, size) for dtype in dtypes}
             rounds[path].append((trainer.images_per_second(), gemms))
     print(f"{jax.local_device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}, {args.rounds} rounds")

@@ -79,8 +79,7 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
       process: the number of this one, from 0.
 
     Without these, JAX asks the environment: Slurm (srun), Open MPI (mpirun), or a TPU slice. Where that says nothing,
-    this process is alone. If one of several fails, it ends at once, so that the others notice; they end too, with
-    status 1, or by SIGABRT where JAX notices first. That is also the end of a process whose others do not all come.
+    this process is alone. A process that loses the others ends with status 1, or by SIGABRT where JAX aborts it.
 
     Raises UserError if the three are not given together or cannot be, Unavailable if the first process cannot be
     reached or, in the first itself, the port is taken.
@@ -102,7 +101,6 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
     try:
         with _ended_together():
             yield
-        words.end(spoken=False)
     except BaseException as error:
         # Any exception but these may be what the loss of another process looks like from here.
         foreseen = isinstance(error, (*errors.FORESEEN, KeyboardInterrupt, SystemExit))
@@ -113,6 +111,7 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
         status = errors.report(error)
         sys.stdout.flush()
         os._exit(status)
+    words.end(spoken=False)
 
 
 @contextlib.contextmanager

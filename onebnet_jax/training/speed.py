@@ -13,16 +13,9 @@ from onebnet_jax.training import steps
 from onebnet_jax.training.feed import replicate
 from onebnet_jax.training.stage import Learner
 
-GEMM_SIZE = 2048
-GEMM_SIZE_ON_ACCELERATORS = 8192  # which keeps all of a large one busy
 GEMM_SECONDS = 0.2  # of timing at least, beside which starting and waiting do not count
 FORWARD_AND_BACKWARD = 3  # the two gradients of a product cost as much as the product each
 STEPS_PER_CALL = 4
-
-
-def on_accelerator() -> bool:
-    """Whether JAX uses something else than the CPU."""
-    return jax.default_backend() != "cpu"
 
 
 def gemm_flops_per_second(dtype: str, size: int) -> float:
@@ -65,31 +58,28 @@ class Trainer:
         self.flops_per_image = FORWARD_AND_BACKWARD * forward_flops(experiment)
         if teacher is not None:
             self.flops_per_image += forward_flops(teacher)
-        self._images = STEPS_PER_CALL * stage.batch_size
-        learner = Learner(experiment, stage, self._images, teacher)
-        self._state = learner.first_state(info.shape, jax.random.key(0))
+        self._count = STEPS_PER_CALL * stage.batch_size
+        learner = Learner(experiment, stage, self._count, teacher)
         rng = np.random.default_rng(0)
-        images = rng.integers(0, 256, (self._images, *info.shape), np.uint8)
-        labels = rng.integers(0, info.num_classes, self._images).astype(np.int32)
-        self._data = (learner.constants, *replicate((images, labels)))
+        images = rng.integers(0, 256, (self._count, *info.shape), np.uint8)
+        labels = rng.integers(0, info.num_classes, self._count).astype(np.int32)
+        places = jnp.int32(0), jnp.int32(0), jnp.int32(STEPS_PER_CALL)
+        state = learner.first_state(info.shape, jax.random.key(0))
+        self._arguments = (state, learner.constants, *replicate((images, labels)), *places)
         run = steps.many(learner.step, learner.batch, jax.random.key(0))
         run = jax.pmap(run, steps.AXIS, in_axes=(None, 0, 0, 0, None, None, None), out_axes=None)
         begun = time.perf_counter()
-        self._run = run.lower(self._state, *self._data, *self._places()).compile()
+        self._run = run.lower(*self._arguments).compile()
         self.compile_seconds = time.perf_counter() - begun
         self.temporary_bytes = self._run.memory_analysis().temp_size_in_bytes
         self.run()  # the first call is not typical
 
-    @staticmethod
-    def _places():
-        return jnp.int32(0), jnp.int32(0), jnp.int32(STEPS_PER_CALL)
-
     def run(self) -> steps.TrainState:
         """Takes the steps of one pass over the images, and waits for the state after them."""
-        return jax.block_until_ready(self._run(self._state, *self._data, *self._places()))
+        return jax.block_until_ready(self._run(*self._arguments))
 
     def images_per_second(self) -> float:
         """The rate of one pass over the images."""
         begun = time.perf_counter()
         self.run()
-        return self._images / (time.perf_counter() - begun)
+        return self._count / (time.perf_counter() - begun)

@@ -22,7 +22,7 @@ BATCH = 8
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setattr(families, "FAMILIES", TINY)
-    monkeypatch.setattr(speed, "GEMM_SIZE", 64)
+    monkeypatch.setitem(train_benchmark.GEMM_SIZES, "cpu", 64)
     with cached_compilation():
         yield
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from small_runs import TINY, cached_compilation, final, lines, tiny_logits, tiny_maps, train
 
-from configs import default
 from onebnet_jax.data import load as data
 from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Binarization
@@ -60,9 +59,9 @@ def run(tmp_path_factory):
     config = config_lib.load("configs/quickstart.py", [f"--config.{name}={value}" for name, value in fields.items()])
     with pytest.MonkeyPatch.context() as patched, cached_compilation():
         patched.setattr(families, "FAMILIES", TINY)
-        alone = ["--config.train.epochs=1", "--config.train.batch_size=500", "--config.train.learning_rate=0.02"]
-        teaching = config_lib.load("configs/quickstart.py", alone)
-        train(default.fp32(teaching.copy_and_resolve_references()), folder / "teacher")
+        fields = {"model.family": "resnet", "model.ds_1d": (), "train.epochs": 1, "train.batch_size": 500}
+        teaching = [f"--config.{name}={value}" for name, value in (fields | {"train.learning_rate": 0.02}).items()]
+        train(config_lib.load("configs/quickstart.py", teaching), folder / "teacher")
         wrong = trained.load(folder / "teacher", LAST).variables
         wrong["params"]["head"] = {name: -2 * values for name, values in wrong["params"]["head"].items()}
         checkpoints = Checkpoints(folder / "teacher" / "train")
@@ -88,7 +87,7 @@ def test_the_second_stage_begins_with_the_last_parameters_of_the_first(run):
 
 def test_running_statistics_go_on_from_the_first_stage(run, pixels):
     first, second = (checkpoint_of(run[0], name, LAST)[1] for name in ("step1", "step2"))
-    variance = tiny_maps(second["params"], pixels[0]).var((0, 1))  # in each step of the second stage
+    variance = tiny_maps(second["params"], np.float64(pixels[0])).var((0, 1))  # in each step of the second stage
     left = 0.9 ** STEP2["epochs"]
     expected = left * first["batch_stats"]["stem_bn"]["var"] + (1 - left) * variance
     np.testing.assert_allclose(second["batch_stats"]["stem_bn"]["var"], expected, rtol=1e-4)
