@@ -13,7 +13,7 @@ from onebnet_jax.errors import cli
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line and calls `train.run` or `train.evaluate`."""
+    """Parses the command line, and trains or evaluates."""
     parser = argparse.ArgumentParser(
         prog="python -m onebnet_jax.main",
         description=__doc__,
@@ -56,38 +56,33 @@ def main(argv: list[str]) -> None:
     if args.mode == "eval" and args.change_config:
         parser.error("--change-config is for training; an evaluation takes the config of the run")
     # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
-    from onebnet_jax.runs import checkpoint, config
-    from onebnet_jax.training import hosts, signals, stage
-    from onebnet_jax.training import run as train
+    from onebnet_jax.runs import config, trained
+    from onebnet_jax.runs.workdir import Workdir
+    from onebnet_jax.training import hosts, run, signals
 
-    workdir = args.workdir or Path("runs") / config.name(args.config)
-    print(f"work directory: {workdir}", flush=True)
+    folder = args.workdir or Path("runs") / config.name(args.config)
+    print(f"work directory: {folder}", flush=True)
     asked = config.load(args.config, overrides) if args.mode == "train" else None
     with hosts.joined(args.coordinator, args.processes, args.process):
         if asked is None:
-            which = args.checkpoint or checkpoint.BEST
-            run = stage.check_run(checkpoint.load_run(workdir, which), workdir)
-            result = train.evaluate(run, overrides, args.bn_batches)
-            done = f"{which} checkpoint, step {run.step}"
+            which = args.checkpoint or "best"
+            network = trained.load(folder, which).with_data(overrides)
+            result = run.evaluate(network, args.bn_batches)
+            done = f"{which} checkpoint, step {network.origin['step']}"
             if args.bn_batches:
                 done += f", BN statistics after {args.bn_batches} batches"
         else:
             with signals.stopping() as stopping:
-                result = train.run(asked, workdir, args.change_config, stopping)
+                result = run.train(config.experiment(asked), Workdir(folder, asked, args.change_config), stopping)
             done = f"epoch {result.get('epoch')}"
         if hosts.is_leader():
-            print(f"{done}: {describe(result)}")
+            print(f"{done}: test Top-1 {result['top1']:.2f} %, Top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}")
 
 
 def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return arguments.path(text)
-
-
-def describe(result: dict[str, float]) -> str:
-    """An evaluation in words."""
-    return f"test Top-1 {result['top1']:.2f} %, Top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}"
 
 
 if __name__ == "__main__":
