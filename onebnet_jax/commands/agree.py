@@ -12,6 +12,7 @@ from tqdm import tqdm
 from onebnet_jax.commands import arguments
 from onebnet_jax.data import load as data
 from onebnet_jax.data.imagenet import reader as imagenet
+from onebnet_jax.data.imagenet.sources import Share
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import agreement_text, card, fold, source
 from onebnet_jax.export.source import Source
@@ -110,19 +111,18 @@ def stored_pixels(network: Source, count: int) -> tuple[int, Iterator[PixelBatch
     """
     fields = network.config.data
     try:
-        if network.info.streamed:
-            reader = imagenet.ImageNet(
-                fields.source,
-                fields.dir,
-                batch_size=BATCH_SIZE,
-                image_size=network.info.shape[0],
-                max_unreadable=fields.max_unreadable,
-            )
-            size = min(count or reader.test_size, reader.test_size)
-            return size, _first_of(reader.test_batches(), size)
-        dataset = data.load(fields.name, fields.source, fields.dir)
+        dataset = data.open(
+            fields.name,
+            fields.source,
+            fields.dir,
+            image_size=fields.image_size,
+            max_unreadable=fields.max_unreadable,
+        )
     except UserError as error:
         raise UserError(f"{error} (--config.data.dir=FOLDER names it here; --random-images needs none.)") from error
+    if dataset.info.streamed:
+        size = min(count or dataset.test_size, dataset.test_size)
+        return size, _first_of(dataset.test_batches(Share(BATCH_SIZE)), size)
     images, labels = (array[: count or None] for array in (dataset.test_images, dataset.test_labels))
     starts = range(0, len(images), BATCH_SIZE)
     return len(images), ((images[i : i + BATCH_SIZE], labels[i : i + BATCH_SIZE]) for i in starts)

@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.data.imagenet import reader as imagenet
+from onebnet_jax.data import load as data
+from onebnet_jax.data.imagenet.reader import Streamed
+from onebnet_jax.data.imagenet.sources import Share
 from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
@@ -73,9 +75,11 @@ def generate(folder: Path, count: int) -> None:
         raise UserError(f"No images can be written to {folder}: {error.strerror}.") from error
 
 
-def measure(reader: imagenet.ImageNet, batches: int) -> tuple[float, float]:
+def measure(dataset: Streamed, batch_size: int, batches: int) -> tuple[float, float]:
     """Images/s of the whole input, and images per second of processor time, which is what one core would give."""
-    stream = itertools.chain.from_iterable(map(reader.train_batches, itertools.count()))
+    stream = (
+        batch for epoch in itertools.count() for batch in dataset.train_batches(Share(batch_size), seed=0, epoch=epoch)
+    )
     for _ in itertools.islice(stream, WARM_UP):
         pass
     begun, cpu_begun = time.perf_counter(), _cpu_seconds()
@@ -119,11 +123,9 @@ def main(argv: list[str]) -> None:
         if not args.dir:
             parser.error("--generate needs --dir, a new folder for the images")
         generate(arguments.path(args.dir), args.generate)
-    reader = imagenet.ImageNet(
-        args.source, args.dir, batch_size=args.batch_size, image_size=args.image_size, threads=args.threads
-    )
-    print(reader.source)
-    rate, per_core = measure(reader, args.batches)
+    dataset = data.open("imagenet2012", args.source, args.dir, image_size=args.image_size, threads=args.threads)
+    print(dataset.source)
+    rate, per_core = measure(dataset, args.batch_size, args.batches)
     threads = args.threads or len(os.sched_getaffinity(0))
     print(f"input alone: {rate:.0f} images/s with {threads} threads; {per_core:.0f} images/s per core")
     if args.step_images_per_second:

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from onebnet_jax.data import catalog as data_info
 from onebnet_jax.data import load as data
 from onebnet_jax.data.imagenet import reader as imagenet
-from onebnet_jax.runs import config as config_lib
+from onebnet_jax.data.imagenet.sources import Share
 from onebnet_jax.training import steps
 
 CALLS_AHEAD = 2  # so many wait on the devices, each with its batch
@@ -51,26 +50,23 @@ class Opened:
 def open_data(config: ConfigDict) -> Opened:
     """Finds, and where it is small reads, the data set of a config. Raises UserError where it is missing."""
     fields = config.data
-    if not data_info.DATASETS[fields.name].streamed:
-        dataset = data.load(fields.name, fields.source, fields.dir)
-        return Opened(len(dataset.train_labels), dataset.source, functools.partial(InMemory, dataset))
-    found = imagenet.ImageNet(
+    dataset = data.open(
+        fields.name,
         fields.source,
         fields.dir,
-        batch_size=1,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        image_size=config_lib.input_shape(config)[0],
+        image_size=fields.image_size,
         lighting=fields.lighting,
         max_unreadable=fields.max_unreadable,
     )
+    if not dataset.info.streamed:
+        return Opened(dataset.train_size, dataset.source, functools.partial(InMemory, dataset))
 
     def feed(apply, train_step, batch, key):
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))  # the same in all processes, another one in each stage
-        reader = found.rebatched(batch.batch_size // jax.process_count(), seed)
-        return Streamed(reader, apply, train_step, batch)
+        share = Share(batch.batch_size // jax.process_count(), jax.process_index(), jax.process_count())
+        return Streamed(dataset, share, seed, apply, train_step, batch)
 
-    return Opened(found.train_size, found.source, feed)
+    return Opened(dataset.train_size, dataset.source, feed)
 
 
 def replicate(tree):
@@ -122,8 +118,17 @@ class Streamed:
     an epoch, so that the next one has begun when the evaluation is over.
     """
 
-    def __init__(self, reader: imagenet.ImageNet, apply: Callable, train_step: Callable, batch: steps.Input):
-        self._reader, self._steps_per_epoch = reader, batch.steps(reader.train_size)
+    def __init__(
+        self,
+        dataset: imagenet.Streamed,
+        share: Share,
+        seed: int,
+        apply: Callable,
+        train_step: Callable,
+        batch: steps.Input,
+    ):
+        self._dataset, self._share, self._seed = dataset, share, seed
+        self._steps_per_epoch = batch.steps(dataset.train_size)
         self._background = ThreadPoolExecutor(1)
         self._next, self._batches, self._ahead = -1, iter(()), None  # the number of the step whose batch is read ahead
         batch_step = steps.make_batch_step(train_step, batch)
@@ -146,7 +151,7 @@ class Streamed:
 
     def evaluate(self, variables, stopping=lambda: False):
         calls, sums = _Calls(), steps.Sums.zero()
-        for batch in self._reader.test_batches():
+        for batch in self._dataset.test_batches(self._share):
             if stopping():
                 return None
             sums = self._eval_batch(variables, sums, *_shared(batch))
@@ -156,18 +161,21 @@ class Streamed:
     def _take(self, step: int) -> imagenet.Batch:
         """The batch of a step, counted from the beginning of training; the next one is then read ahead."""
         if step != self._next:
-            self._next, self._batches = step, _batches_from(self._reader, *divmod(step, self._steps_per_epoch))
+            place = divmod(step, self._steps_per_epoch)
+            self._next, self._batches = step, _batches_from(self._dataset, self._share, self._seed, *place)
             self._ahead = self._background.submit(next, self._batches)
         batch = self._ahead.result()
         self._next, self._ahead = step + 1, self._background.submit(next, self._batches)
         return batch
 
 
-def _batches_from(reader: imagenet.ImageNet, epoch: int, first: int) -> Iterator[imagenet.Batch]:
+def _batches_from(
+    dataset: imagenet.Streamed, share: Share, seed: int, epoch: int, first: int
+) -> Iterator[imagenet.Batch]:
     """The batches from a step of an epoch on, without an end."""
-    yield from reader.train_batches(epoch, first)
+    yield from dataset.train_batches(share, seed, epoch, first)
     for later in itertools.count(epoch + 1):
-        yield from reader.train_batches(later)
+        yield from dataset.train_batches(share, seed, later)
 
 
 class _Calls:

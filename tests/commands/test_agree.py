@@ -31,7 +31,7 @@ def gather(found):
 )
 def test_the_first_test_images(asked, sizes):
     count, found, images, labels = gather(agree.stored_pixels(make_network(), asked))
-    dataset = data.load("fashion_mnist_mini")
+    dataset = data.open("fashion_mnist_mini")
     assert count == sum(sizes) and found == sizes
     np.testing.assert_array_equal(images, dataset.test_images[:count])
     np.testing.assert_array_equal(np.concatenate(labels), dataset.test_labels[:count])

@@ -248,13 +248,13 @@ def test_any_structure_and_image_size_has_a_network_and_its_cost_or_is_refused(
 @pytest.fixture
 def few_images(monkeypatch):
     """The first of the embedded images."""
-    whole = data.load("fashion_mnist_mini")
+    whole = data.open("fashion_mnist_mini")
     few = dataclasses.replace(
         whole,
         **{f"train_{part}": getattr(whole, f"train_{part}")[:TRAIN_SIZE] for part in ("images", "labels")},
         **{f"test_{part}": getattr(whole, f"test_{part}")[:TEST_SIZE] for part in ("images", "labels")},
     )
-    monkeypatch.setattr(data, "load", lambda *_: few)
+    monkeypatch.setattr(data, "open", lambda *_, **__: few)
 
 
 @st.composite

@@ -21,7 +21,7 @@ from small_runs import Tiny, assert_same_run, cached_compilation, free_port, lin
 from onebnet_jax import errors
 from onebnet_jax.data import augment
 from onebnet_jax.data import load as data
-from onebnet_jax.data.imagenet import reader as imagenet
+from onebnet_jax.data.imagenet.sources import Share
 from onebnet_jax.errors import UserError
 from onebnet_jax.runs import checkpoint
 from onebnet_jax.runs import config as config_lib
@@ -43,7 +43,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset():
-    whole = data.load("fashion_mnist_mini")
+    whole = data.open("fashion_mnist_mini")
     return dataclasses.replace(
         whole,
         train_images=whole.train_images[:TRAIN],
@@ -54,7 +54,7 @@ def dataset():
 
 
 class Reader:
-    """An `imagenet.ImageNet` of a small data set, in the order in which `feed.InMemory` takes it.
+    """A `Streamed` of a small data set, in the order in which `feed.InMemory` takes it.
 
     Attributes:
       given: (epoch, step) of the training batches that it gave.
@@ -66,7 +66,7 @@ class Reader:
         self.train_size = len(dataset.train_labels)
         self.given, self.changed = [], threading.Condition()
 
-    def train_batches(self, epoch, first_step=0):
+    def train_batches(self, share, seed, epoch, first_step=0):
         order_key, _ = jax.random.split(KEY)
         order = np.asarray(augment.epoch_order(jax.random.fold_in(order_key, epoch), self.train_size))
         batches = list(self._batches(self._dataset.train_images[order], self._dataset.train_labels[order]))
@@ -78,7 +78,7 @@ class Reader:
                 self.changed.notify()
             yield batches[step]
 
-    def test_batches(self):
+    def test_batches(self, share):
         yield from self._batches(self._dataset.test_images, self._dataset.test_labels)
         blank = np.zeros((BATCH, *self._dataset.info.shape), np.uint8)
         yield {"images": blank, "labels": np.zeros(BATCH, np.int32), "mask": np.zeros(BATCH, np.float32)}
@@ -109,7 +109,7 @@ TRAIN_STEP = steps.make_train_step(
 
 
 def streamed(reader):
-    return feed.Streamed(reader, Tiny().apply, TRAIN_STEP, INPUT)
+    return feed.Streamed(reader, Share(BATCH), 0, Tiny().apply, TRAIN_STEP, INPUT)
 
 
 def initial_state(shape=(28, 28, 1)):
@@ -243,20 +243,21 @@ def load(folder, *overrides, config="imagenet_typeIII", batch_size=8):
 
 def test_each_process_reads_its_part_of_a_batch(tmp_path, monkeypatch):
     """As the second of two processes; the order follows from the key, which is the same in both."""
-    reader = unittest.mock.Mock(train_size=100)
-    reader.rebatched.return_value = reader
-    make = unittest.mock.Mock(return_value=reader)
-    monkeypatch.setattr(imagenet, "ImageNet", make)
+    dataset = unittest.mock.Mock(train_size=100)
+    dataset.train_batches.side_effect = lambda *_: iter(["a batch"])
+    opening = unittest.mock.Mock(return_value=dataset)
+    monkeypatch.setattr(data, "open", opening)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     opened = feed.open_data(load(tmp_path, "--config.data.lighting=0.1", "--config.data.source=files"))
-    assert make.call_args.args == ("files", str(tmp_path))
-    fields = {"process_index": 1, "process_count": 2, "image_size": 32, "lighting": 0.1, "max_unreadable": 10}
-    assert make.call_args.kwargs == fields | {"batch_size": 1}
+    assert opening.call_args.args == ("imagenet2012", "files", str(tmp_path))
+    assert opening.call_args.kwargs == {"image_size": 32, "lighting": 0.1, "max_unreadable": 10}
     for key in (KEY, KEY, jax.random.key(4)):
-        opened.feed(Tiny().apply, TRAIN_STEP, dataclasses.replace(INPUT, batch_size=24), key)
-    sizes, seeds = zip(*(call.args for call in reader.rebatched.call_args_list))
-    assert make.call_count == 1 and sizes == (12, 12, 12) and seeds[0] == seeds[1] != seeds[2]
+        a_feed = opened.feed(Tiny().apply, TRAIN_STEP, dataclasses.replace(INPUT, batch_size=24), key)
+        assert a_feed._take(2) == "a batch"
+    begun = [call.args for call in dataset.train_batches.call_args_list if call.args[2:] == (0, 2)]
+    shares, seeds = zip(*(arguments[:2] for arguments in begun))
+    assert opening.call_count == 1 and shares == 3 * (Share(12, 1, 2),) and seeds[0] == seeds[1] != seeds[2]
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_a_run_leaves_config_metrics_and_checkpoints(tmp_path, capsys):
 
 def test_the_score_is_that_of_the_test_images_and_running_statistics(quiet):
     run = checkpoint.load_run(quiet[0], LAST)
-    dataset = data.load("fashion_mnist_mini")
+    dataset = data.open("fashion_mnist_mini")
     x = (dataset.test_images.astype(np.float64) / 255 - dataset.info.mean) / dataset.info.std
     x = x.reshape(-1, 4, 7, 4, 7).mean((2, 4)).reshape(-1, 16)
     stats, bn, head = run.variables["batch_stats"]["bn"], run.variables["params"]["bn"], run.variables["params"]["head"]
@@ -101,7 +101,7 @@ def test_an_evaluation_can_bring_the_running_statistics_up_to_date(quiet):
     """In a batch of all training images they move by a tenth towards those of these; the network stays as it is."""
     run = checkpoint.load_run(quiet[0], LAST)
     run.config.train.batch_size = 4000
-    dataset = data.load("fashion_mnist_mini")
+    dataset = data.open("fashion_mnist_mini")
     x = (dataset.train_images.astype(np.float64) / 255 - dataset.info.mean) / dataset.info.std
     x = x.reshape(-1, 4, 7, 4, 7).mean((2, 4))
 
@@ -381,7 +381,7 @@ def test_an_evaluation_says_what_it_scores_and_on_what(tmp_path, two_stages, cap
         capsys.readouterr()
         train.evaluate(checkpoint.load_run(workdir))
         source, described = capsys.readouterr().out.splitlines()
-        assert source == data.load("fashion_mnist_mini").source and words in described
+        assert source == data.open("fashion_mnist_mini").source and words in described
 
 
 def test_a_work_directory_that_cannot_be_made_is_refused(tmp_path):

@@ -237,7 +237,7 @@ def trainer(quick_compilation):
 
 
 def make_trainer(dtype):
-    dataset = data.load("fashion_mnist_mini")
+    dataset = data.open("fashion_mnist_mini")
     images, labels = dataset.train_images[:52, 6:22, 6:22], dataset.train_labels[:52]
     optimizer = optim.adam(optim.poly_schedule(1e-2, 20, 7), 0.0)
     network = models.Network(STRUCTURE, Binarization(), steps.AXIS, dtype)

@@ -82,7 +82,7 @@ def test_the_loss_of_a_stage_is_what_its_fields_say(label_weight, teacher_weight
 @pytest.fixture(scope="module")
 def pixels():
     """(x, labels): the 4x4 maps [4000, 16] of the training images, normalized."""
-    dataset = data.load("fashion_mnist_mini")
+    dataset = data.open("fashion_mnist_mini")
     x = (dataset.train_images.astype(np.float64) / 255 - dataset.info.mean) / dataset.info.std
     return x.reshape(-1, 4, 7, 4, 7).mean((2, 4)).reshape(-1, 16).astype(np.float32), dataset.train_labels
 
@@ -195,9 +195,9 @@ def test_adam_begins_anew_with_the_stages_own_weight_decay(run, pixels):
 def test_a_run_in_two_stages_is_converted_and_agrees(tmp_path, capsys, monkeypatch):
     """The commands, with real networks on few images: train under a teacher, convert, compare."""
     pytest.importorskip("larq_compute_engine")
-    whole = data.load("fashion_mnist_mini")
+    whole = data.open("fashion_mnist_mini")
     few = {name: getattr(whole, name)[:100] for name in ("train_images", "train_labels", "test_images", "test_labels")}
-    monkeypatch.setattr(data, "load", lambda *_: dataclasses.replace(whole, **few))
+    monkeypatch.setattr(data, "open", lambda *_, **__: dataclasses.replace(whole, **few))
     monkeypatch.setitem(structure.DEPTHS, 8, ((16, 32), (0, 1)))  # a block is enough
     small = {"data.name": "fashion_mnist_mini", "model.depth": 8, "model.width_multiplier": 0.5}
     teacher = config_lib.load("configs/fashionmnist_fp32.py", words(small))
