@@ -54,11 +54,9 @@ _FASHION_MNIST = Info(
     train_size=60000,
     test_size=10000,
     remedy=(
-        "install Debian's package (apt install dataset-fashion-mnist); or put the four original files "
-        "(train-images-idx3-ubyte.gz and so on, packed or not) into a folder and name it by data.dir; or name a "
-        "TFDS data directory that holds a prepared fashion_mnist by data.dir or $TFDS_DATA_DIR; or run once with "
-        "network access and data.source='download'; or take data.name='fashion_mnist_mini', a small part shipped "
-        "in this package"
+        "install Debian's package (apt install dataset-fashion-mnist); or name by data.dir a folder of the four "
+        "original files (train-images-idx3-ubyte.gz and so on) or a TFDS data directory that holds fashion_mnist; or "
+        "set data.source='download'; or take data.name='fashion_mnist_mini', a small part shipped in this package"
     ),
     read=functools.partial(formats.read_idx, subfolder="FashionMNIST/raw"),
     folders=("/usr/share/datasets/fashion-mnist",),  # of Debian's package
@@ -98,9 +96,9 @@ _CIFAR10 = Info(
     train_size=50000,
     test_size=10000,
     remedy=(
-        "put cifar-10-binary.tar.gz or cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html, "
-        "packed or not, into a folder and name it by data.dir; or name a TFDS data directory that holds a "
-        "prepared cifar10 by data.dir or $TFDS_DATA_DIR; or run once with network access and data.source='download'"
+        "name by data.dir a folder of cifar-10-binary.tar.gz or cifar-10-python.tar.gz, packed or not, from "
+        "https://www.cs.toronto.edu/~kriz/cifar.html, or a TFDS data directory that holds cifar10; or set "
+        "data.source='download'"
     ),
     read=formats.read_cifar10,
     originals=(

@@ -104,8 +104,8 @@ def _parse_python_batch(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray
         labels = np.array(batch[b"labels"], np.int64)
     except Exception as error:  # unpickling damaged bytes raises nearly anything
         raise UserError(f"{path} is not a python batch of CIFAR-10: {error!r}.") from error
-    if images.shape != (len(labels), 3072):
-        raise UserError(f"{path} holds data of shape {images.shape} for {len(labels)} labels; (N, 3072) is needed.")
+    if images.shape != (*labels.shape, 3072):
+        raise UserError(f"{path} holds data of shape {images.shape} for {labels.size} labels; (N, 3072) is needed.")
     return images, labels
 
 
@@ -145,10 +145,11 @@ def _contents(place: Path, names: list[str], prefix: str = "") -> list[bytes]:
             wanted = {f"{prefix}/{name}": name for name in names}
             found = {wanted[m.name]: tar.extractfile(m).read() for m in tar if m.isreg() and m.name in wanted}
     for name in names:
-        for path, unpack in ((place / f"{name}.gz", gzip.decompress), (place / name, bytes)):
-            if path.is_file():
-                with _naming(path):
-                    found[name] = unpack(path.read_bytes())
+        plain = place / name
+        path = plain if plain.is_file() else place / f"{name}.gz"
+        if path.is_file():
+            with _naming(path):
+                found[name] = path.read_bytes() if path == plain else gzip.decompress(path.read_bytes())
     lacking = [name for name in names if name not in found]
     if 0 < len(lacking) < len(names):
         raise Missing(f"{place} lacks {', '.join(lacking)}")

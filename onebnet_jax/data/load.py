@@ -101,8 +101,8 @@ def _in_memory(info: Info, arrays: Arrays, origin: str) -> Dataset:
     """Checks what was read against `info`; the number of images is free, but told where it is not the official one."""
     for split, images, labels in (("training", *arrays[:2]), ("test", *arrays[2:])):
         fault = ""
-        if images.shape != (*labels.shape, *info.shape) or images.dtype != np.uint8:
-            fault = f"images of {images.dtype} {images.shape} for {len(labels)} labels, not of uint8 {info.shape}"
+        if labels.ndim != 1 or images.shape != (len(labels), *info.shape) or images.dtype != np.uint8:
+            fault = f"images of {images.dtype} {images.shape} for {labels.size} labels, not of uint8 {info.shape}"
         elif not len(labels):
             fault = "no images"
         elif labels.min() < 0 or labels.max() >= info.num_classes:

@@ -96,8 +96,8 @@ def read(folder: epath.Path) -> Arrays:
                 raise UserError(
                     f"{folder} announces {count} examples of '{split}', not {len(found)}; prepare it again."
                 )
-            arrays += [np.stack([example["image"] for example in found])]
-            arrays += [np.array([example["label"] for example in found], np.int64)]
+            images, labels = zip(*((example["image"], example["label"]) for example in found))
+            arrays += [np.stack(images), np.array(labels, np.int64)]
     return tuple(arrays)
 
 

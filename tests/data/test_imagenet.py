@@ -383,16 +383,6 @@ def test_unreadable_images_are_left_out_named_and_counted_once(faulty, capsys):
         list(read(faulty, max_unreadable=2).train(0))
 
 
-@needs_tensorflow
-def test_a_batch_of_unreadable_images_does_not_count(faulty):
-    for path in faulty:
-        path.write_bytes(b"\xff\xd8\xff broken")
-    reader = read(faulty, max_unreadable=20)
-    batches = list(reader.train(0))
-    assert len(batches) == 3 and not any(batch["mask"].any() for batch in batches)
-    assert reader.dataset.unreadable == set(map(str, faulty))
-
-
 @pytest.mark.parametrize("chunk", [1, 16])
 def test_the_others_stay_where_they_are_among_unreadable_images(faulty, chunk, pipeline, monkeypatch):
     monkeypatch.setattr(pipeline, "CHUNK", chunk)

@@ -178,7 +178,7 @@ def test_missing_data_name_every_way_to_get_them(name, directory, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["tfds", "files", "download"])
-def test_a_chosen_source_that_is_missing_says_where_it_looked(source, tmp_path):
+def test_nothing_but_the_chosen_source_is_tried(source, tmp_path):
     with pytest.raises(UserError, match=str(tmp_path)) as error:
         data.open("cifar10", source, str(tmp_path))
     assert ("127.0.0.1" in str(error.value)) == (source == "download")

@@ -1,8 +1,4 @@
-"""A data set too large for memory, as batches of NumPy arrays.
-
-The order of an epoch and every random choice in it follow from the seed, the epoch and the position of an image in the
-epoch, so training goes on at any step as if it had never stopped. TensorFlow is imported when a `Streamed` is made.
-"""
+"""A data set too large for memory, as batches of NumPy arrays. TensorFlow is imported when a `Streamed` is made."""
 
 import dataclasses
 import os
@@ -22,12 +18,15 @@ Batch = dict[str, np.ndarray]
 class Streamed:
     """Training and test images that are decoded and augmented when their batch is asked for.
 
+    The order of an epoch and every random choice in it follow from the seed, the epoch and the position of an image in
+    the epoch, so training goes on at any step as if it had never stopped. Every epoch has every image once.
+
     Training: torchvision's RandomResizedCrop (scale 0.08 to 1, ratio 3/4 to 4/3) and a horizontal flip, as ReActNet
     does. Test: torchvision's Resize and CenterCrop, 256 and 224 or in that ratio. Both resize bilinearly with
     antialiasing, as torchvision does with Pillow's images; only the needed part of a JPEG is decoded.
 
     A batch is a dict: "images" uint8 [N, H, W, 3], "labels" int32 [N] and "mask" float32 [N], which is 0 where the last
-    batch is filled up and where an image cannot be decoded. Every epoch has every image once.
+    batch is filled up and where an image cannot be decoded.
 
     Attributes:
       info: what is known of it, with the shape that the images get here.
@@ -48,7 +47,7 @@ class Streamed:
         """Reads nothing before the first batch is asked for. Raises UserError where TensorFlow is not installed.
 
         Args:
-          info, stored: what is known of the data, and where they are.
+          info, stored: what is known of the data set, and where its images are.
           image_size: height and width that the images get; 0 for those of `info`.
           lighting: standard deviation of AlexNet's colour noise, 0.1 in its paper; ReActNet's code adds that noise to
             pixels of 0..255 as if they were 0..1, which changes them by 1 at most, so 0 stands for it.
@@ -78,9 +77,9 @@ class Streamed:
         return self._batches("validation", share, None, 0)
 
     def _batches(self, split: str, share: Share, key: tuple[int, int] | None, first_step: int) -> Iterator[Batch]:
-        size = self._stored.size(split)
+        stored, size = self._stored, self._stored.size(split)
         batches = self._pipeline.batches(
-            self._stored.examples(self._pipeline, split, key, share, first_step, self._threads),
+            stored.examples(self._pipeline, split, key, share, first_step, self._threads),
             share.positions(size, first_step),
             key,
             batch_size=share.batch_size,
@@ -98,9 +97,7 @@ class Streamed:
             try:
                 batch = next(batches, none)  # there is none where only other processes have images left
             except self._pipeline.Error as error:
-                raise UserError(
-                    f"{self.info.title} {self._stored.origin} cannot be read: {_essence(error)}."
-                ) from error
+                raise UserError(f"{self.info.title} {stored.origin} cannot be read: {_essence(error)}.") from error
             self._report(batch["names"][batch["mask"] == 0])
             lacking = share.batch_size - len(batch["labels"])
             fields = {name: batch[name] for name in ("images", "labels", "mask")}

@@ -71,7 +71,7 @@ class Folders:
         if not directory or not all(map(os.path.isdir, roots.values())):
             raise Missing(f"no folders train and val in {directory or 'data.dir, which is empty'}")
         self.origin = f"from the folders train and val in {directory}"
-        classes, self._files = {}, {}
+        self._files, classes = {}, {}
         for split, root in roots.items():
             classes[split], *self._files[split] = list_images(root)
         differing = set(classes["train"]) ^ set(classes["validation"])
