@@ -59,20 +59,15 @@ def _test_images(network, count: int):
 
     Raises UserError where the images are missing.
     """
-    from onebnet_jax.data import load
-    from onebnet_jax.data.imagenet import reader
+    from onebnet_jax.data.imagenet.sources import Share
 
-    data, size = network.data, network.info.shape[0]
     try:
-        if network.info.streamed:
-            stored = reader.ImageNet(
-                data.source, data.dir, batch_size=BATCH_SIZE, image_size=size, max_unreadable=data.max_unreadable
-            )
-            count = min(count or stored.test_size, stored.test_size)
-            return count, _readable(stored.test_batches(), count)
-        stored = load.load(data.name, data.source, data.dir)
+        stored = network.data.open()
     except UserError as error:
         raise UserError(f"{error} (--config.data.dir=FOLDER names it here; --random-images needs none.)") from error
+    if stored.info.streamed:
+        count = min(count or stored.test_size, stored.test_size)
+        return count, _readable(stored.test_batches(Share(BATCH_SIZE)), count)
     images, labels = stored.test_images[: count or None], stored.test_labels[: count or None]
     return len(images), [(images, labels)]
 

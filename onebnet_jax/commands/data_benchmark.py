@@ -71,9 +71,12 @@ def generate(folder: Path, count: int) -> None:
         raise UserError(f"No images can be written to {folder}: {error.strerror}.") from error
 
 
-def measure(reader, batches: int) -> tuple[float, float]:
-    """Images/s of an `ImageNet` as a whole, and images per second of processor time: what one core would give."""
-    stream = itertools.chain.from_iterable(map(reader.train_batches, itertools.count()))
+def measure(dataset, batch_size: int, batches: int) -> tuple[float, float]:
+    """Images/s of a streamed data set, and images per second of processor time: what one core would give."""
+    from onebnet_jax.data.imagenet.sources import Share
+
+    epochs = (dataset.train_batches(Share(batch_size), 0, epoch) for epoch in itertools.count())
+    stream = itertools.chain.from_iterable(epochs)
     for _ in itertools.islice(stream, WARM_UP):
         pass
     begun, cpu_begun = time.perf_counter(), _cpu_seconds()
@@ -117,13 +120,11 @@ def main(argv: list[str]) -> None:
         if not args.dir:
             parser.error("--generate needs --dir, a new folder for the images")
         generate(arguments.path(args.dir), args.generate)
-    from onebnet_jax.data.imagenet import reader as imagenet
+    from onebnet_jax.data import load
 
-    reader = imagenet.ImageNet(
-        args.source, args.dir, batch_size=args.batch_size, image_size=args.image_size, threads=args.threads
-    )
-    print(reader.source)
-    rate, per_core = measure(reader, args.batches)
+    dataset = load.open("imagenet2012", args.source, args.dir, image_size=args.image_size, threads=args.threads)
+    print(dataset.source)
+    rate, per_core = measure(dataset, args.batch_size, args.batches)
     threads = args.threads or len(os.sched_getaffinity(0))
     print(f"input alone: {rate:.0f} images/s with {threads} threads; {per_core:.0f} images/s per core")
     if args.step_images_per_second:

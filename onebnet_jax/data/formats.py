@@ -1,67 +1,56 @@
-"""Readers of the formats in which FashionMNIST and CIFAR-10 are published, all without TensorFlow.
+"""Readers of original files, by format. A reader takes a folder and returns `Arrays` and where in it they were.
 
-Every reader returns `Arrays` and raises `Missing` where there is nothing to read, UserError where a file is damaged.
-Files are data and no more: nothing is extracted to disk, CIFAR-10's pickles cannot call anything, and TFDS imports
-nothing that a directory names.
+Every reader raises `Missing` where there is nothing to read and UserError, naming the file, where one is damaged. Files
+are data and no more: nothing is extracted to disk, and nothing that a file names is run.
 """
 
+import contextlib
 import gzip
 import io
 import pickle
-import re
 import struct
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from onebnet_jax.data import tfds as tfds_builder
 from onebnet_jax.errors import UserError
 
 # Training images uint8 [N, H, W, C] and labels [N], test images and labels.
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-_DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError)  # what gzip and tarfile raise for damaged files
-_CIFAR10_BATCHES = (*(f"data_batch_{index}" for index in range(1, 6)), "test_batch")
 
 
 class Missing(UserError):
     """The data are not in this place; its message says what was looked for and where."""
 
 
-# FashionMNIST: IDX files, http://yann.lecun.com/exdb/mnist (section "file formats").
+def read_npz(folder: Path, name: str) -> tuple[Arrays, Path]:
+    """An .npz file of {train,test}_images, uint8 [N, H, W] or [N, H, W, C], and {train,test}_labels [N]."""
+    path = folder / name
+    if not path.is_file():
+        raise Missing(f"no {name} in {folder}")
+    with _naming(path), np.load(path, allow_pickle=False) as file:
+        arrays = [file[f"{split}_{part}"] for split in ("train", "test") for part in ("images", "labels")]
+    return tuple(array[..., np.newaxis] if array.ndim == 3 else array for array in arrays), path
 
 
-def read_fashion_mnist(folder: Path) -> tuple[Arrays, Path]:
-    """Reads the four IDX files, plain or .gz, of `folder` or of torchvision's FashionMNIST/raw in it.
+def read_idx(folder: Path, subfolder: str) -> tuple[Arrays, Path]:
+    """The four IDX files of MNIST and sets like it, plain or .gz, in `folder` or its `subfolder`.
 
-    Returns the arrays and the folder in which they were.
+    The format is described at http://yann.lecun.com/exdb/mnist; torchvision has subfolders such as FashionMNIST/raw.
     """
-    for place in (folder, folder / "FashionMNIST" / "raw"):
-        names = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-        paths = [_first_file(place / name, place / f"{name}.gz") for name in names]
-        if all(paths):
-            arrays = [_read_idx(path, rank) for path, rank in zip(paths, (3, 1, 3, 1), strict=True)]
+    names = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    for place in (folder, folder / subfolder):
+        if contents := _contents(place, names):
+            arrays = [_parse_idx(data, rank, place / name) for data, rank, name in zip(contents, 2 * (3, 1), names)]
             return (arrays[0][..., np.newaxis], arrays[1], arrays[2][..., np.newaxis], arrays[3]), place
-        if any(paths):
-            lacking = [name for name, path in zip(names, paths, strict=True) if path is None]
-            raise Missing(f"{place} lacks {', '.join(lacking)}")
-    raise Missing(f"no train-images-idx3-ubyte[.gz] in {folder}")
+    raise Missing(f"no {names[0]}[.gz] in {folder}")
 
 
-def _first_file(*paths: Path) -> Path | None:
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _read_idx(path: Path, rank: int) -> np.ndarray:
-    """uint8 array of `rank` dimensions from an IDX file."""
-    try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if path.suffix == ".gz" else data
-    except _DAMAGE as error:
-        raise UserError(f"{path} cannot be read: {error}; get the file again.") from error
+def _parse_idx(data: bytes, rank: int, path: Path) -> np.ndarray:
+    """The uint8 array of `rank` dimensions that an IDX file holds."""
     header = 4 + 4 * rank
     if len(data) < header or data[:4] != bytes((0, 0, 8, rank)):  # 8: unsigned byte
         raise UserError(f"{path} is not an IDX file of {rank}-D bytes (magic number {data[:4].hex() or 'missing'}).")
@@ -72,181 +61,96 @@ def _read_idx(path: Path, rank: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-# CIFAR-10: binary and python versions, https://www.cs.toronto.edu/~kriz/cifar.html.
-
-
 def read_cifar10(folder: Path) -> tuple[Arrays, Path]:
-    """Reads the binary or the python version, packed or unpacked, of `folder`.
+    """CIFAR-10's binary or python version, https://www.cs.toronto.edu/~kriz/cifar.html, packed or unpacked.
 
     Looks for cifar-10-batches-bin, cifar-10-batches-py, cifar-10-binary.tar.gz and cifar-10-python.tar.gz, and for the
-    batches in `folder` itself. Returns the arrays and the folder or archive in which they were.
+    batches in `folder` itself.
     """
-    versions = (
+    for subfolder, archive, suffix, parse in (
         ("cifar-10-batches-bin", "cifar-10-binary.tar.gz", ".bin", _parse_binary_batch),
         ("cifar-10-batches-py", "cifar-10-python.tar.gz", "", _parse_python_batch),
-    )
-    for subfolder, archive, suffix, parse in versions:
-        names = [f"{batch}{suffix}" for batch in _CIFAR10_BATCHES]
+    ):
+        names = [f"{batch}{suffix}" for batch in (*(f"data_batch_{index}" for index in range(1, 6)), "test_batch")]
         for place in (folder / subfolder, folder / archive, folder):
-            files = _archive_members(place, subfolder) if place == folder / archive else _folder_files(place, names)
-            if not files:
-                continue
-            lacking = [name for name in names if name not in files]
-            if lacking:
-                raise Missing(f"{place} lacks {', '.join(lacking)}")
-            batches = [parse(files[name], f"{place}/{name}") for name in names]
-            train_images, train_labels = (np.concatenate(parts) for parts in zip(*batches[:-1], strict=True))
-            return (train_images, train_labels, *batches[-1]), place
+            if contents := _contents(place, names, subfolder):
+                *train, test = [parse(content, place / name) for content, name in zip(contents, names)]
+                pixels, labels = (np.concatenate(parts) for parts in zip(*train))
+                return (_from_planes(pixels), labels, _from_planes(test[0]), test[1]), place
     raise Missing(f"no CIFAR-10 batches or archive in {folder}")
 
 
-def _folder_files(folder: Path, names: list[str]) -> dict[str, bytes]:
-    try:
-        return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error}.") from error
-
-
-def _archive_members(archive: Path, prefix: str) -> dict[str, bytes]:
-    """File name -> content of the regular files in the archive's folder `prefix`; {} where there is no archive."""
-    if not archive.is_file():
-        return {}
-    try:
-        # Unpacked as a whole, because tarfile alone would not read on to gzip's checksum.
-        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(archive.read_bytes())), mode="r:") as tar:
-            return {
-                member.name.removeprefix(f"{prefix}/"): tar.extractfile(member).read()
-                for member in tar
-                if member.isreg() and member.name.startswith(f"{prefix}/")
-            }
-    except _DAMAGE as error:
-        raise UserError(f"{archive} cannot be read: {error}; get the file again.") from error
-
-
-def _from_planes(planes: np.ndarray) -> np.ndarray:
+def _from_planes(pixels: np.ndarray) -> np.ndarray:
     """[N, 3072], three colour planes of 32x32 each, to [N, 32, 32, 3]."""
-    return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
-def _parse_binary_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Records of one label and 3072 pixel bytes."""
+def _parse_binary_batch(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 [N, 3072] and labels [N] of records of one label and 3072 pixel bytes."""
     if not data or len(data) % 3073:
-        raise UserError(f"{where} has {len(data)} bytes, not a multiple of a record's 3073; get the file again.")
+        raise UserError(f"{path} has {len(data)} bytes, not a multiple of a record's 3073; get the file again.")
     records = np.frombuffer(data, np.uint8).reshape(-1, 3073)
-    return _from_planes(records[:, 1:]), records[:, 0]
+    return records[:, 1:], records[:, 0]
 
 
-def _parse_python_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """A Python 2 pickle of a dict with a uint8 matrix b"data" [N, 3072] and a list b"labels"."""
+def _parse_python_batch(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a Python 2 pickle of a dict with a uint8 matrix b"data" [N, 3072] and a list b"labels"."""
     try:
-        batch = _BatchUnpickler(io.BytesIO(data), encoding="bytes").load()
-        images, labels = batch[b"data"].matrix, np.array(batch[b"labels"], np.int64)
+        batch = _InertUnpickler(io.BytesIO(data), encoding="bytes").load()
+        _, shape, dtype, is_fortran, pixels = batch[b"data"].state  # as numpy.ndarray.__setstate__ takes them
+        if dtype.arguments[0] not in (b"u1", "u1"):
+            raise ValueError(f"its pixels are of type {dtype.arguments[0]}, not u1")
+        images = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if is_fortran else "C")
+        labels = np.array(batch[b"labels"], np.int64)
     except Exception as error:  # unpickling damaged bytes raises nearly anything
-        raise UserError(f"{where} is not a python batch of CIFAR-10: {error!r}.") from error
-    if images.shape != (len(labels), 3072):
-        raise UserError(f"{where} holds data of shape {images.shape} for {len(labels)} labels; (N, 3072) is needed.")
-    return _from_planes(images), labels
+        raise UserError(f"{path} is not a python batch of CIFAR-10: {error!r}.") from error
+    if images.shape != (*labels.shape, 3072):
+        raise UserError(f"{path} holds data of shape {images.shape} for {labels.size} labels; (N, 3072) is needed.")
+    return images, labels
 
 
-class _PickledMatrix:
-    """Takes the place of numpy.ndarray in a batch's pickle: a uint8 matrix from plain bytes, and nothing else."""
+class _Inert:
+    """Takes the place of every class and function that a pickle names: keeps what it is given and does nothing."""
 
-    def __init__(self, *_):
-        """Called as numpy's _reconstruct(ndarray, (0,), b"b"), which only makes an empty array."""
-
-    def __setstate__(self, state):
-        _, shape, dtype, is_fortran, data = state
-        if dtype.args[:1] not in ((b"u1",), ("u1",)):
-            raise ValueError(f"an array of dtype {dtype.args[:1]}")
-        self.matrix = np.frombuffer(data, np.uint8).reshape(shape, order="F" if is_fortran else "C")
-
-
-class _PickledDtype:
-    """Takes the place of numpy.dtype in a batch's pickle."""
-
-    def __init__(self, *args):
-        self.args = args
+    def __init__(self, *arguments):
+        self.arguments = arguments
 
     def __setstate__(self, state):
-        """Byte order and the like: without meaning for bytes."""
+        self.state = state
 
 
-class _BatchUnpickler(pickle.Unpickler):
-    """Builds plain Python values and, through the stand-ins above, uint8 matrices; refuses every other name."""
-
-    _ALLOWED = {
-        ("numpy.core.multiarray", "_reconstruct"): _PickledMatrix,
-        ("numpy._core.multiarray", "_reconstruct"): _PickledMatrix,
-        ("numpy", "ndarray"): _PickledMatrix,
-        ("numpy", "dtype"): _PickledDtype,
-    }
-
+class _InertUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR-10 batch needs")
-        return self._ALLOWED[module, name]
+        return _Inert
 
 
-# TFDS: prepared data directories, https://www.tensorflow.org/datasets.
-
-
-def find_tfds(directory: Path, name: str) -> Path:
-    """The newest version of the prepared data set `name` in a TFDS data directory, such as DIRECTORY/cifar10/3.0.2."""
-    versions = {
-        tuple(map(int, path.parent.name.split("."))): path.parent
-        for path in directory.glob(f"{name}/*/dataset_info.json")
-        if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
-    }
-    if not versions:
-        raise Missing(f"no prepared {name} in the TFDS data directory {directory}")
-    return versions[max(versions)]
-
-
-def read_tfds(folder: Path) -> Arrays:
-    """Reads both splits of one prepared version, in array_record, parquet or tfrecord format.
-
-    TFDS reads the first two without TensorFlow. Of the third, its default, TFDS only decodes the records; their frames
-    are read here.
-    """
+@contextlib.contextmanager
+def _naming(path: Path):
+    """Turns what a damaged file raises into a UserError that names it."""
     try:
-        builder = tfds_builder.open_directory(folder)
-        is_tfrecord = builder.info.file_format.value == "tfrecord"
-        examples = _tfrecord_examples if is_tfrecord else _random_access_examples
-        arrays = []
-        for split in ("train", "test"):
-            pairs = [(example["image"], example["label"]) for example in examples(builder, split)]
-            count = builder.info.splits[split].num_examples
-            if len(pairs) != count:
-                raise UserError(
-                    f"{folder} announces {count} examples of '{split}' but holds {len(pairs)}; prepare it again."
-                )
-            images, labels = zip(*pairs, strict=True)
-            arrays += [np.stack(images), np.array(labels, np.int64)]
-    except UserError:
-        raise
-    except Exception as error:  # TFDS documents no exceptions for damaged files
-        raise UserError(f"The TFDS data in {folder} cannot be read: {error!r}.") from error
-    return tuple(arrays)
+        yield
+    except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read: {error}; get the file again.") from error
 
 
-def _random_access_examples(builder, split: str) -> Iterator[dict]:
-    source = builder.as_data_source(split)
-    for start in range(0, len(source), 1000):  # in blocks, which is faster than one by one
-        yield from source.__getitems__(list(range(start, min(start + 1000, len(source)))))
+def _contents(place: Path, names: list[str], prefix: str = "") -> list[bytes]:
+    """What is in files of a folder, plain or .gz, or of the folder `prefix` in a .tar.gz archive.
 
-
-def _tfrecord_examples(builder, split: str) -> Iterator[dict]:
-    """Decoded examples of a split in TFRecord files.
-
-    A record is its length (uint64), 4 bytes of checksum, the data and 4 bytes of checksum, little-endian. The checksums
-    are not verified, which is slow in Python: damage to an image is noticed by PNG's own, damage to a label only where
-    it is no class any more.
+    Returns [] if there is none of them; raises Missing if only some are there.
     """
-    for path in builder.info.splits[split].filepaths:
-        data, position = Path(path).read_bytes(), 0
-        while position < len(data):
-            end = position + 12 + int.from_bytes(data[position : position + 8], "little")
-            if end + 4 > len(data):
-                raise UserError(f"{path} ends in the middle of a record; prepare the data set again.")
-            yield builder.info.features.deserialize_example_np(data[position + 12 : end])
-            position = end + 4
+    found = {}
+    if place.is_file():
+        # Unpacked as a whole, because tarfile alone would not read on to gzip's checksum.
+        with _naming(place), tarfile.open(fileobj=io.BytesIO(gzip.decompress(place.read_bytes())), mode="r:") as tar:
+            wanted = {f"{prefix}/{name}": name for name in names}
+            found = {wanted[m.name]: tar.extractfile(m).read() for m in tar if m.isreg() and m.name in wanted}
+    for name in names:
+        plain = place / name
+        path = plain if plain.is_file() else place / f"{name}.gz"
+        if path.is_file():
+            with _naming(path):
+                found[name] = path.read_bytes() if path == plain else gzip.decompress(path.read_bytes())
+    lacking = [name for name in names if name not in found]
+    if 0 < len(lacking) < len(names):
+        raise Missing(f"{place} lacks {', '.join(lacking)}")
+    return [] if lacking else [found[name] for name in names]

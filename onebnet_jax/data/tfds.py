@@ -1,29 +1,67 @@
-"""Opens prepared TFDS data directories, whoever made them, without running code that they name."""
+"""Reads prepared TFDS data directories (https://www.tensorflow.org/datasets) without running code that they name.
 
+TensorFlow is not used, and TFDS imported when a directory is opened.
+"""
+
+import contextlib
 import json
+import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from etils import epath
+
+from onebnet_jax.data.formats import Arrays, Missing
 from onebnet_jax.errors import UserError
 
 FEATURES = "tensorflow_datasets.core.features."
 _NAMES = ("pythonClassName", "python_class_name", "type")  # the last in files of TFDS before 4.6
 
 
-def open_directory(folder):
-    """The TFDS builder of one prepared version, such as DIRECTORY/cifar10/3.0.2; folder is any path with `/`.
+def root(directory: str) -> epath.Path:
+    """The TFDS data directory, perhaps in a bucket (gs://...); TFDS's own default where none is given."""
+    return epath.Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def find(directory: str, name: str) -> epath.Path:
+    """The newest version of the prepared data set `name`, such as DIRECTORY/cifar10/3.0.2. Raises Missing."""
+    versions = {
+        tuple(map(int, path.parent.name.split("."))): path.parent
+        for path in root(directory).glob(f"{name}/*/dataset_info.json")
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
+    }
+    if not versions:
+        raise Missing(f"no prepared {name} in the TFDS data directory {root(directory)}")
+    return versions[max(versions)]
+
+
+def open_directory(folder: epath.Path):
+    """The TFDS builder of one prepared version.
 
     TFDS imports the module of every feature that features.json names, which may be any module that Python finds, also
-    one in the current folder. Raises UserError for features that are not TFDS's own; where files are missing or
-    damaged, whatever TFDS raises, which documents nothing.
+    one in the current folder. Raises UserError for features that are not TFDS's own, and for damaged files.
     """
     import tensorflow_datasets as tfds
 
-    path = folder / "features.json"
-    foreign = [name for name in class_names(json.loads(path.read_text())) if not name.startswith(FEATURES)]
-    if foreign:
-        raise UserError(f"{path} asks for the code of {foreign[0]!r}, which is not run; prepare the data set anew.")
-    return tfds.builder_from_directory(folder)
+    with naming(folder):
+        path = folder / "features.json"
+        foreign = [name for name in class_names(json.loads(path.read_text())) if not name.startswith(FEATURES)]
+        if foreign:
+            raise UserError(f"{path} asks for the code of {foreign[0]!r}, which is not run; prepare the data set anew.")
+        return tfds.builder_from_directory(folder)
+
+
+@contextlib.contextmanager
+def naming(folder: epath.Path):
+    """Turns what TFDS raises for damaged files, which it does not document, into a UserError that names the folder."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"The TFDS data in {folder} cannot be read: {error!r}; prepare them again.") from error
 
 
 def class_names(value: Any) -> Iterator[str]:
@@ -39,3 +77,48 @@ def class_names(value: Any) -> Iterator[str]:
     if isinstance(value, list):
         for item in value:
             yield from class_names(item)
+
+
+def read(folder: epath.Path) -> Arrays:
+    """Reads both splits of one prepared version into memory, in array_record, parquet or tfrecord format.
+
+    TFDS reads the first two without TensorFlow. Of the third, its default, TFDS only decodes the records; their frames
+    are read here.
+    """
+    builder = open_directory(folder)
+    arrays = []
+    with naming(folder):
+        examples = _of_records if builder.info.file_format.value == "tfrecord" else _of_random_access
+        for split in ("train", "test"):
+            found = list(examples(builder, split))
+            count = builder.info.splits[split].num_examples
+            if len(found) != count:
+                raise UserError(
+                    f"{folder} announces {count} examples of '{split}', not {len(found)}; prepare it again."
+                )
+            images, labels = zip(*((example["image"], example["label"]) for example in found))
+            arrays += [np.stack(images), np.array(labels, np.int64)]
+    return tuple(arrays)
+
+
+def _of_random_access(builder, split: str) -> Iterator[dict]:
+    source = builder.as_data_source(split)
+    for start in range(0, len(source), 1000):  # in blocks, which is faster than one by one
+        yield from source.__getitems__(list(range(start, min(start + 1000, len(source)))))
+
+
+def _of_records(builder, split: str) -> Iterator[dict]:
+    """Decoded examples of a split in TFRecord files.
+
+    A record is its length (uint64), 4 bytes of checksum, the data and 4 bytes of checksum, little-endian. The checksums
+    are not verified, which is slow in Python: damage to an image is noticed by PNG's own, damage to a label only where
+    it is no class any more.
+    """
+    for path in builder.info.splits[split].filepaths:
+        data = memoryview(epath.Path(path).read_bytes())
+        while data:
+            end = 12 + int.from_bytes(data[:8], "little")
+            if end + 4 > len(data):
+                raise UserError(f"{path} ends in the middle of a record; prepare the data set again.")
+            yield builder.info.features.deserialize_example_np(bytes(data[12:end]))
+            data = data[end + 4 :]

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from onebnet_jax.data import catalog as data_info
-from onebnet_jax.data import load as data
-from onebnet_jax.data.imagenet import sources as imagenet_sources
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Structure
@@ -63,7 +61,7 @@ def values(fields: Fields, schema: Fields) -> None:
     """Refuses fields, of the right types, whose values cannot be, or have no meaning for the network's family."""
     _one_of(fields, "data.name", data_info.DATASETS)
     info = data_info.DATASETS[fields["data.name"]]
-    _one_of(fields, "data.source", ("auto", *(imagenet_sources.SOURCES if info.streamed else data.SOURCES)))
+    _one_of(fields, "data.source", ("auto", *info.sources))
     _one_of(fields, "model.family", families.FAMILIES)
     _one_of(fields, "model.estimator", ESTIMATORS)
     _one_of(fields, "model.weight_estimator", ESTIMATORS)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from onebnet_jax.data import load
 from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.networks.structure import Binarization, Structure
 from onebnet_jax.runs.optim import Optimizer
@@ -13,7 +14,7 @@ class Data:
 
     Attributes:
       name: in `data.catalog.DATASETS`.
-      source, dir: where it is, see `data.load.load`.
+      source, dir: where it is, see `data.load.open`.
       image_size: height and width; 0 for the data set's own.
       crop_padding, flip: the augmentation of training images, see `data.augment`.
       lighting, max_unreadable: of ImageNet, see `data.imagenet.reader`.
@@ -34,6 +35,17 @@ class Data:
         info = DATASETS[self.name]
         size = self.image_size
         return dataclasses.replace(info, shape=(size, size, info.shape[2])) if size else info
+
+    def open(self):
+        """The data set, in memory or streamed: see `data.load.open`. Raises UserError where it is missing."""
+        return load.open(
+            self.name,
+            self.source,
+            self.dir,
+            image_size=self.image_size,
+            lighting=self.lighting,
+            max_unreadable=self.max_unreadable,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import collections
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from onebnet_jax.data import load
-from onebnet_jax.data.imagenet.reader import Batch, ImageNet
+from onebnet_jax.data.imagenet import reader
+from onebnet_jax.data.imagenet.reader import Batch
+from onebnet_jax.data.imagenet.sources import Share
+from onebnet_jax.data.load import Dataset
 from onebnet_jax.runs.experiment import Data
 from onebnet_jax.training import steps
 from onebnet_jax.training.steps import Input, Sums
@@ -22,19 +24,8 @@ EVALUATION_CALLS = 32  # at most, of a data set in memory: long ones for the dev
 
 def open_data(data: Data) -> "Feed":
     """Finds, and where it is small reads, a data set. Raises UserError where it is missing."""
-    if not data.info.streamed:
-        return InMemory(load.load(data.name, data.source, data.dir))
-    reader = ImageNet(
-        data.source,
-        data.dir,
-        batch_size=1,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        image_size=data.info.shape[0],
-        lighting=data.lighting,
-        max_unreadable=data.max_unreadable,
-    )
-    return Streamed(reader)
+    dataset = data.open()
+    return Streamed(dataset) if dataset.info.streamed else InMemory(dataset)
 
 
 def replicate(tree):
@@ -53,8 +44,8 @@ class InMemory:
       source: what was read and from where, for the log.
     """
 
-    def __init__(self, dataset: load.Dataset):
-        self.train_size, self.source, self._dataset = len(dataset.train_labels), dataset.source, dataset
+    def __init__(self, dataset: Dataset):
+        self.train_size, self.source, self._dataset = dataset.train_size, dataset.source, dataset
 
     @cached_property
     def _train_data(self):
@@ -103,16 +94,13 @@ class Streamed:
     an epoch, so that the next one has begun when the evaluation is over.
     """
 
-    def __init__(self, reader: ImageNet):
-        self.train_size, self.source, self._reader = reader.train_size, reader.source, reader
-
-    def _batches(self, batch: Input, seed: int = 0) -> ImageNet:
-        """The images in this process's part of each batch."""
-        return self._reader.rebatched(batch.batch_size // jax.process_count(), seed)
+    def __init__(self, dataset: reader.Streamed):
+        self.train_size, self.source, self._dataset = dataset.train_size, dataset.source, dataset
 
     def trainer(self, step, batch, key, after=lambda state: state):
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))  # the same in all processes, another one in each stage
-        ahead = _Ahead(self._batches(batch, seed), batch.steps(self.train_size))
+        share, dataset = _share(batch), self._dataset
+        ahead = _Ahead(lambda *place: dataset.train_batches(share, seed, *place), batch.steps(self.train_size))
 
         def run(state, *arguments):
             state = after(step(state, *arguments))
@@ -132,11 +120,10 @@ class Streamed:
     def scorer(self, apply, batch):
         run = steps.make_score_step(apply, batch)
         run = jax.pmap(run, steps.AXIS, in_axes=(None, None, 0, 0, 0), out_axes=None)
-        reader = self._batches(batch)
 
         def score(variables, stopping=lambda: False):
             calls, sums = _Calls(), Sums.zero()
-            for images in reader.test_batches():
+            for images in self._dataset.test_batches(_share(batch)):
                 if stopping():
                     return None
                 sums = run(sums, variables, *_shared(images))
@@ -150,10 +137,13 @@ Feed = InMemory | Streamed
 
 
 class _Ahead:
-    """The training batches of a reader in turn, of which the next one is read while the last one is in use."""
+    """Training batches in turn, of which the next one is read while the last one is in use.
 
-    def __init__(self, reader: ImageNet, steps_per_epoch: int):
-        self._reader, self._steps_per_epoch = reader, steps_per_epoch
+    batches(epoch, first_step) gives those of an epoch from a step on.
+    """
+
+    def __init__(self, batches: Callable[..., Iterator[Batch]], steps_per_epoch: int):
+        self._batches_of, self._steps_per_epoch = batches, steps_per_epoch
         self._background = ThreadPoolExecutor(1)
         self._next, self._batches, self._ahead = -1, iter(()), None  # the number of the step whose batch is read ahead
 
@@ -168,9 +158,14 @@ class _Ahead:
         return batch
 
     def _from(self, epoch: int, first: int) -> Iterator[Batch]:
-        yield from self._reader.train_batches(epoch, first)
+        yield from self._batches_of(epoch, first)
         for later in itertools.count(epoch + 1):
-            yield from self._reader.train_batches(later)
+            yield from self._batches_of(later)
+
+
+def _share(batch: Input) -> Share:
+    """This process's part of each batch."""
+    return Share(batch.batch_size // jax.process_count(), jax.process_index(), jax.process_count())
 
 
 class _Calls:

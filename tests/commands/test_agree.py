@@ -29,7 +29,7 @@ def gather(found):
 @pytest.mark.parametrize(("asked", "size"), [(40, 40), (0, 1000), (2000, 1000)])
 def test_the_first_test_images(asked, size):
     count, images, labels = gather(agree._test_images(untrained(), asked))
-    dataset = load.load("fashion_mnist_mini")
+    dataset = load.open("fashion_mnist_mini")
     np.testing.assert_array_equal(images, dataset.test_images[:size])
     np.testing.assert_array_equal(labels, dataset.test_labels[:size])
     assert count == size

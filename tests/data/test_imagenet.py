@@ -1,9 +1,9 @@
-"""ImageNet's input on real image files made on the spot, in folders and through TFDS's own builder."""
+"""The streamed input on real image files made on the spot, in folders and through TFDS's own builder."""
 
+import functools
 import io
 import itertools
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,11 +18,9 @@ from PIL import Image
 import onebnet_jax
 from onebnet_jax.commands import data_benchmark
 from onebnet_jax.data import load as data
-from onebnet_jax.data.imagenet import sources as imagenet_sources
-from onebnet_jax.data.imagenet.reader import ImageNet
+from onebnet_jax.data.imagenet import sources
+from onebnet_jax.data.imagenet.sources import Share
 from onebnet_jax.errors import UserError
-from onebnet_jax.runs import config as config_lib
-from onebnet_jax.training import feed
 
 ROOT = Path(__file__).parents[2]
 TRAIN, VAL = (9, 7, 7), (3, 4, 4)  # images of each class: 23 and 11
@@ -33,7 +31,7 @@ TRAIN, VAL = (9, 7, 7), (3, 4, 4)  # images of each class: 23 and 11
 
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 4))
 def test_processes_share_every_image_once(size, batch_size, count):
-    shares = [imagenet_sources.Share(batch_size, index, count) for index in range(count)]
+    shares = [sources.Share(batch_size, index, count) for index in range(count)]
     positions = [share.positions(size) for share in shares]
     np.testing.assert_array_equal(np.sort(np.concatenate(positions)), np.arange(size))
     for step in range(shares[0].steps(size) + 1):
@@ -46,7 +44,7 @@ def test_processes_share_every_image_once(size, batch_size, count):
 def records(*arguments):
     """What the windows hold, as (shard, record in the shard)."""
     wanted = []
-    for pieces, order in imagenet_sources.windows_of(*arguments):
+    for pieces, order in sources.windows_of(*arguments):
         window = [(shard, skip + i) for shard, skip, take in pieces for i in range(take)]
         wanted += [window[place] for place in order]
     return wanted
@@ -71,47 +69,36 @@ def test_windows_hold_each_record_once_and_resume_anywhere(data):
 def test_windows_are_shuffled_anew():
     orders = {tuple(records(np.array([50]), key, 0, 50, 0, 25)) for key in [(0, 0), (0, 1), (1, 0), (1, 1)]}
     assert len(orders) == 4
-    windows = [order for _, order in imagenet_sources.windows_of(np.array([50]), (0, 0), 0, 50, 0, 25)]
+    windows = [order for _, order in sources.windows_of(np.array([50]), (0, 0), 0, 50, 0, 25)]
     assert windows[0].tolist() != windows[1].tolist()
 
 
 # Where the data are.
 
 
-def test_importing_does_not_import_tensorflow():
-    program = "import sys; from onebnet_jax.commands import data_benchmark; print('tensorflow' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
+def open_(source="auto", directory="", **fields):
+    return data.open("imagenet2012", source, str(directory), **{"image_size": 16, "threads": 2, **fields})
 
 
 @pytest.mark.parametrize("source", ["auto", "tfds", "files"])
 def test_names_all_ways_to_get_missing_data(source, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
-    for directory in ("", str(tmp_path)):
-        with pytest.raises(
-            UserError, match=r"^ImageNet was not found \(.*\): .*_val\.tar.*download_and_prepare.*train/CLASS"
-        ) as error:
-            ImageNet(source, directory, batch_size=2)
+    for directory in ("", tmp_path):
+        with pytest.raises(UserError, match=r"^ImageNet .*_val\.tar.*download_and_prepare.*train/CLASS") as error:
+            open_(source, directory)
         assert "\n" not in str(error.value)
-
-
-def test_refuses_sources_that_cannot_be():
-    with pytest.raises(UserError, match="data.source='download' will not do for ImageNet"):
-        ImageNet("download", batch_size=2)
-    with pytest.raises(UserError, match="'imagenet2012' does not fit into memory"):
-        data.load("imagenet2012")
 
 
 def test_refuses_folders_that_would_give_wrong_labels(tmp_path):
     image_files.write_folders(tmp_path, (1, 1), (1, 1, 1))
-    with pytest.raises(UserError, match=f"same class folders: {image_files.CLASSES[2]} is in one"):
-        ImageNet("files", str(tmp_path), batch_size=2)
+    with pytest.raises(UserError, match=image_files.CLASSES[2]):
+        open_("files", tmp_path)
     flat = tmp_path / "flat"
     image_files.write_folders(flat, (1, 1), ())
     (flat / "val").mkdir()
     (flat / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
     with pytest.raises(UserError, match="flat/val has no class folders"):
-        ImageNet("files", str(flat), batch_size=2)
+        open_("files", flat)
 
 
 def test_says_that_tensorflow_is_missing(tmp_path, monkeypatch):
@@ -120,7 +107,7 @@ def test_says_that_tensorflow_is_missing(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "onebnet_jax.data.imagenet.pipeline", raising=False)
     monkeypatch.delattr(onebnet_jax.data.imagenet, "pipeline", raising=False)
     with pytest.raises(UserError, match="TensorFlow, which is not installed: pip install (.*)") as error:
-        ImageNet("files", str(tmp_path), batch_size=2)
+        open_("files", tmp_path)
     assert str(error.value).split()[-1] in (ROOT / "requirements.txt").read_text().split()
 
 
@@ -162,17 +149,26 @@ def tfds_directory(tars, tmp_path_factory):
     return directory
 
 
+class Opened:
+    """A data set of tiny images, its batches for one process."""
+
+    def __init__(self, source, directory, batch_size=4, seed=0, process_index=0, process_count=1, **fields):
+        self.dataset = open_(source, directory, **fields)
+        self._share, self._seed = Share(batch_size, process_index, process_count), seed
+
+    def train(self, epoch, first_step=0):
+        return self.dataset.train_batches(self._share, self._seed, epoch, first_step)
+
+    def test(self):
+        return self.dataset.test_batches(self._share)
+
+
 @pytest.fixture(params=["files", "tfds"])
 def make(request, monkeypatch):
-    """Makes an `ImageNet` of tiny images from either source, in windows of 8 records."""
-    monkeypatch.setattr(imagenet_sources, "WINDOW", 8)
+    """Opens either source, records in windows of 8."""
+    monkeypatch.setattr(sources, "WINDOW", 8)
     directory = request.getfixturevalue({"files": "folders", "tfds": "tfds_directory"}[request.param])
-
-    def make(batch_size=4, **fields):
-        return ImageNet(
-            request.param, str(directory), **{"batch_size": batch_size, "image_size": 16, "threads": 2, **fields}
-        )
-
+    make = functools.partial(Opened, request.param, directory)
     make.source = request.param
     return make
 
@@ -203,44 +199,43 @@ ALL = [(label, index) for label, count in enumerate(TRAIN) for index in range(co
 
 @needs_tensorflow
 def test_every_epoch_has_every_image_once_in_an_order_of_its_own(make):
-    reader = make()
-    assert (reader.train_size, reader.test_size) == (sum(TRAIN), sum(VAL))
-    assert "23 training and 11 test images" in reader.source and "NOT the full set" in reader.source
-    epochs = [identities(reader.train_batches(epoch)) for epoch in range(2)]
-    epochs.append(identities(make(seed=1).train_batches(0)))
+    opened = make()
+    dataset = opened.dataset
+    assert (dataset.train_size, dataset.test_size, dataset.info.shape) == (sum(TRAIN), sum(VAL), (16, 16, 3))
+    assert "23 training and 11 test images" in dataset.source and "NOT the full set" in dataset.source
+    epochs = [identities(opened.train(epoch)) for epoch in range(2)]
+    epochs.append(identities(make(seed=5).train(2)))
     assert all(sorted(epoch) == ALL for epoch in epochs)
     assert len(set(map(tuple, epochs))) == 3 and ALL not in epochs
-    assert_equal(reader.rebatched(6, seed=1).train_batches(0), make(6, seed=1).train_batches(0))
+    # In the order that it always had, or kept runs would not go on as they began.
+    first = {"files": [(2, 3), (0, 5), (1, 3), (2, 5)], "tfds": [(2, 1), (1, 6), (1, 0), (1, 5)]}
+    assert epochs[2][:4] == first[make.source]
 
 
 @needs_tensorflow
 def test_processes_share_an_epoch_and_its_number_of_batches(make):
-    parts = [list(make(4, process_index=index, process_count=5).train_batches(0)) for index in range(5)]
-    assert [len(part) for part in parts] == [2] * 5
+    parts = [list(make(4, process_index=index, process_count=5).train(0)) for index in range(5)]
     assert [[int(batch["mask"].sum()) for batch in part] for part in parts] == [[4, 3]] + [[4, 0]] * 4
     assert sorted(identities(itertools.chain(*parts))) == ALL
-    parts = [list(make(4, process_index=index, process_count=5).test_batches()) for index in range(5)]
-    assert [[int(batch["mask"].sum()) for batch in part] for part in parts] == [[4], [4], [3], [0], [0]]
+    parts = [list(make(6, process_index=index, process_count=3).test()) for index in range(3)]
+    assert [[int(batch["mask"].sum()) for batch in part] for part in parts] == [[6], [5], [0]]
 
 
 @needs_tensorflow
 def test_goes_on_at_any_step_as_if_never_stopped(make):
-    whole = list(make(lighting=0.1).train_batches(3))
+    whole = list(make(lighting=0.1).train(3))
     assert len(whole) == 6
-    for first in (1, 4, 5, 6):
-        assert_equal(make(lighting=0.1, threads=1 + first % 3).train_batches(3, first), whole[first:])
+    for first in (1, 5, 6):
+        assert_equal(make(lighting=0.1, threads=1 + first % 3).train(3, first), whole[first:])
     part = dict(process_index=1, process_count=2)
-    assert_equal(make(3, **part).train_batches(1, 2), list(make(3, **part).train_batches(1))[2:])
+    assert_equal(make(3, **part).train(1, 2), list(make(3, **part).train(1))[2:])
 
 
 @needs_tensorflow
 def test_global_batches_of_folders_do_not_depend_on_the_processes(folders):
     def batches(count):
-        readers = [
-            ImageNet("files", str(folders), batch_size=8 // count, image_size=16, process_index=i, process_count=count)
-            for i in range(count)
-        ]
-        for parts in zip(*(reader.train_batches(2) for reader in readers), strict=True):
+        readers = [Opened("files", folders, 8 // count, process_index=i, process_count=count) for i in range(count)]
+        for parts in zip(*(reader.train(2) for reader in readers), strict=True):
             yield {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     assert_equal(batches(4), batches(1))
@@ -248,7 +243,7 @@ def test_global_batches_of_folders_do_not_depend_on_the_processes(folders):
 
 @needs_tensorflow
 def test_validation_has_each_image_once_in_order(make, tars):
-    batches = list(make(4).test_batches())
+    batches = list(make(4).test())
     assert [batch["mask"].tolist() for batch in batches] == [[1] * 4, [1] * 4, [1, 1, 1, 0]]
     if make.source == "files":
         assert identities(batches) == [(label, index) for label, count in enumerate(VAL) for index in range(count)]
@@ -263,11 +258,16 @@ def test_validation_has_each_image_once_in_order(make, tars):
 @needs_tensorflow
 def test_refuses_a_tfds_format_that_cannot_be_streamed(tars, tmp_path):
     build(tars, tmp_path, file_format="array_record")
-    with pytest.raises(UserError, match="is in array_record format, but only tfrecord"):
-        ImageNet("tfds", str(tmp_path), batch_size=2)
+    with pytest.raises(UserError, match="array_record.*tfrecord"):
+        open_("tfds", tmp_path)
 
 
 # The images.
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return pytest.importorskip("onebnet_jax.data.imagenet.pipeline")
 
 
 def pillow(content):
@@ -283,13 +283,8 @@ def assert_close(image, reference, greatest):
 SHAPES = [(60, 90), (90, 60), (64, 64), (41, 57), (20, 31), (200, 333), (30, 300)]
 
 
-@needs_tensorflow
 @pytest.mark.parametrize("shape", SHAPES)
-def test_central_view_equals_torchvision_on_pillow(shape):
-    import tensorflow as tf
-
-    from onebnet_jax.data.imagenet import pipeline as imagenet_pipeline
-
+def test_central_view_equals_torchvision_on_pillow(shape, pipeline):
     size, short = 28, 32  # as 224 and 256
     content = image_files.encode(image_files.photo(*shape))
     reference = pillow(content)
@@ -298,7 +293,7 @@ def test_central_view_equals_torchvision_on_pillow(shape):
     reference = reference.resize(resized, Image.BILINEAR)
     left, top = (round((side - size) / 2) for side in resized)
     reference = reference.crop((left, top, left + size, top + size))
-    assert_close(imagenet_pipeline.central_view(tf.constant(content), size), reference, greatest=1)
+    assert_close(pipeline.central_view(pipeline.tf.constant(content), size), reference, greatest=1)
 
 
 def reference_window(shape, draws):
@@ -319,32 +314,24 @@ def reference_window(shape, draws):
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-@needs_tensorflow
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 1), (1, 500), (375, 500)])
-def test_random_window_equals_torchvision(shape):
-    from onebnet_jax.data.imagenet import pipeline as imagenet_pipeline
-
+def test_random_window_equals_torchvision(shape, pipeline):
     rng = np.random.default_rng(0)
     for draws in [*rng.random((30, 22)), np.zeros(22), np.full(22, np.nextafter(1, 0))]:
-        window = imagenet_pipeline.random_window(np.array(shape, np.int32), draws)
+        window = pipeline.random_window(np.array(shape, np.int32), draws)
         assert tuple(window.numpy()) == reference_window(shape, draws)
 
 
-@needs_tensorflow
-def test_random_view_is_the_window_resized_and_flipped_by_half():
-    import tensorflow as tf
-
-    from onebnet_jax.data.imagenet import pipeline as imagenet_pipeline
-
+def test_random_view_is_the_window_resized_and_flipped_by_half(pipeline):
     content = image_files.encode(image_files.photo(75, 100))
     reference = pillow(content)
     flipped, windows = 0, set()
     for index in range(40):
-        draws = tf.random.stateless_uniform([23], (5, index), dtype=tf.float64, alg="philox").numpy()
+        draws = pipeline.tf.random.stateless_uniform([23], (5, index), dtype=pipeline.tf.float64, alg="philox").numpy()
         top, left, height, width = reference_window((75, 100), draws[:22])
         expected = reference.crop((left, top, left + width, top + height)).resize((24, 24), Image.BILINEAR)
         mirrored = expected.transpose(Image.FLIP_LEFT_RIGHT)
-        view = imagenet_pipeline.random_view(tf.constant(content), 24, np.array([5, index]), 0.0).numpy()
+        view = pipeline.random_view(pipeline.tf.constant(content), 24, np.array([5, index]), 0.0).numpy()
         distances = [np.abs(view - np.asarray(image, float)).mean() for image in (expected, mirrored)]
         flipped += distances[1] < distances[0]
         windows.add((top, left, height, width))
@@ -353,13 +340,8 @@ def test_random_view_is_the_window_resized_and_flipped_by_half():
     assert len(windows) == 40 and 10 < flipped < 30
 
 
-@needs_tensorflow
-def test_lighting_follows_the_principal_components():
-    import tensorflow as tf
-
-    from onebnet_jax.data.imagenet import pipeline
-
-    content = tf.constant(image_files.encode(np.full((16, 16, 3), 128, np.uint8)))
+def test_lighting_follows_the_principal_components(pipeline):
+    content = pipeline.tf.constant(image_files.encode(np.full((16, 16, 3), 128, np.uint8)))
     views = [pipeline.random_view(content, 8, np.array([0, index]), 0.1).numpy().astype(float) for index in range(150)]
     assert all(view.std((0, 1)).max() == 0 for view in views)
     shifts = np.array([view[0, 0] for view in views]) - 128
@@ -381,7 +363,7 @@ def faulty(tmp_path):
 
 
 def read(paths, **fields):
-    return ImageNet("files", str(paths[0].parents[2]), batch_size=8, image_size=16, threads=2, **fields)
+    return Opened("files", paths[0].parents[2], 8, **fields)
 
 
 @needs_tensorflow
@@ -392,35 +374,22 @@ def test_unreadable_images_are_left_out_named_and_counted_once(faulty, capsys):
     faulty[8].write_bytes(content[: len(content) // 8])
     reader = read(faulty, max_unreadable=3)
     for epoch in range(2):
-        batches = list(reader.train_batches(epoch))
+        batches = list(reader.train(epoch))
         assert sum(batch["mask"].sum() for batch in batches) == 17
         assert sorted(identities(batches)) == [(0, i) for i in range(20) if i not in (3, 5, 8)]
-    assert reader.unreadable == {str(faulty[i]) for i in (3, 5, 8)}
+    assert reader.dataset.unreadable == {str(faulty[i]) for i in (3, 5, 8)}
     assert capsys.readouterr().err.count("cannot be decoded") == 3
     with pytest.raises(UserError, match=r"3 images of ImageNet cannot be decoded, such as .*_03\.JPEG, where 2 may"):
-        list(read(faulty, max_unreadable=2).train_batches(0))
+        list(read(faulty, max_unreadable=2).train(0))
 
 
-@needs_tensorflow
-def test_a_batch_of_unreadable_images_does_not_count(faulty):
-    for path in faulty:
-        path.write_bytes(b"\xff\xd8\xff broken")
-    reader = read(faulty, max_unreadable=20)
-    batches = list(reader.train_batches(0))
-    assert len(batches) == 3 and not any(batch["mask"].any() for batch in batches)
-    assert reader.unreadable == set(map(str, faulty))
-
-
-@needs_tensorflow
 @pytest.mark.parametrize("chunk", [1, 16])
-def test_the_others_stay_where_they_are_among_unreadable_images(faulty, chunk, monkeypatch):
-    from onebnet_jax.data.imagenet import pipeline as imagenet_pipeline
-
-    monkeypatch.setattr(imagenet_pipeline, "CHUNK", chunk)
-    whole = list(read(faulty).train_batches(0))
+def test_the_others_stay_where_they_are_among_unreadable_images(faulty, chunk, pipeline, monkeypatch):
+    monkeypatch.setattr(pipeline, "CHUNK", chunk)
+    whole = list(read(faulty).train(0))
     for path in faulty[3:8]:
         path.write_bytes(b"\xff\xd8\xff broken")
-    batches = list(read(faulty).train_batches(0))
+    batches = list(read(faulty).train(0))
     assert sum(batch["mask"].sum() for batch in batches) == 15
     for batch, other in zip(batches, whole, strict=True):
         readable = batch["mask"] > 0
@@ -435,7 +404,7 @@ def test_reads_what_imagenet_has_beside_ordinary_jpegs(faulty):
     faulty[1].write_bytes(image_files.encode(image_files.plain(0, 1), mode="CMYK"))
     faulty[2].write_bytes(image_files.encode(np.full((40, 40, 3), 20, np.uint8), mode="L"))
     reader = read(faulty, max_unreadable=0)
-    found = [image for batch in reader.train_batches(0) for image, mask in zip(batch["images"], batch["mask"]) if mask]
+    found = [image for batch in reader.train(0) for image, mask in zip(batch["images"], batch["mask"]) if mask]
     assert len(found) == 20
     grey = [image for image in found if np.ptp(image.mean((0, 1))) < 1]
     assert np.abs(np.array(grey[0], int) - 20).max() <= 2 or len(grey) > 1
@@ -448,7 +417,7 @@ def test_a_file_that_vanishes_is_named(faulty):
     reader = read(faulty)
     faulty[4].unlink()
     with pytest.raises(UserError, match=r"cannot be read: /[^ ]*_04\.JPEG; No such file or directory\.$"):
-        list(reader.train_batches(0))
+        list(reader.train(0))
 
 
 @needs_tensorflow
@@ -457,7 +426,7 @@ def test_damaged_records_are_named(tars, tmp_path):
     for path in tmp_path.glob("imagenet2012/*/imagenet2012-train*"):
         path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match=f"from the TFDS directory {tmp_path}/imagenet2012/5.1.0 cannot be read"):
-        list(ImageNet("tfds", str(tmp_path), batch_size=4, image_size=16).train_batches(0))
+        list(Opened("tfds", tmp_path).train(0))
 
 
 # The benchmark command.
@@ -493,22 +462,12 @@ def test_generated_images_are_like_those_of_imagenet(tmp_path):
             assert image.format == "JPEG" and image.size == (500, 375) and image.mode == "RGB"
 
 
-@needs_tensorflow
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("imagenet*.py")), ids=lambda path: path.stem)
-def test_every_config_of_imagenet_opens_it(path, tmp_path):
-    image_files.write_folders(tmp_path, (1, 1, 1), (1, 1, 1))
-    config = config_lib.load(str(path), [f"--config.data.dir={tmp_path}"])
-    assert feed.open_data(config).train_size == 3
-
-
 def test_verdict_counts_cores():
-    assert data_benchmark.verdict(1000, 250, 2000).startswith(
-        "the input is the limit: the step takes 2000 images/s; 8.0"
-    )
-    assert data_benchmark.verdict(1000, 250, 500).startswith("the step is the limit: it takes 500 images/s; 2.0 cores")
+    assert re.search("^the input .* 2000 .* 8.0 cores", data_benchmark.verdict(1000, 250, 2000))
+    assert re.search("^the step .* 500 .* 2.0 cores", data_benchmark.verdict(1000, 250, 500))
 
 
 def test_benchmark_names_bad_arguments(capsys):
     with pytest.raises(SystemExit):
         data_benchmark.main(["--batches=0"])
-    assert "--batches must lie between 1 and" in capsys.readouterr().err
+    assert "--batches" in capsys.readouterr().err

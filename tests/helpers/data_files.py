@@ -1,5 +1,6 @@
 """Small FashionMNIST and CIFAR-10 files in the published formats, for the tests."""
 
+import dataclasses
 import functools
 import gzip
 import io
@@ -13,11 +14,11 @@ from unittest import mock
 
 import numpy as np
 
-from onebnet_jax.data import load as data
+from onebnet_jax.data.catalog import DATASETS
 
 
 def random_arrays(shape, train=30, test=10, seed=0):
-    """Random images and labels of both splits, in the order of `data_formats.Arrays`."""
+    """Random images and labels of both splits, in the order of `formats.Arrays`."""
     rng = np.random.default_rng(seed)
     return tuple(
         array
@@ -34,8 +35,10 @@ ARRAYS = {"fashion_mnist": FASHION_MNIST, "cifar10": CIFAR10}
 def isolate(tmp_path, monkeypatch):
     """Makes a test independent of the data on this machine and of the network."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds_default"))
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", str(tmp_path / "debian"))
-    monkeypatch.setattr(data, "_originals", lambda name: {f"http://127.0.0.1:9/{name}.gz": "0" * 64})
+    for name in ARRAYS:
+        originals = ((f"http://127.0.0.1:9/{name}.gz", "0" * 64),)
+        info = dataclasses.replace(DATASETS[name], folders=(str(tmp_path / "system"),), originals=originals)
+        monkeypatch.setitem(DATASETS, name, info)
 
 
 def assert_holds(dataset, arrays, any_order=False):
@@ -108,11 +111,8 @@ def cifar10_files(arrays, kind):
         )
     }
     files[f"test_batch{suffix}"] = write(test_images, test_labels)
-    files["batches.meta.txt"] = "\n".join(CIFAR10_NAMES).encode() + b"\n\n"
+    files["batches.meta.txt"] = "\n".join(DATASETS["cifar10"].class_names).encode() + b"\n\n"
     return files
-
-
-CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def write_cifar10(folder, arrays, kind, packed):

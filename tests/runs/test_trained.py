@@ -34,7 +34,7 @@ def equal(variables, others):
 def test_the_kept_results_answer_as_they_did(name):
     """Logits of the version that trained them, of the first test images that come with the package."""
     network = trained.load(RESULTS / name)
-    pixels = load.load("fashion_mnist_mini").test_images[: len(KEPT[name])]
+    pixels = load.open("fashion_mnist_mini").test_images[: len(KEPT[name])]
     images = card.normalize(pixels, network.info.mean, network.info.std)
     logits, _ = deployed.answers(network.structure, network.variables, images, network.binarization)
     np.testing.assert_allclose(logits, KEPT[name], rtol=0, atol=1e-4)

@@ -180,13 +180,13 @@ def test_a_path_that_is_no_file_is_refused(path):
 @pytest.fixture
 def few_images(monkeypatch):
     """The first of the embedded images."""
-    whole = data.load("fashion_mnist_mini")
+    whole = data.open("fashion_mnist_mini")
     few = dataclasses.replace(
         whole,
         **{f"train_{part}": getattr(whole, f"train_{part}")[:TRAIN_SIZE] for part in ("images", "labels")},
         **{f"test_{part}": getattr(whole, f"test_{part}")[:TEST_SIZE] for part in ("images", "labels")},
     )
-    monkeypatch.setattr(data, "load", lambda *_: few)
+    monkeypatch.setattr(data, "open", lambda *_, **__: few)
 
 
 @st.composite

@@ -33,9 +33,9 @@ def second_stage(family):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    whole = data.load("fashion_mnist_mini")
+    whole = data.open("fashion_mnist_mini")
     few = {name: getattr(whole, name)[:100] for name in ("train_images", "train_labels", "test_images", "test_labels")}
-    monkeypatch.setattr(data, "load", lambda *_: dataclasses.replace(whole, **few))
+    monkeypatch.setattr(data, "open", lambda *_, **__: dataclasses.replace(whole, **few))
     monkeypatch.setattr(families, "FAMILIES", {name: second_stage(one) for name, one in families.FAMILIES.items()})
     with cached_compilation():
         yield

@@ -19,6 +19,8 @@ from small_runs import PROGRAM, ROOT, TINY, assert_same_run, cached_compilation,
 from onebnet_jax import errors
 from onebnet_jax.data import augment
 from onebnet_jax.data import load as data
+from onebnet_jax.data import load as load_lib
+from onebnet_jax.data.imagenet.sources import Share
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks import families
 from onebnet_jax.networks.network import Network
@@ -44,7 +46,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def dataset():
-    whole = data.load("fashion_mnist_mini")
+    whole = data.open("fashion_mnist_mini")
     return dataclasses.replace(
         whole,
         train_images=whole.train_images[:TRAIN],
@@ -55,7 +57,7 @@ def dataset():
 
 
 class Reader:
-    """An `ImageNet` of a small data set, in the order in which `feed.InMemory` takes it.
+    """A `Streamed` of a small data set, in the order in which `feed.InMemory` takes it.
 
     Attributes:
       given: (epoch, step) of the training batches that it gave.
@@ -67,11 +69,7 @@ class Reader:
         self.train_size, self.source = len(dataset.train_labels), dataset.source
         self.given, self.changed = [], threading.Condition()
 
-    def rebatched(self, batch_size, seed):
-        assert batch_size == BATCH
-        return self
-
-    def train_batches(self, epoch, first_step=0):
+    def train_batches(self, share, seed, epoch, first_step=0):
         order_key, _ = jax.random.split(KEY)
         order = np.asarray(augment.epoch_order(jax.random.fold_in(order_key, epoch), self.train_size))
         batches = list(self._batches(self._dataset.train_images[order], self._dataset.train_labels[order]))
@@ -83,7 +81,7 @@ class Reader:
                 self.changed.notify()
             yield batches[step]
 
-    def test_batches(self):
+    def test_batches(self, share):
         yield from self._batches(self._dataset.test_images, self._dataset.test_labels)
         blank = np.zeros((BATCH, *self._dataset.info.shape), np.uint8)
         yield {"images": blank, "labels": np.zeros(BATCH, np.int32), "mask": np.zeros(BATCH, np.float32)}
@@ -252,20 +250,21 @@ def load(folder, *overrides):
 
 def test_each_process_reads_its_part_of_a_batch(tmp_path, monkeypatch):
     """As the second of two processes; the order follows from the key, which is the same in both."""
-    reader = unittest.mock.Mock(train_size=100)
-    reader.rebatched.return_value = reader
-    make = unittest.mock.Mock(return_value=reader)
-    monkeypatch.setattr(feed, "ImageNet", make)
+    dataset = unittest.mock.Mock(train_size=100)
+    dataset.train_batches.side_effect = lambda *_: iter(())
+    opening = unittest.mock.Mock(return_value=dataset)
+    monkeypatch.setattr(load_lib, "open", opening)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     opened = feed.open_data(Data("imagenet2012", "files", str(tmp_path), image_size=32, lighting=0.1))
-    assert make.call_args.args == ("files", str(tmp_path))
-    fields = {"process_index": 1, "process_count": 2, "image_size": 32, "lighting": 0.1, "max_unreadable": 10}
-    assert make.call_args.kwargs == fields | {"batch_size": 1}
+    assert opening.call_args.args == ("imagenet2012", "files", str(tmp_path))
+    assert opening.call_args.kwargs == {"image_size": 32, "lighting": 0.1, "max_unreadable": 10}
+    monkeypatch.setattr(feed, "_Ahead", lambda batches, _: batches(3, 4))
     for key in (KEY, KEY, jax.random.key(4)):
         opened.trainer(TRAIN_STEP, dataclasses.replace(INPUT, batch_size=24), key)
-    sizes, seeds = zip(*(call.args for call in reader.rebatched.call_args_list))
-    assert make.call_count == 1 and sizes == (12, 12, 12) and seeds[0] == seeds[1] != seeds[2]
+    shares, seeds, *places = zip(*(call.args for call in dataset.train_batches.call_args_list))
+    assert opening.call_count == 1 and shares == 3 * (Share(12, 1, 2),) and places == [(3, 3, 3), (4, 4, 4)]
+    assert seeds[0] == seeds[1] != seeds[2]
 
 
 @pytest.fixture(scope="module")

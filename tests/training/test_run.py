@@ -90,7 +90,7 @@ def test_a_finished_run_says_what_it_is_and_stays_as_it_is(copied, quiet, capsys
 
 
 def test_the_score_is_that_of_the_test_images_and_running_statistics(quiet):
-    network, dataset = trained.load(quiet[0], LAST), data.load("fashion_mnist_mini")
+    network, dataset = trained.load(quiet[0], LAST), data.open("fashion_mnist_mini")
     x = (dataset.test_images.astype(np.float64) / 255 - dataset.info.mean) / dataset.info.std
     logits = tiny_logits(network.variables, x)
     log_softmax = logits - np.log(np.sum(np.exp(logits), 1, keepdims=True))
@@ -107,7 +107,7 @@ def with_batches_of(network, size):
 
 def test_an_evaluation_can_bring_the_running_statistics_up_to_date(quiet):
     """In a batch of all training images they move by a tenth towards those of these; the network stays as it is."""
-    network, dataset = with_batches_of(trained.load(quiet[0], LAST), 4000), data.load("fashion_mnist_mini")
+    network, dataset = with_batches_of(trained.load(quiet[0], LAST), 4000), data.open("fashion_mnist_mini")
     x = (dataset.train_images.astype(np.float64) / 255 - dataset.info.mean) / dataset.info.std
 
     maps = tiny_maps(network.variables["params"], x)
@@ -133,7 +133,7 @@ def test_an_evaluation_says_what_it_scores_and_needs_no_batch_that_the_devices_s
     result = evaluate(with_batches_of(network, 333))
     assert result | {"epoch": 3} == quiet[1] | {"loss": pytest.approx(quiet[1]["loss"], rel=1e-6)}
     source, described = capsys.readouterr().out.splitlines()
-    assert source == data.load("fashion_mnist_mini").source and described == network.describe()
+    assert source == data.open("fashion_mnist_mini").source and described == network.describe()
 
 
 def test_evaluation_happens_as_often_as_asked_and_after_the_last_epoch(tmp_path):

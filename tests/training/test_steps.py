@@ -236,7 +236,7 @@ def trainer(quick_compilation):
 
 
 def make_trainer(dtype):
-    dataset = data.load("fashion_mnist_mini")
+    dataset = data.open("fashion_mnist_mini")
     images, labels = dataset.train_images[:52, 6:22, 6:22], dataset.train_labels[:52]
     optimizer, _ = optim.make(optim.Optimizer(learning_rate=3e-2), 20, 7)
     network = Network(STRUCTURE, axis_name=steps.AXIS, dtype=dtype)

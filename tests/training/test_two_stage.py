@@ -40,7 +40,7 @@ def wanted_loss(logits, labels, teacher_logits, fields):
 @pytest.fixture(scope="module")
 def pixels():
     """(x, labels): the training images [4000, 28, 28, 1], normalized."""
-    dataset = data.load("fashion_mnist_mini")
+    dataset = data.open("fashion_mnist_mini")
     x = (dataset.train_images.astype(np.float32) / 255 - dataset.info.mean[0]) / dataset.info.std[0]
     return x, dataset.train_labels
 

@@ -1,20 +1,21 @@
-"""Builds fashion_mnist_mini.npz from the full FashionMNIST and prints the statistics kept in onebnet_jax/data.py.
+"""Builds fashion_mnist_mini.npz from the full FashionMNIST.
 
-    python -m onebnet_jax.data.embedded.build [--directory=FOLDER]
+    python -m onebnet_jax.data.embedded.build [FOLDER]
 
 FOLDER holds the original files; without it, Debian's package dataset-fashion-mnist is read. The choice is a fixed rule:
 of every class, the first images in the order of a seeded permutation of the whole set, kept in their original order.
 """
 
-import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 
 from onebnet_jax.data import load as data
 
+FILE = Path(__file__).parent / "fashion_mnist_mini.npz"
 SEED = 0
-TRAIN_PER_CLASS = 400
-TEST_PER_CLASS = 100
+PER_CLASS = {"train": 400, "test": 100}
 
 
 def choose(labels: np.ndarray, per_class: int) -> np.ndarray:
@@ -27,36 +28,17 @@ def choose(labels: np.ndarray, per_class: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per channel over all pixels of uint8 images [N, H, W, C], scaled to 0..1."""
-    counts = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(images.shape[-1])]
-    values = np.arange(256) / 255
-    means = np.array([np.average(values, weights=count) for count in counts])
-    variances = [np.average((values - mean) ** 2, weights=count) for mean, count in zip(means, counts, strict=True)]
-    return means, np.sqrt(variances)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", default="", help="folder of the original files")
-    full = data.load("fashion_mnist", "files", parser.parse_args().directory)
-    train = choose(full.train_labels, TRAIN_PER_CLASS)
-    test = choose(full.test_labels, TEST_PER_CLASS)
-    np.savez_compressed(
-        data.EMBEDDED_FILE,
-        train_images=full.train_images[train, ..., 0],
-        train_labels=full.train_labels[train].astype(np.uint8),
-        train_indices=train.astype(np.uint16),
-        test_images=full.test_images[test, ..., 0],
-        test_labels=full.test_labels[test].astype(np.uint8),
-        test_indices=test.astype(np.uint16),
-    )
-    print(full.source)
-    print(f"{data.EMBEDDED_FILE}: {data.EMBEDDED_FILE.stat().st_size} bytes")
-    for title, images in (("full training set", full.train_images), ("chosen part", full.train_images[train])):
-        mean, std = statistics(images)
-        print(f"{title}: mean {np.round(mean, 4)}, std {np.round(std, 4)}")
+def part(full: data.Dataset) -> dict[str, np.ndarray]:
+    """The arrays of the file, by name."""
+    arrays = {}
+    for split, per_class in PER_CLASS.items():
+        images, labels = getattr(full, f"{split}_images"), getattr(full, f"{split}_labels")
+        chosen = choose(labels, per_class)
+        arrays[f"{split}_images"] = images[chosen, ..., 0]
+        arrays[f"{split}_labels"] = labels[chosen].astype(np.uint8)
+        arrays[f"{split}_indices"] = chosen.astype(np.uint16)
+    return arrays
 
 
 if __name__ == "__main__":
-    main()
+    np.savez_compressed(FILE, **part(data.open("fashion_mnist", "files", *sys.argv[1:])))

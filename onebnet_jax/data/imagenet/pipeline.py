@@ -1,4 +1,4 @@
-"""From stored JPEGs to batches of pixels with tf.data. Imports TensorFlow; only `onebnet_jax.imagenet` imports it."""
+"""From stored JPEGs to batches of pixels with tf.data. Imports TensorFlow, so only `reader` imports it, when needed."""
 
 from collections.abc import Callable, Iterator
 
@@ -25,8 +25,8 @@ _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.583
 
 def read_files(paths: np.ndarray, labels: np.ndarray, threads: int) -> tf.data.Dataset:
     """The contents of image files, with label and name."""
-    files = tf.data.Dataset.from_tensor_slices({"name": paths, "label": labels})
-    return files.map(lambda file: {**file, "content": tf.io.read_file(file["name"])}, threads, deterministic=True)
+    files = tf.data.Dataset.from_tensor_slices({"names": paths, "labels": labels})
+    return files.map(lambda file: {**file, "content": tf.io.read_file(file["names"])}, threads, deterministic=True)
 
 
 def read_records(windows: Callable[[], Iterator], features) -> tf.data.Dataset:
@@ -50,16 +50,11 @@ def read_records(windows: Callable[[], Iterator], features) -> tf.data.Dataset:
     def parse(record):
         example = features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
         label = tf.cast(example["label"], tf.int32)
-        return {"name": example["file_name"], "label": label, "content": example["image"]}
+        return {"names": example["file_name"], "labels": label, "content": example["image"]}
 
     signature = tuple(tf.TensorSpec([None], dtype) for dtype in (tf.string, tf.int64, tf.int64, tf.int64))
-    return (
-        tf.data.Dataset.from_generator(windows, output_signature=signature)
-        .flat_map(read)
-        .prefetch(1)
-        .unbatch()
-        .map(parse)
-    )
+    stored = tf.data.Dataset.from_generator(windows, output_signature=signature)
+    return stored.flat_map(read).prefetch(1).unbatch().map(parse)
 
 
 def batches(
@@ -78,10 +73,10 @@ def batches(
       examples: what to decode.
       positions: int64 [M], the position of each in the epoch, from which with the key its augmentation follows.
       key: seed and epoch; None for evaluation.
-      batch_size, image_size, lighting, threads: see `onebnet_jax.imagenet.ImageNet`.
+      batch_size, image_size, lighting, threads: see `reader.Streamed`.
 
-    Yields {"image": uint8 [N, H, W, 3], "label": int32 [N], "name": bytes [N], "readable": bool [N]}; the image is 0
-    where it cannot be decoded.
+    Yields {"images": uint8 [N, H, W, 3], "labels": int32 [N], "mask": float32 [N], "names": bytes [N]}; image and mask
+    are 0 where an image cannot be decoded.
     """
     shape = (image_size, image_size, 3)
 
@@ -99,10 +94,10 @@ def batches(
         def into_slots(slots, images):
             slots = slots[:, tf.newaxis]
             return {
-                "image": tf.scatter_nd(slots, images, [size, *shape]),
-                "readable": tf.scatter_nd(slots, tf.ones_like(slots[:, 0]), [size]) > 0,
-                "label": chunk["label"],
-                "name": chunk["name"],
+                "images": tf.scatter_nd(slots, images, [size, *shape]),
+                "mask": tf.scatter_nd(slots, tf.ones(tf.shape(slots)[:1]), [size]),
+                "labels": chunk["labels"],
+                "names": chunk["names"],
             }
 
         return decoded.map(into_slots)

@@ -1,22 +1,29 @@
-"""Where ImageNet is, which images a process takes, and in which order; without TensorFlow."""
+"""Where the images of a streamed data set are, which of them a process takes, and in which order; without TensorFlow.
+
+`Folders` and `Records` have the same attributes and methods:
+  origin: what is read and from where, for the log.
+  size(split): number of images of "train" or "validation".
+  examples(pipeline, split, key, share, first_step, threads): a process's undecoded images of an epoch from a step on,
+    as a tf.data.Dataset made by the module `pipeline`. key is (seed, epoch), or None for the stored order.
+
+Folders are shuffled as a whole, and a global batch does not depend on the number of processes. Records can only be read
+one after another: they are shuffled by file and then in windows of `WINDOW`, and each process reads its own part of
+them, so another number of processes means another order.
+"""
 
 import dataclasses
 import os
 from collections.abc import Iterator
 
 import numpy as np
-from etils import epath
 
-from onebnet_jax.data import catalog as data_info
-from onebnet_jax.data import formats as data_formats
-from onebnet_jax.data import load as data
-from onebnet_jax.data import tfds as tfds_builder
+from onebnet_jax.data import tfds
+from onebnet_jax.data.catalog import Info
 from onebnet_jax.data.formats import Missing
 from onebnet_jax.errors import UserError
 
-INFO = data_info.DATASETS["imagenet2012"]
-SOURCES = ("tfds", "files")  # in the order in which "auto" tries them
 WINDOW = 4096  # records that are shuffled among themselves, about 0.45 GB of JPEGs
+_FOLDERS = {"train": "train", "validation": "val"}
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
@@ -24,7 +31,7 @@ _SUFFIXES = (".jpeg", ".jpg", ".png")
 class Share:
     """One process's part of every global batch: `batch_size` images beginning at process_index * batch_size."""
 
-    batch_size: int
+    batch_size: int  # of this process
     process_index: int = 0
     process_count: int = 1
 
@@ -40,55 +47,41 @@ class Share:
         return positions[positions < size]
 
 
-def find(source: str, directory: str):
-    """Finds the data; see `onebnet_jax.imagenet.ImageNet` for arguments and errors.
+def list_images(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Lists ROOT/CLASS/*.jpeg (or .jpg, .png) of all classes: their sorted names, paths [N] and labels int32 [N].
 
-    What is returned has `origin`, for the log, size(split), and examples(pipeline, split, key, share, first_step,
-    threads): a process's undecoded images of an epoch from a step on, as a tf.data.Dataset made by
-    `onebnet_jax.imagenet_pipeline`. key is the seed and the epoch, or None for the stored order.
+    Raises UserError where there is no image.
     """
-    if source not in ("auto", *SOURCES):
-        raise UserError(
-            f"data.source={source!r} will not do for ImageNet; it must be one of 'auto', {str(SOURCES)[1:-1]}."
-        )
-    missing = []
-    for candidate in SOURCES if source == "auto" else (source,):
-        try:
-            return {"tfds": _Records, "files": _Folders}[candidate](directory)
-        except Missing as error:
-            missing.append(str(error))
-        except OSError as error:
-            raise UserError(f"ImageNet cannot be read: {error}.") from error
-    raise UserError(f"ImageNet was not found ({'; '.join(missing)}): {INFO.remedy}.")
+    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    listed = [
+        sorted(entry.path for entry in os.scandir(os.path.join(root, name)) if entry.name.lower().endswith(_SUFFIXES))
+        for name in classes
+    ]
+    labels = np.repeat(np.arange(len(listed), dtype=np.int32), [len(paths) for paths in listed])
+    if not len(labels):
+        raise UserError(f"{root} has no class folders with images such as {root}/n01440764/*.JPEG.")
+    return classes, np.array([path for paths in listed for path in paths], object), labels
 
 
-class _Folders:
-    """train/CLASS/* and val/CLASS/* as torchvision's ImageFolder has them."""
+class Folders:
+    """Image files in train/CLASS and val/CLASS, as torchvision's ImageFolder has them."""
 
-    def __init__(self, directory: str):
-        if not directory:
-            raise Missing("data.dir names no folder of train and val")
-        for name in ("train", "val"):
-            if not os.path.isdir(os.path.join(directory, name)):
-                raise Missing(f"no folder {name} in {directory}")
+    def __init__(self, info: Info, directory: str):
+        roots = {split: os.path.join(directory, name) for split, name in _FOLDERS.items()}
+        if not directory or not all(map(os.path.isdir, roots.values())):
+            raise Missing(f"no folders train and val in {directory or 'data.dir, which is empty'}")
         self.origin = f"from the folders train and val in {directory}"
         self._files, classes = {}, {}
-        for split, name in (("train", "train"), ("validation", "val")):
-            root = os.path.join(directory, name)
-            classes[split] = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-            listed = [_images(os.path.join(root, c)) for c in classes[split]]
-            labels = np.repeat(np.arange(len(listed), dtype=np.int32), [len(paths) for paths in listed])
-            self._files[split] = np.array([path for paths in listed for path in paths], object), labels
-            if not len(labels):
-                raise UserError(f"{root} has no class folders with images such as {root}/n01440764/*.JPEG.")
-        if classes["train"] != classes["validation"]:
-            differing = sorted(set(classes["train"]) ^ set(classes["validation"]))
+        for split, root in roots.items():
+            classes[split], *self._files[split] = list_images(root)
+        differing = set(classes["train"]) ^ set(classes["validation"])
+        if differing:
             raise UserError(
-                f"{directory}/train and {directory}/val do not have the same class folders: {differing[0]} is in one "
+                f"{directory}/train and {directory}/val do not have the same class folders: {min(differing)} is in one "
                 "of them only, so the labels would not fit."
             )
-        if len(classes["train"]) > INFO.num_classes:
-            raise UserError(f"{directory}/train has {len(classes['train'])} classes, where {INFO.num_classes} may be.")
+        if len(classes["train"]) > info.num_classes:
+            raise UserError(f"{directory}/train has {len(classes['train'])} classes, where {info.num_classes} may be.")
 
     def size(self, split: str) -> int:
         return len(self._files[split][1])
@@ -101,24 +94,15 @@ class _Folders:
         return pipeline.read_files(paths[chosen], labels[chosen], threads)
 
 
-def _images(folder: str) -> list[str]:
-    return sorted(entry.path for entry in os.scandir(folder) if entry.name.lower().endswith(_SUFFIXES))
-
-
-class _Records:
+class Records:
     """TFRecord files of a prepared TFDS data directory, which may lie in a bucket (gs://...)."""
 
-    def __init__(self, directory: str):
-        root = epath.Path(directory) if directory else data.tfds_directory("")
-        folder = data_formats.find_tfds(root, "imagenet2012")
-        try:
-            self._info = tfds_builder.open_directory(folder).info
-            self._splits = {split: self._info.splits[split] for split in ("train", "validation")}
-            file_format = self._info.file_format.value
-        except UserError:
-            raise
-        except Exception as error:  # TFDS documents no exceptions for damaged metadata
-            raise UserError(f"The TFDS data in {folder} cannot be read: {error!r}; prepare them again.") from error
+    def __init__(self, info: Info, directory: str):
+        folder = tfds.find(directory, info.name)
+        builder = tfds.open_directory(folder)
+        with tfds.naming(folder):
+            self._splits = {split: builder.info.splits[split] for split in _FOLDERS}
+            self._features, file_format = builder.info.features, builder.info.file_format.value
         if file_format != "tfrecord":
             raise UserError(f"{folder} is in {file_format} format, but only tfrecord, TFDS's default, can be read.")
         self.origin = f"from the TFDS directory {folder}"
@@ -144,7 +128,7 @@ class _Records:
                 shards, skips, takes = np.array(pieces, np.int64).T
                 yield paths[shards], skips, takes, order
 
-        return pipeline.read_records(windows, self._info.features)
+        return pipeline.read_records(windows, self._features)
 
 
 def windows_of(
@@ -171,8 +155,7 @@ def windows_of(
             take = min(end, int(ends[shard])) - position
             pieces.append((shard, position - int(ends[shard] - lengths[shard]), take))
             position += take
-        # One more than begin, as trailing zeros of a seed do not count.
-        order = (
-            np.arange(end - begin) if key is None else np.random.default_rng((*key, begin + 1)).permutation(end - begin)
-        )
+        order = np.arange(end - begin)
+        if key is not None:  # one more than begin, as trailing zeros of a seed do not count
+            order = np.random.default_rng((*key, begin + 1)).permutation(end - begin)
         yield pieces, order[max(first - begin, 0) :]

@@ -1,24 +1,20 @@
 """Files of others are data: reading any of them runs nothing that it names, and says in one sentence what is wrong.
 
-Elsewhere: CIFAR-10's python batches and archives in test_data_formats.py, .pth and .safetensors files in
-test_teacher.py, .tflite files in test_benchmark.py. A config file given by --config is Python and does run.
+Elsewhere: data sets in tests/data, .pth and .safetensors files in test_teacher.py, .tflite files in test_benchmark.py.
+A config file given by --config is Python and does run.
 """
 
 import contextlib
-import copy
-import json
 import os
 import pathlib
 import pickle
 import shutil
 import sys
 
-import data_files
 import numpy as np
 import pytest
 
 from onebnet_jax.data import load as data
-from onebnet_jax.data import tfds as tfds_builder
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import card
 from onebnet_jax.runs import checkpoint
@@ -91,7 +87,7 @@ def run_folder(tmp_path_factory):
 def test_reading_a_run_and_the_data_unpickles_nothing(run_folder):
     with nothing_runs():
         run = checkpoint.load_run(run_folder)
-        assert data.load("fashion_mnist_mini").info.num_classes == 10
+        assert data.open("fashion_mnist_mini").info.num_classes == 10
     assert run.variables["params"]["head"]["kernel"].sum() == 6
 
 
@@ -119,74 +115,3 @@ def test_a_pickle_in_place_of_a_card_is_not_read(payload, tmp_path):
     with pytest.raises(UserError, match="m.json is not the card"), nothing_runs():
         card.read(tmp_path / "m.tflite")
     assert not payload[1].exists()
-
-
-def test_pickles_in_an_npz_file_are_not_read(payload, tmp_path, monkeypatch):
-    names = [f"{split}_{part}" for split in ("train", "test") for part in ("images", "labels")]
-    np.savez(tmp_path / "mini.npz", **{name: np.array([Payload(payload[1])], object) for name in names})
-    monkeypatch.setattr(data, "EMBEDDED_FILE", tmp_path / "mini.npz")
-    with pytest.raises(ValueError, match="allow_pickle=False"), nothing_runs():
-        data.load("fashion_mnist_mini")
-    assert not payload[1].exists()
-
-
-# TFDS directories ----------------------------------------------------------------------------------------------
-
-EVIL = "evil_module.Feature"
-
-
-def _in_camel_case(features):
-    features["pythonClassName"] = EVIL
-
-
-def _of_one_feature(features):
-    features["featuresDict"]["features"]["label"]["pythonClassName"] = EVIL
-
-
-def _of_an_old_version(features):
-    features.update(type=EVIL, content={})
-
-
-def _in_a_string(features):
-    inner = {"image": {"type": EVIL, "content": {}}}
-    del features["featuresDict"]
-    features["jsonFeature"] = {"json": json.dumps(inner)}
-
-
-CHANGES = [_in_camel_case, _of_one_feature, _of_an_old_version, _in_a_string]
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_tfds_does_not_import_what_a_directory_names(change, tmp_path, monkeypatch):
-    prepared = next(data_files.tfds_directory("fashion_mnist", "array_record").glob("fashion_mnist/*"))
-    folder = pathlib.Path(shutil.copytree(prepared, tmp_path / "fashion_mnist" / prepared.name))
-    path, proof = folder / "features.json", tmp_path / "it ran"
-    features = json.loads(path.read_text())
-    change(features)
-    path.write_text(json.dumps(features))
-    (tmp_path / "evil_module.py").write_text(f"import os\nos.makedirs({str(proof)!r}, exist_ok=True)\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UserError, match=f"features.json asks for the code of '{EVIL}'"):
-        data.load("fashion_mnist", "tfds", str(tmp_path))
-    assert not proof.exists() and "evil_module" not in sys.modules
-
-    import tensorflow_datasets as tfds
-
-    with contextlib.suppress(Exception):
-        tfds.builder_from_directory(folder)
-    sys.modules.pop("evil_module", None)
-    assert proof.exists()  # TFDS alone would have
-
-
-def test_feature_names_are_found_wherever_tfds_looks_for_them():
-    own = {"pythonClassName": f"{tfds_builder.FEATURES}image_feature.Image", "image": {"dtype": "uint8"}}
-    for odd in (
-        {"python_class_name": EVIL},
-        {"type": EVIL, "content": "{}"},
-        json.dumps({"type": EVIL}),
-        json.dumps({"json": json.dumps([{"pythonClassName": EVIL}])}),
-    ):
-        features = copy.deepcopy(own) | {"featuresDict": {"features": {"a": own, "b": odd}}}
-        names = list(tfds_builder.class_names(features))
-        assert names.count(EVIL) == 1 and len(names) == 3
