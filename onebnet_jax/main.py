@@ -10,13 +10,10 @@ from pathlib import Path
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
-from onebnet_jax.runs import checkpoint, config
-from onebnet_jax.training import hosts, signals, stage
-from onebnet_jax.training import run as train
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line and calls `train.run` or `train.evaluate`."""
+    """Parses the command line, and trains or evaluates."""
     parser = argparse.ArgumentParser(
         prog="python -m onebnet_jax.main",
         description=__doc__,
@@ -26,9 +23,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--config", help="config file; --config.field=value changes a field of it")
     parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
-    parser.add_argument(
-        "--checkpoint", choices=(checkpoint.BEST, checkpoint.LAST), help="which to evaluate (default: best)"
-    )
+    parser.add_argument("--checkpoint", choices=("best", "last"), help="which to evaluate (default: best)")
     parser.add_argument(
         "--bn-batches",
         type=int,
@@ -56,34 +51,34 @@ def main(argv: list[str]) -> None:
         parser.error("--config is of no use beside --workdir in --mode=eval, which takes the config of the run there")
     if args.mode == "eval" and args.change_config:
         parser.error("--change-config is for training; an evaluation takes the config of the run")
-    workdir = args.workdir or Path("runs") / config.name(args.config)
-    print(f"work directory: {workdir}", flush=True)
+    # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
+    from onebnet_jax.runs import config, trained
+    from onebnet_jax.runs.workdir import Workdir
+    from onebnet_jax.training import hosts, run, signals
+
+    folder = args.workdir or Path("runs") / config.name(args.config)
+    print(f"work directory: {folder}", flush=True)
     asked = config.load(args.config, overrides) if args.mode == "train" else None
     with hosts.joined(args.coordinator, args.processes, args.process):
         if asked is None:
-            which = args.checkpoint or checkpoint.BEST
-            run = stage.check_run(checkpoint.load_run(workdir, which), workdir)
-            result = train.evaluate(run, overrides, args.bn_batches)
-            done = f"{which} checkpoint, step {run.step}"
+            which = args.checkpoint or "best"
+            network = trained.load(folder, which).with_data(overrides)
+            result = run.evaluate(network, args.bn_batches)
+            done = f"{which} checkpoint, step {network.origin['step']}"
             if args.bn_batches:
                 done += f", BN statistics after {args.bn_batches} batches"
         else:
             with signals.stopping() as stopping:
-                result = train.run(asked, workdir, args.change_config, stopping)
+                result = run.train(config.experiment(asked), Workdir(folder, asked, args.change_config), stopping)
             done = f"epoch {result.get('epoch')}"
         if hosts.is_leader():
-            print(f"{done}: {describe(result)}")
+            print(f"{done}: test Top-1 {result['top1']:.2f} %, Top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}")
 
 
 def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return arguments.path(text)
-
-
-def describe(result: dict[str, float]) -> str:
-    """An evaluation in words."""
-    return f"test Top-1 {result['top1']:.2f} %, Top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}"
 
 
 if __name__ == "__main__":

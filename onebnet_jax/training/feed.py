@@ -1,76 +1,40 @@
 """How images reach the devices: a small data set lies there as a whole, ImageNet is streamed."""
 
 import collections
-import dataclasses
-import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from onebnet_jax.data import catalog as data_info
-from onebnet_jax.data import load as data
-from onebnet_jax.data.imagenet import reader as imagenet
-from onebnet_jax.runs import config as config_lib
+from onebnet_jax.data import load
+from onebnet_jax.data.imagenet.reader import Batch, ImageNet
+from onebnet_jax.runs.experiment import Data
 from onebnet_jax.training import steps
+from onebnet_jax.training.steps import Input, Sums
 
 CALLS_AHEAD = 2  # so many wait on the devices, each with its batch
 EVALUATION_CALLS = 32  # at most, of a data set in memory: long ones for the devices, short ones for who wants to stop
 
 
-class Feed(Protocol):
-    """Runs steps on a data set; epochs and steps count from 0."""
-
-    def train(self, state: steps.TrainState, constants, epoch: int, first: int, last: int) -> steps.TrainState:
-        """Takes the steps first, ..., last - 1 of an epoch."""
-
-    def evaluate(self, variables: dict, stopping: Callable[[], bool] = lambda: False) -> steps.Sums | None:
-        """Scores all test images; or gives up and returns None, if `stopping`, asked now and then, says so."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Opened:
-    """A data set that is there.
-
-    Attributes:
-      train_size: number of training images.
-      source: what was read and from where, for the log.
-      feed: makes the `Feed` of a network: feed(apply, train_step, batch, key), see `steps`.
-    """
-
-    train_size: int
-    source: str
-    feed: Callable[..., Feed]
-
-
-def open_data(config: ConfigDict) -> Opened:
-    """Finds, and where it is small reads, the data set of a config. Raises UserError where it is missing."""
-    fields = config.data
-    if not data_info.DATASETS[fields.name].streamed:
-        dataset = data.load(fields.name, fields.source, fields.dir)
-        return Opened(len(dataset.train_labels), dataset.source, functools.partial(InMemory, dataset))
-    found = imagenet.ImageNet(
-        fields.source,
-        fields.dir,
+def open_data(data: Data) -> "Feed":
+    """Finds, and where it is small reads, a data set. Raises UserError where it is missing."""
+    if not data.info.streamed:
+        return InMemory(load.load(data.name, data.source, data.dir))
+    reader = ImageNet(
+        data.source,
+        data.dir,
         batch_size=1,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        image_size=config_lib.input_shape(config)[0],
-        lighting=fields.lighting,
-        max_unreadable=fields.max_unreadable,
+        image_size=data.info.shape[0],
+        lighting=data.lighting,
+        max_unreadable=data.max_unreadable,
     )
-
-    def feed(apply, train_step, batch, key):
-        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))  # the same in all processes, another one in each stage
-        reader = found.rebatched(batch.batch_size // jax.process_count(), seed)
-        return Streamed(reader, apply, train_step, batch)
-
-    return Opened(found.train_size, found.source, feed)
+    return Streamed(reader)
 
 
 def replicate(tree):
@@ -82,92 +46,131 @@ def replicate(tree):
 
 
 class InMemory:
-    """A `Feed` whose images stay on the devices, many steps to a call."""
+    """A data set whose images stay on the devices, many steps to a call.
 
-    def __init__(
-        self, dataset: data.Dataset, apply: Callable, train_step: Callable, batch: steps.Input, key: jax.Array
-    ):
-        self._train_data = replicate((dataset.train_images, dataset.train_labels))
-        self._test_data = replicate((dataset.test_images, dataset.test_labels))
-        self._test_steps = batch.steps(len(dataset.test_labels))
-        self._steps_per_call = -(-self._test_steps // EVALUATION_CALLS)
-        self._train_steps = jax.pmap(
-            steps.make_train_steps(train_step, batch, key),
-            steps.AXIS,
-            in_axes=(None, 0, 0, 0, None, None),
-            out_axes=None,
-            donate_argnums=0,
-        )
-        self._eval_steps = jax.pmap(
-            steps.make_eval_steps(apply, batch), steps.AXIS, in_axes=(None, None, 0, 0, None, None), out_axes=None
-        )
+    Attributes:
+      train_size: number of training images.
+      source: what was read and from where, for the log.
+    """
 
-    def train(self, state, constants, epoch, first, last):
-        return self._train_steps(state, constants, *self._train_data, first, last)
+    def __init__(self, dataset: load.Dataset):
+        self.train_size, self.source, self._dataset = len(dataset.train_labels), dataset.source, dataset
 
-    def evaluate(self, variables, stopping=lambda: False):
-        sums = steps.Sums.zero()
-        for first in range(0, self._test_steps, self._steps_per_call):
-            if stopping():
-                return None
-            last = min(first + self._steps_per_call, self._test_steps)
-            sums = jax.device_get(self._eval_steps(variables, sums, *self._test_data, first, last))
-        return sums
+    @cached_property
+    def _train_data(self):
+        return replicate((self._dataset.train_images, self._dataset.train_labels))
+
+    @cached_property
+    def _test_data(self):
+        return replicate((self._dataset.test_images, self._dataset.test_labels))
+
+    def trainer(self, step, batch: Input, key: jax.Array, after=lambda state: state):
+        """Returns train(state, constants, epoch, first, last) -> state, which takes those steps of an epoch.
+
+        The arguments are those of `steps.many`. `constants` are replicated, and the memory of `state` is used again.
+        """
+        run = steps.many(step, batch, key, after)
+        in_axes = (None, 0, 0, 0, None, None, None)
+        run = jax.pmap(run, steps.AXIS, in_axes=in_axes, out_axes=None, donate_argnums=0)
+        return lambda state, constants, *places: run(state, constants, *self._train_data, *places)
+
+    def scorer(self, apply, batch: Input):
+        """Returns score(variables, stopping) -> Sums over all test images, by a network's `apply`.
+
+        It gives up and returns None if `stopping`, which it asks now and then, says so.
+        """
+        run = steps.many(steps.make_score_step(apply, batch), batch)
+        run = jax.pmap(run, steps.AXIS, in_axes=(None, None, 0, 0, None, None, None), out_axes=None)
+        count = batch.steps(len(self._dataset.test_labels))
+        per_call = -(-count // EVALUATION_CALLS)
+
+        def score(variables, stopping=lambda: False):
+            sums = Sums.zero()
+            for first in range(0, count, per_call):
+                if stopping():
+                    return None
+                sums = run(sums, variables, *self._test_data, 0, first, min(first + per_call, count))
+                sums = jax.device_get(sums)
+            return sums
+
+        return score
 
 
 class Streamed:
-    """A `Feed` that takes batches from the host, one to a call.
+    """A data set whose batches come from the host, one to a call; to be used as `InMemory`.
 
     Calls are queued on the devices while a background thread waits for the next batch to be decoded, beyond the end of
     an epoch, so that the next one has begun when the evaluation is over.
     """
 
-    def __init__(self, reader: imagenet.ImageNet, apply: Callable, train_step: Callable, batch: steps.Input):
-        self._reader, self._steps_per_epoch = reader, batch.steps(reader.train_size)
+    def __init__(self, reader: ImageNet):
+        self.train_size, self.source, self._reader = reader.train_size, reader.source, reader
+
+    def _batches(self, batch: Input, seed: int = 0) -> ImageNet:
+        """The images in this process's part of each batch."""
+        return self._reader.rebatched(batch.batch_size // jax.process_count(), seed)
+
+    def trainer(self, step, batch, key, after=lambda state: state):
+        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))  # the same in all processes, another one in each stage
+        ahead = _Ahead(self._batches(batch, seed), batch.steps(self.train_size))
+
+        def run(state, *arguments):
+            state = after(step(state, *arguments))
+            return state, jax.tree.leaves(state)[0]  # one leaf once more, as the state goes into the next call
+
+        run = jax.pmap(run, steps.AXIS, in_axes=(None, 0, 0, 0, 0), out_axes=None, donate_argnums=0)
+
+        def train(state, constants, epoch, first, last):
+            calls = _Calls()
+            for index in range(first, last):
+                state, done = run(state, constants, *_shared(ahead.take(epoch, index)))
+                calls.add(done)
+            return state
+
+        return train
+
+    def scorer(self, apply, batch):
+        run = steps.make_score_step(apply, batch)
+        run = jax.pmap(run, steps.AXIS, in_axes=(None, None, 0, 0, 0), out_axes=None)
+        reader = self._batches(batch)
+
+        def score(variables, stopping=lambda: False):
+            calls, sums = _Calls(), Sums.zero()
+            for images in reader.test_batches():
+                if stopping():
+                    return None
+                sums = run(sums, variables, *_shared(images))
+                calls.add(sums)
+            return jax.device_get(sums)
+
+        return score
+
+
+Feed = InMemory | Streamed
+
+
+class _Ahead:
+    """The training batches of a reader in turn, of which the next one is read while the last one is in use."""
+
+    def __init__(self, reader: ImageNet, steps_per_epoch: int):
+        self._reader, self._steps_per_epoch = reader, steps_per_epoch
         self._background = ThreadPoolExecutor(1)
         self._next, self._batches, self._ahead = -1, iter(()), None  # the number of the step whose batch is read ahead
-        batch_step = steps.make_batch_step(train_step, batch)
 
-        def step(*arguments):
-            state = batch_step(*arguments)
-            return state, state.step  # once more, as the state goes into the next call
-
-        self._batch_step = jax.pmap(step, steps.AXIS, in_axes=(None, 0, 0, 0, 0), out_axes=None, donate_argnums=0)
-        eval_batch = steps.make_eval_batch(apply, batch)
-        self._eval_batch = jax.pmap(eval_batch, steps.AXIS, in_axes=(None, None, 0, 0, 0), out_axes=None)
-
-    def train(self, state, constants, epoch, first, last):
-        calls = _Calls()
-        for step in range(first, last):
-            arrays = _shared(self._take(epoch * self._steps_per_epoch + step))
-            state, done = self._batch_step(state, constants, *arrays)
-            calls.add(done)
-        return state
-
-    def evaluate(self, variables, stopping=lambda: False):
-        calls, sums = _Calls(), steps.Sums.zero()
-        for batch in self._reader.test_batches():
-            if stopping():
-                return None
-            sums = self._eval_batch(variables, sums, *_shared(batch))
-            calls.add(sums)
-        return jax.device_get(sums)
-
-    def _take(self, step: int) -> imagenet.Batch:
-        """The batch of a step, counted from the beginning of training; the next one is then read ahead."""
+    def take(self, epoch: int, index: int) -> Batch:
+        """The batch of a step of an epoch."""
+        step = epoch * self._steps_per_epoch + index
         if step != self._next:
-            self._next, self._batches = step, _batches_from(self._reader, *divmod(step, self._steps_per_epoch))
+            self._batches = self._from(epoch, index)
             self._ahead = self._background.submit(next, self._batches)
         batch = self._ahead.result()
         self._next, self._ahead = step + 1, self._background.submit(next, self._batches)
         return batch
 
-
-def _batches_from(reader: imagenet.ImageNet, epoch: int, first: int) -> Iterator[imagenet.Batch]:
-    """The batches from a step of an epoch on, without an end."""
-    yield from reader.train_batches(epoch, first)
-    for later in itertools.count(epoch + 1):
-        yield from reader.train_batches(later)
+    def _from(self, epoch: int, first: int) -> Iterator[Batch]:
+        yield from self._reader.train_batches(epoch, first)
+        for later in itertools.count(epoch + 1):
+            yield from self._reader.train_batches(later)
 
 
 class _Calls:
@@ -183,7 +186,7 @@ class _Calls:
             jax.block_until_ready(self._results.popleft())
 
 
-def _shared(batch: imagenet.Batch) -> Iterator[np.ndarray]:
+def _shared(batch: Batch) -> Iterator[np.ndarray]:
     """Images, labels and mask of this process, with a leading axis for its devices.
 
     pmap begins to copy NumPy arrays when it is called, and does not wait for that on an accelerator: while a step runs

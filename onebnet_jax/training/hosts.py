@@ -1,4 +1,26 @@
-"""Several processes that train one network: how they find each other, agree, and end when one of them is lost."""
+"""Several processes that train one network: how they find each other, agree, and end when one of them is lost.
+
+All run the same command, each with devices of its own. Process 0 is the leader: it runs the service of JAX by which
+all find each other, and it alone writes files and reports. Who waits for whom:
+
+    start       The others wait until the leader listens (`_find`), then each for all of them (`_initialize`).
+    training    Each step adds up over all devices, so no process gets ahead of another. What depends on one process
+                alone, such as a signal that it got, is agreed on first (`agree`).
+    end         Each waits until all have come there (`jax.distributed.shutdown`). So it is at the end of the run, and
+                where all stop after a checkpoint.
+
+And what happens when a process ends before the others:
+
+    An error in one process, such as a full disk. It must not wait for the others, as Python's usual way out would:
+    they wait for it in the middle of a step. So it reports its error and leaves by `os._exit`. The others are then
+    the next case.
+    A process that is killed, loses its machine, or left as above. JAX in the others notices, after HEARTBEAT_SECONDS
+    at the latest. Some find their step failing, which is a Python exception. The rest are aborted by JAX itself, in the
+    middle of whatever they do; no Python code runs any more.
+    Not all come within CONNECT_SECONDS. JAX aborts those that wait.
+
+As nothing in an aborted process can say what to do then, its `LastWords` do: a little shell beside it.
+"""
 
 import contextlib
 import importlib.util
@@ -23,12 +45,28 @@ LOST = (
     "error: this process broke off, most likely because another process of the run was lost; start all of them again "
     "with the same command, and training goes on from the last checkpoint."
 )
-# Says what to do when this process is gone, as JAX aborts it where another one is lost or does not come.
-WATCHER = """
-trap "" INT TERM HUP
-read -r joined || { echo "$1" >&2; exit; }
-read -r goodbye || echo "$2" >&2
-"""
+
+
+class LastWords:
+    """A line that appears on standard error when this process has ended, however it did, unless it is taken back.
+
+    A shell holds the line and reads from a pipe; it speaks when the pipe closes, which the system does for the dead.
+    """
+
+    SHELL = 'trap "" INT TERM HUP; while read -r line; do words=$line; done; [ -z "$words" ] || echo "$words" >&2'
+
+    def __init__(self, words: str):
+        self._shell = subprocess.Popen(["sh", "-c", self.SHELL], stdin=subprocess.PIPE, start_new_session=True)
+        self.change(words)
+
+    def change(self, words: str) -> None:
+        """Puts another line in the place of the one before."""
+        self._shell.stdin.write(f"{words}\n".encode())
+        self._shell.stdin.flush()
+
+    def end(self, spoken: bool) -> None:
+        """Ends the shell while this process lives still, with or without the line."""
+        self._shell.communicate(b"" if spoken else b"\n")
 
 
 @contextlib.contextmanager
@@ -41,8 +79,7 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
       process: the number of this one, from 0.
 
     Without these, JAX asks the environment: Slurm (srun), Open MPI (mpirun), or a TPU slice. Where that says nothing,
-    this process is alone. If one of several fails, it ends at once, so that the others notice; they end too, with
-    status 1, or by SIGABRT where JAX notices first. That is also the end of a process whose others do not all come.
+    this process is alone. A process that loses the others ends with status 1, or by SIGABRT where JAX aborts it.
 
     Raises UserError if the three are not given together or cannot be, Unavailable if the first process cannot be
     reached or, in the first itself, the port is taken.
@@ -54,33 +91,38 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
     with signals.at_once():
         if coordinator is not None:
             _find(coordinator, process)
-        command = ["sh", "-c", WATCHER, "sh", apart(coordinator, processes), LOST]
-        watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        words = LastWords(apart(coordinator, processes))
         try:
             _initialize(coordinator, processes, process)
         except BaseException:
-            watcher.communicate(b"joined\ngoodbye\n")
+            words.end(spoken=False)
             raise
-        watcher.stdin.write(b"joined\n")
-        watcher.stdin.flush()
+        words.change(LOST)
     try:
-        try:
+        with _ended_together():
             yield
-        except errors.Interrupted:  # which all processes do at the same step
-            jax.distributed.shutdown()
-            raise
-        jax.distributed.shutdown()  # waits for the others
-        watcher.communicate(b"goodbye\n")
     except BaseException as error:
-        # Any other exception may be what the loss of another process looks like from here; then the watcher speaks.
-        foreseen = isinstance(error, errors.FORESEEN + (KeyboardInterrupt, SystemExit))
-        watcher.communicate(b"goodbye\n" if foreseen or jax.process_count() == 1 else b"")
-        if jax.process_count() == 1:
+        # Any exception but these may be what the loss of another process looks like from here.
+        foreseen = isinstance(error, (*errors.FORESEEN, KeyboardInterrupt, SystemExit))
+        alone = jax.process_count() == 1
+        words.end(spoken=not (foreseen or alone))
+        if alone:
             raise
-        # The usual way out would wait for the others, which wait for this process.
         status = errors.report(error)
         sys.stdout.flush()
         os._exit(status)
+    words.end(spoken=False)
+
+
+@contextlib.contextmanager
+def _ended_together():
+    """At the end waits for the other processes, and also where all are interrupted, which they are at the same step."""
+    try:
+        yield
+    except errors.Interrupted:
+        jax.distributed.shutdown()
+        raise
+    jax.distributed.shutdown()
 
 
 def apart(coordinator: str | None, processes: int | None) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import jax
@@ -21,9 +22,10 @@ class Record:
       seconds: that the steps of the current epoch have taken.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, checkpoint_seconds: float):
+        self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
         self._checkpoints = Checkpoints(folder)
+        self._saved_step, self._saved_at = 0, 0.0
         self._bar = tqdm(disable=True)  # until the start
         self.best, self.result, self.seconds = {"top1": -1.0}, {}, 0.0
 
@@ -62,6 +64,7 @@ class Record:
         With `pending`, the epoch that ends with the state is still to be written down.
         """
         done = int(state.step)
+        self._saved_step, self._saved_at = done, time.monotonic()
         self._metrics = Metrics(self._folder, done if pending else done + 1)
         self._bar = tqdm(
             total=total * batch_size, initial=done * batch_size, desc=name, unit="img", unit_scale=True, mininterval=1.0
@@ -87,8 +90,13 @@ class Record:
         best = self.best["top1"]
         self._bar.set_postfix_str(f"epoch {result['epoch']}, test Top-1 {result['top1']:.2f} % (best {best:.2f} %)")
 
+    def due(self, step: int) -> bool:
+        """Whether it is time for a checkpoint again, `step` being the latest step."""
+        return step > self._saved_step and time.monotonic() - self._saved_at > self._checkpoint_seconds
+
     def save(self, step: int, state: TrainState, pending: bool) -> None:
         """Saves the state, to go on from; with `pending`, its epoch is still to be written down."""
+        self._saved_step, self._saved_at = step, time.monotonic()
         info = {"best": self.best, "result": self.result, "seconds": self.seconds}
         self._checkpoints.save(PENDING if pending else LAST, step, state, info)
 
@@ -107,7 +115,7 @@ def memory() -> dict[str, float]:
     return found | {"device_mib": device["bytes_in_use"] / 2**20} if device else found
 
 
-class Silent:
+class Silent(contextlib.nullcontext):
     """The record of a process that is not the leader: none."""
 
     result = {}
@@ -115,11 +123,11 @@ class Silent:
     def __enter__(self) -> "Silent":
         return self
 
-    def __exit__(self, *_) -> None:
-        pass
-
     def restore(self, state: TrainState) -> TrainState:
         return state
+
+    def due(self, step: int) -> bool:
+        return False
 
     def say(self, *_, **__) -> None:
         pass

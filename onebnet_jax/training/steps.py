@@ -1,8 +1,8 @@
 """Training and evaluation on one device of many, as pure functions for pmap over the axis "devices".
 
-The data set lies on every device as uint8. A call runs many steps, so that the host does not hold the device up, and
-takes the range of steps as arguments: one compiled program serves any range, and how a run is cut into calls does not
-change a bit of its result.
+A step is a function step(state, constants, images, labels, mask) -> state of this device's part of a batch: images
+[N, H, W, C] uint8, labels [N], and mask [N], 0 for images that do not count, because they fill up a batch or cannot be
+decoded. There are three, and `many` makes one call of many such steps where the data set lies on every device.
 """
 
 import dataclasses
@@ -36,13 +36,29 @@ class Sums:
         # NumPy's, so that no two share a buffer on a device, which newer pmaps would donate twice.
         return cls(np.float32(0), np.int32(0), np.int32(0), np.int32(0))
 
+    @classmethod
+    def of(cls, logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> "Sums":
+        """Over the images of a batch that count: logits [N, K]; labels, losses and mask [N]."""
+        count = mask.astype(jnp.int32)
+        top1, top5 = (jnp.sum(in_top_k(logits, labels, k) * count) for k in (1, 5))
+        return cls(jnp.sum(losses * mask), top1, top5, jnp.sum(count))
+
+    def means(self) -> dict[str, float]:
+        """Loss and accuracies in percent."""
+        count = max(int(self.count), 1)
+        return {
+            "loss": float(self.loss) / count,
+            "top1": 100 * int(self.top1) / count,
+            "top5": 100 * int(self.top5) / count,
+        }
+
 
 @flax.struct.dataclass
 class TrainState:
     """All that changes during training, so all that a checkpoint has to hold.
 
     Attributes:
-      step: steps taken since the beginning of the run.
+      step: steps taken since the beginning of the stage.
       params, batch_stats, opt_state: of the network and the optimizer.
       sums: over the current epoch so far.
       bad_step: the first step whose loss was not finite, or the last step of the first call that ended with a state
@@ -55,6 +71,18 @@ class TrainState:
     opt_state: Any
     sums: Sums
     bad_step: jax.Array
+
+    @classmethod
+    def first(cls, variables: dict, optimizer: optax.GradientTransformation) -> "TrainState":
+        """The state before the first step, which begins with {"params", "batch_stats"}."""
+        params = variables["params"]
+        opt_state = optimizer.init(params)
+        return cls(np.int32(0), params, variables["batch_stats"], opt_state, Sums.zero(), np.int32(-1))
+
+    @property
+    def variables(self) -> dict:
+        """What the network needs of it: {"params", "batch_stats"}."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,43 +107,36 @@ class Input:
         """Batches that it takes to see `size` images once, the last one perhaps filled up."""
         return -(-size // self.batch_size)
 
-
-def _local_slice(batch: Input):
-    """(first, size) of this device's part of a global batch."""
-    size = batch.batch_size // batch.devices
-    return lax.axis_index(AXIS) * size, size
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """Images uint8 [N, H, W, C] as the network takes them: float32 of the same shape."""
+        return augment.normalize(images, self.mean, self.std, jnp.float32)
 
 
-def _sums(logits, labels, losses, mask) -> Sums:
-    count = mask.astype(jnp.int32)
-    return Sums(
-        jnp.sum(losses * mask),
-        jnp.sum(in_top_k(logits, labels, 1) * count),
-        jnp.sum(in_top_k(logits, labels, 5) * count),
-        jnp.sum(count),
-    )
-
-
-def make_train_step(apply: Callable, optimizer: optax.GradientTransformation, loss: Callable) -> Callable:
-    """Returns train_step(state, constants, images, labels, mask) -> state, to be pmapped over `AXIS`.
+def make_train_step(
+    apply: Callable, optimizer: optax.GradientTransformation, loss: Callable, batch: Input, total: int
+) -> Callable:
+    """Returns the step of training, from `TrainState` to `TrainState`.
 
     Args:
-      apply: the network's apply, called with a mask.
+      apply: the network's apply.
       optimizer: of the parameters.
-      loss: loss(logits, labels, images, constants) -> [N], of each image.
-
-    The returned function takes one step, given the constants of the loss, such as a teacher's variables, and this
-    device's part of the batch: normalized images [N, H, W, C], labels [N], and mask [N], 0 for images not to count.
+      loss: loss(logits, labels, images, constants) -> [N], of each image, given the normalized images and the constants
+        of the loss, such as a teacher's variables.
+      batch: how images are normalized.
+      total: steps of the whole stage. The share of them that has been taken is the progress by which estimators may
+        change: 0 at the first step.
     """
 
     def train_step(state, constants, images, labels, mask):
+        images = batch.normalize(images)
+        progress = state.step.astype(jnp.float32) / total
         count = lax.psum(jnp.sum(mask), AXIS)
 
         def loss_fn(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, updates = apply(variables, images, mask, mutable=["batch_stats"])
+            logits, updates = apply(variables, images, True, mask, progress, mutable=["batch_stats"])
             losses = loss(logits, labels, images, constants)
-            return jnp.sum(losses * mask) / count, (updates["batch_stats"], _sums(logits, labels, losses, mask))
+            return jnp.sum(losses * mask) / count, (updates["batch_stats"], Sums.of(logits, labels, losses, mask))
 
         grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
         grads, sums = lax.psum((grads, sums), AXIS)
@@ -143,95 +164,67 @@ def check_finite(state: TrainState) -> TrainState:
     return state.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step - 1, state.bad_step))
 
 
-def make_train_steps(train_step: Callable, batch: Input, key: jax.Array) -> Callable:
-    """Returns train_steps(state, constants, images, labels, first, last) -> state, to be pmapped over `AXIS`.
+def make_statistics_step(apply: Callable, batch: Input) -> Callable:
+    """Returns the step that moves BN's running statistics as training does, and leaves the parameters alone.
+
+    Its state is {"params", "batch_stats"}; it has no constants.
+    """
+
+    def statistics_step(variables, constants, images, labels, mask):
+        _, updates = apply(variables, batch.normalize(images), True, mask, mutable=["batch_stats"])
+        return {"params": variables["params"], "batch_stats": updates["batch_stats"]}
+
+    return statistics_step
+
+
+def make_score_step(apply: Callable, batch: Input) -> Callable:
+    """Returns the step of an evaluation, from `Sums` to `Sums` over the images of all devices so far.
+
+    Its constants are {"params", "batch_stats"}. The loss is plain cross entropy.
+    """
+
+    def score_step(sums, variables, images, labels, mask):
+        logits = apply(variables, batch.normalize(images))
+        scored = Sums.of(logits, labels, cross_entropy(logits, labels), mask)
+        return jax.tree.map(jnp.add, sums, lax.psum(scored, AXIS))
+
+    return score_step
+
+
+def many(step: Callable, batch: Input, key: jax.Array | None = None, after: Callable = lambda state: state) -> Callable:
+    """Returns run(state, constants, images, labels, epoch, first, last) -> state, to be pmapped over `AXIS`.
+
+    It takes the steps first, ..., last - 1 of an epoch, given all images [size, H, W, C] uint8 and labels [size]. Every
+    epoch sees every image once; its last batch is filled up with images that do not count. One compiled program serves
+    any range of steps, and how an epoch is cut into calls does not change a bit of the result.
 
     Args:
-      train_step: see `make_train_step`.
+      step: what is done with a batch, see above.
       batch: how batches are made.
-      key: from which the order of the images and the augmentation of every epoch follow.
-
-    The returned function takes the steps first, ..., last - 1 of the epoch that state.step lies in, given all images
-    [size, H, W, C] uint8 and labels [size]. Every epoch sees every image once; its last batch is filled up with images
-    that do not count.
+      key: from which the order of the images and the augmentation of every epoch follow; None leaves the images in
+        their order and as they are.
+      after: of the state, once at the end of each call.
     """
-    order_key, augment_key = jax.random.split(key)
+    order_key, augment_key = (None, None) if key is None else jax.random.split(key)
 
-    def train_steps(state, constants, images, labels, first, last):
+    def run(state, constants, images, labels, epoch, first, last):
         size = images.shape[0]
-        epoch = state.step // batch.steps(size)
-        order = augment.epoch_order(jax.random.fold_in(order_key, epoch), size)
+        order = jnp.arange(size) if key is None else augment.epoch_order(jax.random.fold_in(order_key, epoch), size)
 
         def body(index, state):
-            start, local = _local_slice(batch)
+            local = batch.batch_size // batch.devices
+            start = lax.axis_index(AXIS) * local
             positions = index * batch.batch_size + start + jnp.arange(local)
             chosen = order[jnp.minimum(positions, size - 1)]
-            batch_images = images[chosen]
-            if batch.crop_padding or batch.flip:
+            part = images[chosen]
+            if key is not None and (batch.crop_padding or batch.flip):
                 # Drawn for the whole batch and then cut, so that the number of devices does not matter.
-                key = jax.random.fold_in(augment_key, state.step)
-                draws = augment.draw(key, batch.batch_size, batch.crop_padding, batch.flip)
+                draw_key = jax.random.fold_in(augment_key, epoch * batch.steps(size) + index)
+                draws = augment.draw(draw_key, batch.batch_size, batch.crop_padding, batch.flip)
                 draws = jax.tree.map(lambda d: lax.dynamic_slice_in_dim(d, start, local), draws)
-                batch_images = augment.apply(batch_images, draws, batch.crop_padding)
-            batch_images = augment.normalize(batch_images, batch.mean, batch.std, jnp.float32)
-            return train_step(state, constants, batch_images, labels[chosen], (positions < size).astype(jnp.float32))
+                part = augment.apply(part, draws, batch.crop_padding)
+            return step(state, constants, part, labels[chosen], (positions < size).astype(jnp.float32))
 
-        return check_finite(lax.fori_loop(first, last, body, state))
+        return after(lax.fori_loop(first, last, body, state))
 
-    return train_steps
-
-
-def make_batch_step(train_step: Callable, batch: Input) -> Callable:
-    """Returns batch_step(state, constants, images, labels, mask) -> state: `train_step` of uint8 images."""
-
-    def batch_step(state, constants, images, labels, mask):
-        images = augment.normalize(images, batch.mean, batch.std, jnp.float32)
-        return check_finite(train_step(state, constants, images, labels, mask))
-
-    return batch_step
-
-
-def _make_score(apply: Callable, batch: Input) -> Callable:
-    """Returns score(variables, images, labels, mask) -> Sums over this device's uint8 images that count."""
-
-    def score(variables, images, labels, mask):
-        logits = apply(variables, augment.normalize(images, batch.mean, batch.std, jnp.float32))
-        return _sums(logits, labels, cross_entropy(logits, labels), mask)
-
-    return score
-
-
-def make_eval_batch(apply: Callable, batch: Input) -> Callable:
-    """Returns eval_batch(variables, sums, images, labels, mask) -> Sums, to be pmapped over `AXIS`.
-
-    To the sums of the batches before it adds those over all devices' uint8 images that count.
-    """
-    score = _make_score(apply, batch)
-
-    def eval_batch(variables, sums, images, labels, mask):
-        return jax.tree.map(jnp.add, sums, lax.psum(score(variables, images, labels, mask), AXIS))
-
-    return eval_batch
-
-
-def make_eval_steps(apply: Callable, batch: Input) -> Callable:
-    """Returns eval_steps(variables, sums, images, labels, first, last) -> Sums, to be pmapped over `AXIS`.
-
-    To the sums of the batches before it adds those of the batches first, ..., last - 1. Each image counts once,
-    whatever the batch size and the number of devices. The loss is plain cross entropy.
-    """
-    score = _make_score(apply, batch)
-
-    def eval_steps(variables, sums, images, labels, first, last):
-        size = images.shape[0]
-
-        def body(index, sums):
-            start, local = _local_slice(batch)
-            positions = index * batch.batch_size + start + jnp.arange(local)
-            chosen = jnp.minimum(positions, size - 1)
-            mask = (positions < size).astype(jnp.float32)
-            return jax.tree.map(jnp.add, sums, lax.psum(score(variables, images[chosen], labels[chosen], mask), AXIS))
-
-        return lax.fori_loop(first, last, body, sums)
-
-    return eval_steps
+    return run

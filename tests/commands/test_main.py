@@ -1,31 +1,29 @@
 """The command line, in this process except for one start of the module itself."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
-from small_runs import Tiny, cached_compilation
+from small_runs import ROOT, TINY, cached_compilation
 
 from onebnet_jax import errors, main
-from onebnet_jax.runs import checkpoint, metrics
-from onebnet_jax.training import stage
+from onebnet_jax.networks import families
+from onebnet_jax.runs import metrics, trained
 
-ROOT = pathlib.Path(__file__).parents[2]
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with cached_compilation(tmp_path_factory.mktemp("compiled")):
+def tiny():
+    with pytest.MonkeyPatch.context() as patched, cached_compilation():
+        patched.setattr(families, "FAMILIES", TINY)
         yield
 
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capfd):
     """Runs the command in an empty folder: arguments -> (exit status, standard output, standard error)."""
-    monkeypatch.setattr(stage, "make_network", lambda *_: Tiny())
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT))
 
@@ -42,7 +40,7 @@ def command(tmp_path, monkeypatch, capfd):
     return run
 
 
-TRAIN_ONE_EPOCH = (QUICKSTART, "--config.train.epochs=1", "--config.train.batch_size=400")
+TRAIN_ONE_EPOCH = (QUICKSTART, "--config.train.epochs=1", "--config.train.batch_size=500")
 
 
 def test_train_then_evaluate_in_a_folder_named_after_the_config(command, tmp_path):
@@ -50,25 +48,18 @@ def test_train_then_evaluate_in_a_folder_named_after_the_config(command, tmp_pat
     assert status == 0
     assert out.splitlines()[0] == "work directory: runs/quickstart"
     workdir = tmp_path / "runs" / "quickstart"
-    trained = metrics.read(workdir / "train" / "metrics.jsonl")[-1]
-    words = f"test Top-1 {trained['top1']:.2f} %, Top-5 {trained['top5']:.2f} %, loss {trained['loss']:.4f}"
+    scores = metrics.read(workdir / "train" / "metrics.jsonl")[-1]
+    words = f"test Top-1 {scores['top1']:.2f} %, Top-5 {scores['top5']:.2f} %, loss {scores['loss']:.4f}"
     assert out.splitlines()[-1] == f"epoch 1: {words}"
-    for arguments in (
-        (QUICKSTART,),
-        ("--workdir=runs/quickstart",),
-        ("--workdir=runs/quickstart", "--checkpoint=best"),
+    again = command(*TRAIN_ONE_EPOCH)  # finds the work done
+    assert again[0] == 0 and again[1].splitlines()[-1] == out.splitlines()[-1]
+    for arguments, which in (
+        ([QUICKSTART], "best"),
+        (["--workdir=runs/quickstart"], "best"),
+        ([QUICKSTART, "--checkpoint=last"], "last"),
     ):
         status, out, _ = command("--mode=eval", *arguments)
-        assert status == 0
-        assert out.splitlines()[-1] == f"best checkpoint, step 10: {words}"
-    _, out, _ = command("--mode=eval", QUICKSTART, "--checkpoint=last")
-    assert out.splitlines()[-1] == f"last checkpoint, step 10: {words}"
-
-
-def test_the_same_command_again_finds_the_work_done(command):
-    first = command(*TRAIN_ONE_EPOCH, "--workdir=here")
-    again = command(*TRAIN_ONE_EPOCH, "--workdir=here")
-    assert again[0] == 0 and again[1].splitlines()[-1] == first[1].splitlines()[-1]
+        assert status == 0 and out.splitlines()[-1] == f"{which} checkpoint, step 8: {words}"
 
 
 @pytest.mark.parametrize(
@@ -148,13 +139,13 @@ def test_an_evaluation_takes_the_config_of_its_run(command, tmp_path):
 
 def test_an_evaluation_with_new_statistics_says_so(command):
     assert command(*TRAIN_ONE_EPOCH, "--workdir=here")[0] == 0
-    status, out, _ = command("--mode=eval", "--workdir=here", "--bn-batches=10")
+    status, out, _ = command("--mode=eval", "--workdir=here", "--bn-batches=8")
     assert status == 0
-    assert out.splitlines()[-1].startswith("best checkpoint, step 10, BN statistics after 10 batches: test Top-1 ")
-    status, _, err = command("--mode=eval", "--workdir=here", "--bn-batches=11")
-    assert status == 2 and err.splitlines()[-1] == "error: --bn-batches=11 is more than the 10 batches of an epoch."
+    assert out.splitlines()[-1].startswith("best checkpoint, step 8, BN statistics after 8 batches: test Top-1 ")
+    status, _, err = command("--mode=eval", "--workdir=here", "--bn-batches=9")
+    assert status == 2 and "--bn-batches=9 is more than the 8" in err.splitlines()[-1]
     status, _, err = command("--mode=eval", "--workdir=here", "--bn-batches=-1")
-    assert status == 2 and err.endswith("error: --bn-batches must not be negative\n")
+    assert status == 2 and "error: --bn-batches" in err.splitlines()[-1]
 
 
 def test_a_work_directory_in_the_home_folder(command, tmp_path, monkeypatch):
@@ -163,13 +154,7 @@ def test_a_work_directory_in_the_home_folder(command, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert (tmp_path / "home" / "run" / "train" / "metrics.jsonl").exists()
     assert command("--mode=eval", "--workdir=~/run")[0] == 0
-    assert checkpoint.load_run("~/run").step == 10  # as the teacher of a config is read
-
-
-def test_a_work_directory_of_another_config_ends_with_one_sentence(command):
-    assert command(*TRAIN_ONE_EPOCH, "--workdir=here")[0] == 0
-    status, _, err = command(*TRAIN_ONE_EPOCH, "--workdir=here", "--config.seed=5")
-    assert status == 2 and err.startswith("error: here holds a run of another config: seed (0 there, 5 now)")
+    assert trained.load("~/run").origin["step"] == 8  # as the teacher of a config is read
 
 
 def test_the_module_starts_from_the_shell(tmp_path):

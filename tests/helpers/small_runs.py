@@ -1,38 +1,78 @@
-"""What the tests of whole runs share: a stand-in for the network, quick compilation, and comparing two runs."""
+"""What the tests of whole runs share: networks of a single convolution, quick compilation, and comparing two runs."""
 
 import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
 import random
 import socket
+import tempfile
 
 import jax
 import numpy as np
-from flax import linen as nn
 from jax.experimental.compilation_cache import compilation_cache
 
-from onebnet_jax.networks.layers import BatchNorm
+from onebnet_jax.networks import families
+from onebnet_jax.networks.structure import Structure, Unit
+from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs import metrics
 from onebnet_jax.runs.checkpoint import BEST, LAST, Checkpoints
-from onebnet_jax.training import steps
+from onebnet_jax.runs.workdir import Workdir
+from onebnet_jax.training import run
 
-# The command itself with a small network, and few steps to a call; tests/helpers must be on the path.
+ROOT = pathlib.Path(__file__).parents[2]
+COMPILED = tempfile.TemporaryDirectory(prefix="onebnet_compiled_")  # for all tests of this process; goes when it ends
+
+# The command itself with small networks, and few steps to a call; tests/helpers must be on the path.
 PROGRAM = """
-from small_runs import Tiny
-from onebnet_jax import errors
-from onebnet_jax import main
+import small_runs
+from onebnet_jax import errors, main
+from onebnet_jax.networks import families
 from onebnet_jax.training import stage
-stage.make_network = lambda *_: Tiny()
+families.FAMILIES = small_runs.TINY
 stage.DISPATCH_SECONDS = 0.0
 errors.cli(main.main)
 """
 
+# With a head for ten classes 986 parameters.
+STEM = Unit("stem", (7, 7), (7, 7), 1, 16, binary=False, activation="relu", span=0, parts="stem_{}")
+BODY = Unit("body", (3, 3), (1, 1), 16, 16, shift=True, activation="rprelu", module="body")
 
-class Tiny(nn.Module):
-    """Logits linear in a 4x4 map of a FashionMNIST image, after batch normalization: 172 parameters."""
 
-    @nn.compact
-    def __call__(self, images, mask=None):
-        x = BatchNorm(steps.AXIS, name="bn")(nn.avg_pool(images, (7, 7), (7, 7)), mask)
-        return nn.Dense(10, name="head")(x.reshape(len(x), -1))
+def shrunken(family, *body):
+    """A family that refuses what the given one refuses, and otherwise gives one network: `STEM`, and units if any."""
+
+    @functools.wraps(family)
+    def tiny(**fields):
+        whole = family(**fields)
+        stem = dataclasses.replace(STEM, in_channels=whole.channels)
+        return Structure((stem, *body), whole.num_classes, whole.title)
+
+    return tiny
+
+
+TINY = {name: shrunken(family) for name, family in families.FAMILIES.items()}
+
+
+def tiny_maps(params, images):
+    """The convolution of `STEM` in plain JAX: images [N, 28, 28, 1] -> [N, 4 * 4, 16]."""
+    patches = images.reshape(-1, 4, 7, 4, 7).swapaxes(2, 3).reshape(-1, 16, 49)
+    return patches @ params["stem_conv"]["kernel"].reshape(49, 16)
+
+
+def tiny_logits(variables, images, training=False):
+    """What `STEM` with its head gives, with running statistics or those of all images given."""
+    params, running = variables["params"], variables["batch_stats"]["stem_bn"]
+    maps = tiny_maps(params, images)
+    mean, variance = (maps.mean((0, 1)), maps.var((0, 1))) if training else (running["mean"], running["var"])
+    maps = (maps - mean) / (variance + 1e-5) ** 0.5 * params["stem_bn"]["scale"] + params["stem_bn"]["bias"]
+    return (maps * (maps > 0)).mean(1) @ params["head"]["kernel"] + params["head"]["bias"]
+
+
+def train(config, folder, change_config=False, **options):
+    """`run.train` for a config."""
+    return run.train(config_lib.experiment(config), Workdir(folder, config, change_config), **options)
 
 
 def free_port():
@@ -43,8 +83,20 @@ def free_port():
             return port
 
 
+def environment(devices, **more):
+    """For commands in processes of their own: so many fake devices, and what other runs have compiled."""
+    own = {
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers"))),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return os.environ | own | more
+
+
 @contextlib.contextmanager
-def cached_compilation(folder):
+def cached_compilation(folder=COMPILED.name):
     """What is compiled within is read from the folder the next time: most runs of a module are the same program."""
     options = {
         "jax_compilation_cache_dir": str(folder),

@@ -1,4 +1,4 @@
-"""The schedule, the decay mask and Adam against closed forms and optax's own Adam."""
+"""Optimizers and schedules against closed forms, and what weight decay applies to."""
 
 import jax
 import jax.numpy as jnp
@@ -6,54 +6,66 @@ import numpy as np
 import optax
 import pytest
 
-from onebnet_jax.networks.network import Network
-from onebnet_jax.networks.structure import Structure
-from onebnet_jax.training.optim import adam, decay_mask, poly_schedule
+from onebnet_jax.networks import families
+from onebnet_jax.networks.network import Network, variable_shapes
+from onebnet_jax.runs.optim import OPTIMIZERS, Optimizer, decay_mask, make
+
+# Schedules -----------------------------------------------------------------------------------------------------
 
 
-def test_poly_schedule_moves_once_an_epoch_from_the_learning_rate_to_one_epochs_share():
-    schedule = poly_schedule(1e-3, epochs=400, steps_per_epoch=235)
-    first, last = range(235), range(399 * 235, 400 * 235)
-    assert [schedule(step) for step in first] == [1e-3] * 235
-    assert [schedule(step) for step in last] == pytest.approx([1e-3 / 400] * 235)
-    assert schedule(235) == pytest.approx(1e-3 * 399 / 400)
-    assert schedule(200 * 235) == pytest.approx(5e-4)
-    assert schedule(400 * 235) == schedule(1000 * 235) == 0
-    rates = [schedule(epoch * 235) for epoch in range(401)]
-    np.testing.assert_allclose(np.diff(rates), -1e-3 / 400)
+def rates(epochs, steps_per_epoch, **spec):
+    """The learning rate in each epoch; it is the same in all steps of an epoch, traced or not."""
+    _, schedule = make(Optimizer(**spec), epochs, steps_per_epoch)
+    steps = jnp.arange(epochs * steps_per_epoch)
+    traced = jax.jit(jax.vmap(schedule))(steps).reshape(epochs, steps_per_epoch)
+    np.testing.assert_array_equal(traced, np.broadcast_to(traced[:, :1], traced.shape))
+    assert float(schedule(int(steps[-1]))) == pytest.approx(float(traced[-1, -1]), rel=2e-5)
+    return traced[:, 0]
 
 
-def test_poly_schedule_of_a_traced_step():
-    schedule = poly_schedule(0.1, epochs=3, steps_per_epoch=2)
-    rates = jax.jit(jax.vmap(schedule))(jnp.arange(9))
-    np.testing.assert_allclose(rates, [0.1, 0.1, 0.2 / 3, 0.2 / 3, 0.1 / 3, 0.1 / 3, 0, 0, 0], rtol=1e-6)
+def test_poly_falls_from_the_learning_rate_to_one_epochs_share():
+    np.testing.assert_allclose(rates(400, 3), 1e-3 * (1 - np.arange(400) / 400), rtol=2e-5)
+
+
+def test_cosine_falls_along_half_a_period():
+    expected = 0.2 * (1 + np.cos(np.pi * np.arange(10) / 10)) / 2
+    np.testing.assert_allclose(rates(10, 3, schedule="cosine", learning_rate=0.2), expected, rtol=1e-5)
+
+
+def test_constant_stays():
+    np.testing.assert_allclose(rates(4, 3, schedule="constant", learning_rate=0.2), [0.2] * 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["poly", "cosine", "constant"])
+def test_warm_up_grows_by_equal_parts_and_then_the_schedule_begins(schedule):
+    spec = dict(schedule=schedule, learning_rate=0.2)
+    warmed = rates(8, 3, warmup_epochs=3, **spec)
+    np.testing.assert_allclose(warmed[:3], [0.05, 0.1, 0.15], rtol=1e-6)
+    np.testing.assert_allclose(warmed[3:], rates(5, 3, **spec), rtol=1e-6)
+
+
+# Weight decay --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("structure", "decayed"),
+    ("family", "decayed"),
     [
-        (
-            Structure(20, ds_1d=(32, 64), conv_1d=(64,)),
-            {"stem_conv/kernel", "conv/kernel", "shortcut_conv/kernel", "rsign/alpha", "rprelu/gamma", "rprelu/zeta"},
-        ),
-        (
-            Structure(20, block="resnet"),
-            {"stem_conv/kernel", "conv1/kernel", "conv2/kernel", "shortcut_conv/kernel"},
-        ),
+        ("onebnet", {"stem_conv/kernel", "conv/kernel", "shortcut_conv/kernel", "rsign/alpha", "rprelu/gamma"}),
+        ("resnet", {"stem_conv/kernel", "conv1/kernel", "conv2/kernel", "shortcut_conv/kernel"}),
     ],
 )
-def test_decay_mask_of_a_network(structure, decayed):
-    """Convolutions and learnable shifts are decayed; normalization, slopes and the head are not."""
-    variables = jax.eval_shape(Network(structure).init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-    mask = decay_mask(variables["params"])
-    assert jax.tree.structure(mask) == jax.tree.structure(variables["params"])
+def test_convolutions_and_learnable_shifts_are_decayed(family, decayed):
+    """Normalization, slopes and the head are not."""
+    params = variable_shapes(Network(families.build(family, depth=20)), (8, 8, 3))["params"]
     names = {True: set(), False: set()}
-    for path, value in jax.tree_util.tree_leaves_with_path(mask):
+    for path, value in jax.tree_util.tree_leaves_with_path(decay_mask(params)):
         names[value].add("/".join(key.key for key in path[-2:]))
-    assert names[True] == decayed
+    assert names[True] == decayed | ({"rprelu/zeta"} if family == "onebnet" else set())
     kept = {"stem_bn/scale", "stem_bn/bias", "shortcut_bn/scale", "shortcut_bn/bias", "head/kernel", "head/bias"}
-    assert kept <= names[False]
-    assert ("rprelu/beta" in names[False]) == (structure.block == "onebnet")
+    assert kept <= names[False] and ("rprelu/beta" in names[False]) == (family == "onebnet")
+
+
+# Optimizers, on parameters of which the first alone is decayed -------------------------------------------------
 
 
 def tree(seed):
@@ -64,45 +76,77 @@ def tree(seed):
     )
 
 
-def trained(optimizer, steps=5):
-    """Parameters after steps with given gradients."""
+def trained(count, **spec):
+    """Parameters after so many steps, whose gradients are tree(1), tree(2), ..., at a learning rate of 0.1."""
+    optimizer, _ = make(Optimizer(learning_rate=0.1, schedule="constant", **spec), 1, 1)
     params = tree(0)
-    state = optimizer.init(params)
-    update = jax.jit(optimizer.update)
-    for step in range(1, steps + 1):
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for step in range(1, count + 1):
         updates, state = update(tree(step), state, params)
         params = optax.apply_updates(params, updates)
     return params
 
 
-def equal(a, b, tolerance=1e-6):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance), a, b)
+def by_hand(count, rule, decay=0.0, decoupled=False):
+    """The same in NumPy: rule(step, gradient, memory) -> update, the memory being a dictionary of each leaf."""
+
+    def leaf(path, p):
+        p, memory = np.float64(p), {}
+        wd = decay if path[-2:] == ("conv", "kernel") else 0.0
+        for step in range(1, count + 1):
+            g = tree(step)
+            for key in path:
+                g = g[key]
+            g = np.float64(g) + (0.0 if decoupled else wd * p)
+            p = p - 0.1 * (rule(step, g, memory) + (wd * p if decoupled else 0.0))
+        return p
+
+    return jax.tree_util.tree_map_with_path(lambda path, p: leaf(tuple(key.key for key in path), p), tree(0))
 
 
-def test_without_decay_it_is_optax_adam_with_torchs_values():
-    schedule = poly_schedule(0.1, epochs=3, steps_per_epoch=2)
-    equal(trained(adam(schedule, 0.0)), trained(optax.adam(schedule, b1=0.9, b2=0.999, eps=1e-8)))
+def adam(step, g, memory):
+    """Kingma & Ba 2015, algorithm 1."""
+    memory["m"] = 0.9 * memory.get("m", 0.0) + 0.1 * g
+    memory["v"] = 0.999 * memory.get("v", 0.0) + 0.001 * g**2
+    return memory["m"] / (1 - 0.9**step) / (np.sqrt(memory["v"] / (1 - 0.999**step)) + 1e-8)
 
 
-def test_first_step_is_the_learning_rate_against_the_gradients_sign():
-    params = trained(adam(lambda step: 0.1, 0.0), steps=1)
-    equal(params, jax.tree.map(lambda p, g: p - 0.1 * jnp.sign(g), tree(0), tree(1)), 1e-4)
+def nesterov(momentum):
+    """As in PyTorch, without dampening."""
+
+    def rule(step, g, memory):
+        memory["b"] = momentum * memory.get("b", 0.0) + g
+        return g + momentum * memory["b"]
+
+    return rule
 
 
-def test_weight_decay_is_l2_in_the_gradient_before_the_moments():
-    decay, params = 0.3, tree(0)
-    optimizer = adam(lambda step: 0.1, decay)
-    _, state = optimizer.update(tree(1), optimizer.init(params), params)
-    (moments,) = [part for part in state if isinstance(part, optax.ScaleByAdamState)]
-    grads = tree(1)
-    grads["unit"]["conv"]["kernel"] += decay * params["unit"]["conv"]["kernel"]  # the one that is decayed
-    equal(moments.mu, jax.tree.map(lambda g: 0.1 * g, grads))
-    equal(moments.nu, jax.tree.map(lambda g: 0.001 * g**2, grads))
+def lion(step, g, memory):
+    """Chen et al. 2023, program 1, with betas of 0.9 and 0.99."""
+    m = memory.get("m", 0.0)
+    memory["m"] = 0.99 * m + 0.01 * g
+    return np.sign(0.9 * m + 0.1 * g)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_what_adam_keeps_does_not_depend_on_the_decay(decay):
-    """So that a checkpoint fits whatever the decay is; those from before had this state where it was 0."""
-    before = optax.chain(optax.identity(), optax.scale_by_adam(), optax.scale_by_learning_rate(lambda step: 0.1))
-    states = (optimizer.init(tree(0)) for optimizer in (adam(lambda step: 0.1, decay), before))
-    assert len({jax.tree.structure(state) for state in states}) == 1
+@pytest.mark.parametrize(
+    ("spec", "rule", "decoupled"),
+    [
+        (dict(name="adam"), adam, False),
+        (dict(name="sgd", momentum=0.7), nesterov(0.7), False),
+        (dict(name="adamw"), adam, True),
+        (dict(name="lion"), lion, True),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)
+def test_updates_are_those_of_the_papers(spec, rule, decoupled, decay):
+    found = trained(4, weight_decay=decay, **spec)
+    expected = by_hand(4, rule, decay, decoupled)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_an_optimizer_keeps_does_not_depend_on_the_decay(name):
+    """So that a checkpoint fits whatever the decay is."""
+    states = [make(Optimizer(name, weight_decay=decay), 1, 1)[0].init(tree(0)) for decay in (0.0, 0.3)]
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])

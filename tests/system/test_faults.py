@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -12,13 +11,14 @@ import threading
 
 import jax.numpy as jnp
 import pytest
-from small_runs import PROGRAM, Tiny, assert_same_run, cached_compilation, lines
+from small_runs import PROGRAM, ROOT, TINY, assert_same_run, cached_compilation, environment, lines, train
 
 from onebnet_jax import errors, main
-from onebnet_jax.training import feed, hosts, stage, steps
+from onebnet_jax.networks import families
+from onebnet_jax.runs import checkpoint, config
+from onebnet_jax.training import feed, hosts, stage
 
-ROOT = pathlib.Path(__file__).parents[2]
-FIELDS = {"train.batch_size": 400, "train.epochs": 4, "data.crop_padding": 2, "checkpoint_seconds": 1e6}
+FIELDS = {"train.batch_size": 500, "train.epochs": 3, "data.crop_padding": 2, "checkpoint_seconds": 1e6}
 
 
 def command(workdir, **fields):
@@ -27,10 +27,10 @@ def command(workdir, **fields):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tiny(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patched, cached_compilation(tmp_path_factory.mktemp("compiled")):
-        patched.setattr(stage, "make_network", lambda *_: Tiny())
-        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)
+def tiny():
+    with pytest.MonkeyPatch.context() as patched, cached_compilation():
+        patched.setattr(families, "FAMILIES", TINY)
+        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1, 2, 2, ... steps
         yield
 
 
@@ -51,10 +51,9 @@ def harmless():
         signal.signal(number, handler)
 
 
-def test_a_run_stopped_twenty_times_at_random_moments_ends_as_the_quiet_run(tmp_path, harmless, monkeypatch):
+def test_a_run_stopped_ten_times_at_random_moments_ends_as_the_quiet_run(tmp_path, quiet, harmless, monkeypatch):
     """A signal comes when the processes agree whether to stop, or a few milliseconds later, in whatever follows."""
-    long, chance, agree, left = {"train.epochs": 20}, random.Random(0), hosts.agree, 0
-    main.main(command(tmp_path / "quiet", **long))
+    chance, agree, left = random.Random(0), hosts.agree, 0
 
     def agree_and_signal(*values):
         nonlocal left
@@ -68,27 +67,27 @@ def test_a_run_stopped_twenty_times_at_random_moments_ends_as_the_quiet_run(tmp_
         return agree(*values)
 
     monkeypatch.setattr(hosts, "agree", agree_and_signal)
-    for _ in range(20):
-        left = chance.randint(1, 5)  # of more than a hundred
+    for _ in range(10):
+        left = chance.randint(1, 3)
         with pytest.raises(errors.Interrupted):
-            main.main(command(tmp_path / "stopped", **long))
-    main.main(command(tmp_path / "stopped", **long))
-    assert_same_run(tmp_path / "stopped", tmp_path / "quiet")
+            main.main(command(tmp_path))
+    main.main(command(tmp_path))
+    assert_same_run(tmp_path, quiet)
 
 
-# The command itself, which sends itself a signal before its third call of `train`, and waits for a line of input.
+# The command itself, which sends itself a signal before its third call to the devices, and waits for a line of input.
 SIGNALLED = f"""
 import os, signal
-from onebnet_jax.training import feed
-train, calls = feed.InMemory.train, []
+from onebnet_jax.training import stage
+take_steps, calls = stage._Loop.take_steps, []
 
 def signalled(*arguments):
     calls.append(0)
     for action in ACTIONS if len(calls) == 3 else ():
         input("waiting\\n") if action == "wait" else os.kill(os.getpid(), signal.Signals[action])
-    return train(*arguments)
+    return take_steps(*arguments)
 
-feed.InMemory.train = signalled
+stage._Loop.take_steps = signalled
 {PROGRAM}
 """
 
@@ -102,7 +101,7 @@ def test_a_stopped_process_leaves_a_checkpoint_and_exits_with_75(tmp_path, quiet
     """Also in `... 2>&1 | tee log`, where the same Ctrl-C ends tee, just before or just after the run hears of it."""
     process = subprocess.Popen(
         [sys.executable, "-c", f"ACTIONS = {actions}\n{SIGNALLED}", *command(tmp_path)],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}"},
+        env=environment(devices=4),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -116,7 +115,7 @@ def test_a_stopped_process_leaves_a_checkpoint_and_exits_with_75(tmp_path, quiet
     output += process.stdout if read_on else []
     assert process.wait() == errors.INTERRUPTED, output
     if read_on:
-        assert output[-1] == "interrupted: stage train at step 5 of 40; the same command goes on from there.\n"
+        assert output[-1].startswith("interrupted: ") and "at step 5 of 24" in output[-1]
     assert [path.name for path in (tmp_path / "train" / "checkpoints" / "last").iterdir()] == ["5"]
     main.main(command(tmp_path))
     assert_same_run(tmp_path, quiet)
@@ -133,18 +132,26 @@ class StopAt:
         return self.left <= 0
 
 
-@pytest.mark.parametrize("asked", [1, 2, 4, 7, 8, 10, 11, 17, 31, 34])  # evaluations: 8 to 10, 16 to 18, 32 to 34
+# It asks before each call of an epoch (1 to 5, 9 to 12, 16 to 19), at its end, and before the two of an evaluation.
+@pytest.mark.parametrize("asked", [2, 6, 7, 8, 9, 14, 20, 22])
 def test_a_run_stopped_between_any_two_calls_ends_as_the_quiet_run(tmp_path, quiet, asked, monkeypatch):
-    from onebnet_jax.runs import config
-    from onebnet_jax.training import run as train
-
-    loaded = config.load("configs/quickstart.py", command(tmp_path)[2:])
+    loaded, left = config.load("configs/quickstart.py", command(tmp_path)[2:]), iter(range(asked - 1))
     with pytest.raises(errors.Interrupted, match="the same command goes on from there"):
-        train.run(loaded, tmp_path, stopping=StopAt(asked))
-    result = train.run(loaded, tmp_path)
+        train(loaded, tmp_path, stopping=lambda: next(left, None) is None)
+    result = train(loaded, tmp_path)
     assert_same_run(tmp_path, quiet)
-    monkeypatch.setattr(feed.InMemory, "evaluate", None)
-    assert train.run(loaded, tmp_path) == result  # all is done
+    monkeypatch.setattr(feed, "InMemory", Untrainable)
+    assert train(loaded, tmp_path) == result  # all is done
+
+
+class Untrainable(feed.InMemory):
+    """Fails when anything is computed on it."""
+
+    def trainer(self, *_):
+        return None
+
+    def scorer(self, *_):
+        return None
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path, harmless, monkeypatch):
@@ -153,22 +160,17 @@ def test_a_second_interrupt_stops_at_once(tmp_path, harmless, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("went on")
 
-    monkeypatch.setattr(feed.InMemory, "train", slow)
+    monkeypatch.setattr(feed.InMemory, "trainer", lambda *_: slow)
     with pytest.raises(KeyboardInterrupt):
         main.main(command(tmp_path))
 
 
 def run(*shell, **env):
     """Runs a shell command in a file system name space of its own, where everything may be mounted."""
-    env = {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
-        **env,
-    }
     isolated = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-euc", *shell]
-    return subprocess.run(isolated, env=env, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    return subprocess.run(
+        isolated, env=environment(devices=1, **env), capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
 
 
 def can_mount():
@@ -205,7 +207,7 @@ def test_a_full_disk_costs_only_what_came_after_the_last_checkpoint(tmp_path):
     error = the_error(result)
     assert "No space left on device" in error and "the same command" in error
     assert "resumed from the checkpoint of step" in result.stdout  # the second time
-    assert [line["epoch"] for line in lines(tmp_path / "copy" / "train") if line["split"] == "test"] == [1, 2, 3, 4]
+    assert [line["epoch"] for line in lines(tmp_path / "copy" / "train") if line["split"] == "test"] == [1, 2, 3]
 
 
 @needs_mount
@@ -226,26 +228,20 @@ def test_a_disk_that_cannot_be_written_is_refused_before_any_work(tmp_path, begu
     assert "Traceback" not in result.stderr and "img/s" not in result.stderr
 
 
-def test_two_runs_in_one_work_directory_are_refused(tmp_path, monkeypatch):
+def test_two_runs_in_one_work_directory_are_refused(tmp_path, quiet, monkeypatch):
     """The second is refused while the first trains, and what the first does is not touched."""
-    refused = []
-    train_once = feed.InMemory.train
+    refused, take_steps = [], stage._Loop.take_steps
 
-    def second(self, *arguments):
+    def second(*arguments):
         if not refused:
-            result = subprocess.run(
-                [sys.executable, "-c", PROGRAM, *command(tmp_path)],
-                env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}"},
-                capture_output=True,
-                text=True,
-            )
-            refused.append(the_error(result))
-        return train_once(self, *arguments)
+            program = [sys.executable, "-c", PROGRAM, *command(tmp_path)]
+            refused.append(subprocess.run(program, env=environment(devices=4), capture_output=True, text=True))
+        return take_steps(*arguments)
 
-    monkeypatch.setattr(feed.InMemory, "train", second)
+    monkeypatch.setattr(stage._Loop, "take_steps", second)
     main.main(command(tmp_path))
-    assert f"{tmp_path} is in use by process {os.getpid()} on " in refused[0]
-    assert [line["epoch"] for line in lines(tmp_path / "train") if line["split"] == "test"] == [1, 2, 3, 4]
+    assert f"{tmp_path} is in use by process {os.getpid()} on " in the_error(refused[0])
+    assert_same_run(tmp_path, quiet)
 
 
 def test_a_lock_left_behind_by_a_killed_run_does_not_hold(tmp_path):
@@ -255,12 +251,12 @@ def test_a_lock_left_behind_by_a_killed_run_does_not_hold(tmp_path):
 
 def test_a_run_may_go_on_with_another_config_when_told_so(tmp_path, quiet):
     shutil.copytree(quiet, tmp_path / "run")
-    longer = command(tmp_path / "run", **{"train.epochs": 5})
-    with pytest.raises(errors.UserError, match=r"train.epochs \(4 there, 5 now\).*--change-config"):
+    longer = command(tmp_path / "run", **{"train.epochs": 4})
+    with pytest.raises(errors.UserError, match=r"train.epochs \(3 there, 4 now\).*--change-config"):
         main.main(longer)
     main.main([*longer, "--change-config"])
-    assert [line["epoch"] for line in lines(tmp_path / "run" / "train") if line["split"] == "test"] == [1, 2, 3, 4, 5]
-    assert '"epochs": 4' in (tmp_path / "run" / "config.0.json").read_text()
+    assert [line["epoch"] for line in lines(tmp_path / "run" / "train") if line["split"] == "test"] == [1, 2, 3, 4]
+    assert '"epochs": 3' in (tmp_path / "run" / "config.0.json").read_text()
     main.main(longer)  # no longer another one
 
 
@@ -272,10 +268,8 @@ def test_a_run_cannot_go_on_with_another_network(tmp_path, quiet):
     assert (tmp_path / "run" / "config.json").read_text() == before
 
 
-def test_a_checkpoint_of_another_network_than_its_config_names_is_refused(tmp_path, monkeypatch):
-    from onebnet_jax.runs import checkpoint, config
-
-    loaded = config.load("configs/quickstart.py", ["--config.model.depth=8", "--config.model.width_multiplier=0.25"])
+def test_a_checkpoint_of_another_network_than_its_config_names_is_refused(tmp_path):
+    loaded = config.load("configs/quickstart.py")
     (tmp_path / "config.json").write_text(loaded.to_json())
     checkpoints = checkpoint.Checkpoints(tmp_path / "train")
     for name in (checkpoint.BEST, checkpoint.LAST):
@@ -291,13 +285,13 @@ def test_a_config_whose_network_is_another_one_cannot_go_on(tmp_path, quiet, mon
     shutil.copytree(quiet, tmp_path / "run")
     checkpoints = tmp_path / "run" / "train" / "checkpoints" / "last"
     before = sorted(checkpoints.iterdir())
-    initial = stage.initial_state
+    first_state = stage.Learner.first_state
 
     def wider(*arguments):
-        state = initial(*arguments)
-        return state.replace(params=state.params | {"more": steps.Sums.zero().loss})
+        state = first_state(*arguments)
+        return state.replace(params=state.params | {"more": jnp.zeros(())})
 
-    monkeypatch.setattr(stage, "initial_state", wider)
+    monkeypatch.setattr(stage.Learner, "first_state", wider)
     with pytest.raises(errors.UserError, match="None of the checkpoints in .* can be read"):
         main.main(command(tmp_path / "run"))
     assert sorted(checkpoints.iterdir()) == before

@@ -1,11 +1,9 @@
 """Training must run where neither TensorFlow nor Larq is installed, and leave them alone where they are."""
 
-import os
-import pathlib
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).parents[2]
+from small_runs import ROOT, environment
 
 # Lets the packages seem to be installed, so that whoever asks for that, as etils does, goes on to use them; and tells
 # of each attempt at an import, also where that is caught.
@@ -31,10 +29,8 @@ sys.meta_path.insert(0, Watch())
 
 def attempts(program, *arguments):
     """The watched packages that a program tries to import."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers"))), "XLA_FLAGS": ""}
-    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiles in half the time
     command = [sys.executable, "-c", WATCH + program, *arguments]
-    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=ROOT, env=environment(devices=1), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return [line.split()[1] for line in result.stdout.splitlines() if line.startswith("attempt:")]
 
@@ -49,13 +45,13 @@ with suppress(ImportError):
     from larq import layers
 """
 
-# Trains an epoch with a stand-in for the network, and scores what was saved.
+# Trains an epoch with a small network, and scores what was saved.
 RUN = """
-from small_runs import Tiny
+import small_runs
 from onebnet_jax import main
-from onebnet_jax.training import stage
+from onebnet_jax.networks import families
 
-stage.make_network = lambda *_: Tiny()
+families.FAMILIES = small_runs.TINY
 workdir = "--workdir=" + sys.argv[1]
 fields = ["--config.train.epochs=1", "--config.train.batch_size=1000"]
 main.main(["--config=configs/quickstart.py", workdir, *fields])

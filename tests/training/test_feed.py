@@ -1,8 +1,6 @@
 """The two feeds: the same steps on the same batches, however the calls are cut, and every test image once."""
 
 import dataclasses
-import os
-import pathlib
 import subprocess
 import sys
 import threading
@@ -16,19 +14,20 @@ import numpy as np
 import optax
 import pytest
 from image_files import needs_tensorflow
-from small_runs import Tiny, assert_same_run, cached_compilation, free_port, lines
+from small_runs import PROGRAM, ROOT, TINY, assert_same_run, cached_compilation, environment, free_port, lines, train
 
 from onebnet_jax import errors
 from onebnet_jax.data import augment
 from onebnet_jax.data import load as data
-from onebnet_jax.data.imagenet import reader as imagenet
 from onebnet_jax.errors import UserError
-from onebnet_jax.runs import checkpoint
+from onebnet_jax.networks import families
+from onebnet_jax.networks.network import Network
 from onebnet_jax.runs import config as config_lib
+from onebnet_jax.runs import trained
+from onebnet_jax.runs.experiment import Data
 from onebnet_jax.training import feed, losses, stage, steps
-from onebnet_jax.training import run as train
+from onebnet_jax.training.run import evaluate
 
-ROOT = pathlib.Path(__file__).parents[2]
 TRAIN, TEST, BATCH = 50, 23, 16  # four steps an epoch; the last batches are of two and of seven images
 STEPS = 4
 KEY = jax.random.key(3)
@@ -36,8 +35,10 @@ INPUT = steps.Input(BATCH, 4, (0.2860,), (0.3530,))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with cached_compilation(tmp_path_factory.mktemp("compiled")):
+def tiny():
+    with pytest.MonkeyPatch.context() as patched, cached_compilation():
+        patched.setattr(families, "FAMILIES", TINY)
+        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1 and 2 steps
         yield
 
 
@@ -54,7 +55,7 @@ def dataset():
 
 
 class Reader:
-    """An `imagenet.ImageNet` of a small data set, in the order in which `feed.InMemory` takes it.
+    """An `ImageNet` of a small data set, in the order in which `feed.InMemory` takes it.
 
     Attributes:
       given: (epoch, step) of the training batches that it gave.
@@ -63,8 +64,12 @@ class Reader:
 
     def __init__(self, dataset, fails_at=None):
         self._dataset, self._fails_at = dataset, fails_at
-        self.train_size = len(dataset.train_labels)
+        self.train_size, self.source = len(dataset.train_labels), dataset.source
         self.given, self.changed = [], threading.Condition()
+
+    def rebatched(self, batch_size, seed):
+        assert batch_size == BATCH
+        return self
 
     def train_batches(self, epoch, first_step=0):
         order_key, _ = jax.random.split(KEY)
@@ -103,26 +108,31 @@ class Reader:
 
 
 OPTIMIZER = optax.adam(1e-2)
+NETWORK = Network(TINY["onebnet"](), axis_name=steps.AXIS)
 TRAIN_STEP = steps.make_train_step(
-    Tiny().apply, OPTIMIZER, lambda logits, labels, images, constants: losses.cross_entropy(logits, labels, 0.1)
+    NETWORK.apply, OPTIMIZER, lambda logits, labels, *_: losses.cross_entropy(logits, labels, 0.1), INPUT, total=12
 )
 
 
-def streamed(reader):
-    return feed.Streamed(reader, Tiny().apply, TRAIN_STEP, INPUT)
+def trainer(of):
+    return of.trainer(TRAIN_STEP, INPUT, KEY, steps.check_finite)
 
 
-def initial_state(shape=(28, 28, 1)):
-    return jax.device_get(stage.initial_state(Tiny(), OPTIMIZER, shape, jax.random.key(0)))
+def scorer(of):
+    return of.scorer(NETWORK.apply, INPUT)
 
 
-CONSTANTS = {}
+@pytest.fixture(scope="module")
+def start():
+    """The first state, in NumPy: no call takes its memory."""
+    variables = jax.jit(NETWORK.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    return jax.device_get(steps.TrainState.first(variables, OPTIMIZER))
 
 
-def run(a_feed, state, places):
+def run(train, state, places):
     """The state after calls for (epoch, first, last)."""
     for place in places:
-        state = a_feed.train(state, CONSTANTS, *place)
+        state = train(state, {}, *place)
     return jax.device_get(state)
 
 
@@ -134,66 +144,69 @@ EPOCHS = [(epoch, 0, STEPS) for epoch in range(3)]
 
 
 @pytest.fixture(scope="module")
-def whole(dataset):
+def streamed(dataset):
+    """(train, score) of one streamed feed."""
+    a_feed = feed.Streamed(Reader(dataset))
+    return trainer(a_feed), scorer(a_feed)
+
+
+@pytest.fixture(scope="module")
+def whole(streamed, start):
     """The state after three epochs, a call each."""
-    return run(streamed(Reader(dataset)), initial_state(), EPOCHS)
+    return run(streamed[0], start, EPOCHS)
 
 
-def test_streamed_trains_and_scores_as_in_memory_does(dataset, whole):
-    in_memory = feed.InMemory(dataset, Tiny().apply, TRAIN_STEP, INPUT, KEY)
-    state = run(in_memory, initial_state(), EPOCHS)
+def test_streamed_trains_and_scores_as_in_memory_does(dataset, start, streamed, whole):
+    in_memory = feed.InMemory(dataset)
+    state = run(trainer(in_memory), start, EPOCHS)
     assert int(whole.step) == int(state.step) == 3 * STEPS
     assert int(whole.sums.count) == int(state.sums.count) == 3 * TRAIN
     # The two are different programs, so that rounding may differ.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), whole, state)
-    variables = stage.variables_of(whole)
-    expected, found = (a_feed.evaluate(variables) for a_feed in (in_memory, streamed(Reader(dataset))))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), whole, state)
+    expected, found = scorer(in_memory)(whole.variables), streamed[1](whole.variables)
     for name in ("count", "top1", "top5"):
         assert getattr(found, name) == getattr(expected, name)
     assert found.loss == pytest.approx(expected.loss, rel=1e-5) and 0 < found.top1 < found.top5 < TEST
 
 
-def test_how_calls_are_cut_and_where_a_run_resumes_does_not_matter(dataset, whole):
+def test_how_calls_are_cut_and_where_a_run_resumes_does_not_matter(dataset, start, streamed, whole):
     cut = [(0, 0, 1), (0, 1, 3), (0, 3, 4), (1, 0, 3), (1, 3, 4), (2, 0, 4)]
-    assert_equal(run(streamed(Reader(dataset)), initial_state(), cut), whole)
-    for stop in (1, 2, 4, 5):
-        state = run(streamed(Reader(dataset)), initial_state(), cut[:stop])
-        reader = Reader(dataset)
-        assert_equal(run(streamed(reader), state, cut[stop:]), whole)
+    assert_equal(run(streamed[0], start, cut), whole)
+    for stop in (2, 4):
+        state, reader = run(streamed[0], start, cut[:stop]), Reader(dataset)
+        assert_equal(run(trainer(feed.Streamed(reader)), state, cut[stop:]), whole)
         assert reader.given[0] == cut[stop][:2]
 
 
-def test_an_evaluation_between_changes_nothing(dataset, whole):
-    a_feed, state = streamed(Reader(dataset)), initial_state()
+def test_an_evaluation_between_changes_nothing(start, streamed, whole):
+    (train, score), state = streamed, start
     for place in EPOCHS:
-        state = a_feed.train(state, CONSTANTS, *place)
-        a_feed.evaluate(stage.variables_of(state))
+        state = train(state, {}, *place)
+        score(state.variables)
     assert_equal(jax.device_get(state), whole)
 
 
-def test_one_batch_is_read_ahead_into_the_next_epoch(dataset):
+def test_one_batch_is_read_ahead_into_the_next_epoch(dataset, start):
     reader = Reader(dataset)
-    a_feed = streamed(reader)
-    state = a_feed.train(initial_state(), CONSTANTS, 0, 0, 2)
+    train = trainer(feed.Streamed(reader))
+    state = train(start, {}, 0, 0, 2)
     reader.wait_for((0, 2))
-    a_feed.train(state, CONSTANTS, 0, 2, STEPS)
+    train(state, {}, 0, 2, STEPS)
     reader.wait_for((1, 0))
     assert reader.given == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
 
 
-def test_a_batch_that_cannot_be_read_ends_the_run_where_it_is_needed(dataset):
-    a_feed = streamed(Reader(dataset, fails_at=(1, 1)))
-    state = run(a_feed, initial_state(), [(0, 0, STEPS), (1, 0, 1)])
+def test_a_batch_that_cannot_be_read_ends_the_run_where_it_is_needed(dataset, start):
+    train = trainer(feed.Streamed(Reader(dataset, fails_at=(1, 1))))
+    state = run(train, start, [(0, 0, STEPS), (1, 0, 1)])
     assert int(state.step) == STEPS + 1
     with pytest.raises(UserError, match="The disk is gone"):
-        a_feed.train(state, CONSTANTS, 1, 1, 2)
+        train(state, {}, 1, 1, 2)
 
 
-def test_each_test_image_counts_once_on_four_devices(dataset):
-    variables = stage.variables_of(initial_state())
-    sums = streamed(Reader(dataset)).evaluate(variables)
-    images = augment.normalize(jnp.asarray(dataset.test_images), INPUT.mean, INPUT.std, jnp.float32)
-    logits = np.asarray(Tiny().apply(variables, images))
+def test_each_test_image_counts_once_on_four_devices(dataset, start, streamed):
+    sums = streamed[1](start.variables)
+    logits = np.asarray(NETWORK.apply(start.variables, INPUT.normalize(jnp.asarray(dataset.test_images))))
     best = np.argsort(-logits, axis=1)
     assert sums.count == TEST
     assert sums.top1 == np.sum(best[:, 0] == dataset.test_labels)
@@ -202,42 +215,38 @@ def test_each_test_image_counts_once_on_four_devices(dataset):
     assert sums.loss == pytest.approx(expected, rel=1e-5)
 
 
-def assert_stops(a_feed, variables, questions):
-    """Before any call of so many, an evaluation asks whether to stop, and stops."""
+def assert_asks(score, variables, questions):
+    """An evaluation asks so many times whether to stop, each time before a call, and stops when told so."""
+    asked = iter([False] * questions)
+    sums = score(variables, lambda: next(asked))
+    assert sums.count == TEST and list(asked) == []
     for before in range(questions):
         asked = iter([False] * before + [True])
-        assert a_feed.evaluate(variables, lambda asked=asked: next(asked)) is None
+        assert score(variables, lambda asked=asked: next(asked)) is None
         assert list(asked) == []
+    return sums
 
 
-@pytest.mark.parametrize(("calls", "questions"), [(1, 1), (2, 2), (4, 3), (5, 3), (6, 6), (32, 6)])
-def test_in_memory_an_evaluation_is_cut_into_so_many_calls_at_most(dataset, monkeypatch, calls, questions):
+def test_in_memory_an_evaluation_is_cut_into_so_many_calls_at_most(dataset, start, monkeypatch):
     """Six batches of four; how they are cut changes no bit of the sums."""
-    batch, variables = dataclasses.replace(INPUT, batch_size=4), stage.variables_of(initial_state())
-    monkeypatch.setattr(feed, "EVALUATION_CALLS", 1)
-    expected = feed.InMemory(dataset, Tiny().apply, TRAIN_STEP, batch, KEY).evaluate(variables)
-    monkeypatch.setattr(feed, "EVALUATION_CALLS", calls)
-    a_feed = feed.InMemory(dataset, Tiny().apply, TRAIN_STEP, batch, KEY)
-    asked = iter([False] * questions)
-    assert a_feed.evaluate(variables, lambda: next(asked)) == expected and list(asked) == []
-    assert expected.count == TEST
-    assert_stops(a_feed, variables, questions)
+    batch, sums = dataclasses.replace(INPUT, batch_size=4), []
+    for calls, questions in [(1, 1), (2, 2), (4, 3), (32, 6)]:
+        monkeypatch.setattr(feed, "EVALUATION_CALLS", calls)
+        score = feed.InMemory(dataset).scorer(NETWORK.apply, batch)
+        sums.append(assert_asks(score, start.variables, questions))
+    assert sums == sums[:1] * 4
 
 
-def test_an_evaluation_stops_before_any_batch_when_asked(dataset):
-    a_feed, variables = streamed(Reader(dataset)), stage.variables_of(initial_state())
-    assert_stops(a_feed, variables, 3)
-    asked = iter([False] * 3)  # two batches of images, and one of none
-    assert a_feed.evaluate(variables, lambda: next(asked)).count == TEST and list(asked) == []
+def test_an_evaluation_stops_before_any_batch_when_asked(start, streamed):
+    assert_asks(streamed[1], start.variables, 3)  # two batches of images, and one of none
 
 
 # ImageNet, through `open_data`.
 
 
-def load(folder, *overrides, config="imagenet_typeIII", batch_size=8):
-    path = f"configs/{config}.py"
-    fields = [f"{stage}.batch_size={batch_size}" for stage in config_lib.load(path).stages]
-    fields += [f"data.dir={folder}", "data.image_size=32", "model.width_multiplier=0.125"]
+def load(folder, *overrides):
+    fields = [f"data.dir={folder}", "data.image_size=32", "train.batch_size=8", "train.label_smoothing=0.0"]
+    path = "configs/imagenet_typeII_scratch.py"
     return config_lib.load(path, [*(f"--config.{field}" for field in fields), *overrides])
 
 
@@ -246,15 +255,15 @@ def test_each_process_reads_its_part_of_a_batch(tmp_path, monkeypatch):
     reader = unittest.mock.Mock(train_size=100)
     reader.rebatched.return_value = reader
     make = unittest.mock.Mock(return_value=reader)
-    monkeypatch.setattr(imagenet, "ImageNet", make)
+    monkeypatch.setattr(feed, "ImageNet", make)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    opened = feed.open_data(load(tmp_path, "--config.data.lighting=0.1", "--config.data.source=files"))
+    opened = feed.open_data(Data("imagenet2012", "files", str(tmp_path), image_size=32, lighting=0.1))
     assert make.call_args.args == ("files", str(tmp_path))
     fields = {"process_index": 1, "process_count": 2, "image_size": 32, "lighting": 0.1, "max_unreadable": 10}
     assert make.call_args.kwargs == fields | {"batch_size": 1}
     for key in (KEY, KEY, jax.random.key(4)):
-        opened.feed(Tiny().apply, TRAIN_STEP, dataclasses.replace(INPUT, batch_size=24), key)
+        opened.trainer(TRAIN_STEP, dataclasses.replace(INPUT, batch_size=24), key)
     sizes, seeds = zip(*(call.args for call in reader.rebatched.call_args_list))
     assert make.call_count == 1 and sizes == (12, 12, 12) and seeds[0] == seeds[1] != seeds[2]
 
@@ -267,73 +276,38 @@ def folders(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    """`Tiny` instead of every network."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stage, "make_network", lambda *_, **__: Tiny())
-        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1 and 2 steps
-        yield
-
-
-@pytest.fixture(scope="module")
-def taught(folders, tiny, tmp_path_factory):
-    """(config, work directory, result) of two stages of two epochs on JPEGs, with a teacher trained on them before."""
-    root = tmp_path_factory.mktemp("runs")
-    fp32 = load(folders, "--config.train.epochs=2", "--config.train.learning_rate=0.05", config="imagenet_fp32")
-    train.run(fp32, root / "teacher")
-    config = load(folders, f"--config.teacher={root / 'teacher'}", "--config.step1.epochs=2", "--config.step2.epochs=2")
-    return config, root / "taught", train.run(config, root / "taught")
-
-
 @needs_tensorflow
-def test_two_stages_on_jpegs_resumed_in_the_middle_equal_the_uncut_run(taught, tmp_path, capsys):
-    config, uncut, expected = taught
+def test_a_run_on_jpegs_learns_and_resumes_in_the_middle(folders, tmp_path, capsys):
+    """Each class has a blue of its own."""
+    config = load(folders, "--config.train.epochs=4", "--config.train.learning_rate=0.1")
+    expected = train(config, tmp_path / "uncut")
+    assert expected["top1"] > 80 and "23 training and 11 test images" in capsys.readouterr().out
+    scored = evaluate(trained.load(tmp_path / "uncut", "last"))
+    assert scored | {"epoch": 4} == expected | {"loss": pytest.approx(expected["loss"], rel=1e-6)}
     stops = []
-    for questions in (1, 3, 8):  # in an epoch, in an evaluation, and in an epoch of the second stage
+    for questions in (1, 3, 4):  # in an epoch, in an evaluation, and in a later epoch
         asked = iter(range(questions))
         with pytest.raises(errors.Interrupted) as stop:
-            train.run(config, tmp_path, stopping=lambda asked=asked: next(asked, None) is None)
+            train(config, tmp_path / "cut", stopping=lambda asked=asked: next(asked, None) is None)
         stops.append(str(stop.value).partition(" of ")[0])
-    assert stops == ["stage step1 at step 1", "stage step1 at step 3", "stage step2 at step 1"]
-    assert train.run(config, tmp_path) == expected
-    assert "23 training and 11 test images" in capsys.readouterr().out
-    assert_same_run(tmp_path, uncut, config.stages)
+    assert stops == [f"stage train at step {step}" for step in (1, 3, 4)]
+    assert train(config, tmp_path / "cut") == expected
+    assert_same_run(tmp_path / "cut", tmp_path / "uncut")
 
 
-@needs_tensorflow
-def test_a_run_on_jpegs_learns_their_colours(folders, tiny, tmp_path):
-    """Each class has a blue of its own."""
-    fields = ("--config.train.epochs=8", "--config.train.learning_rate=0.05", "--config.train.label_smoothing=0.0")
-    result = train.run(load(folders, *fields, config="imagenet_typeII_scratch"), tmp_path)
-    assert result["top1"] > 80
-    scored = train.evaluate(checkpoint.load_run(tmp_path, checkpoint.LAST))
-    assert scored == {**{name: result[name] for name in scored}, "loss": pytest.approx(result["loss"], rel=1e-6)}
-
-
-PROGRAM = """
-from small_runs import Tiny
-from onebnet_jax import errors
-from onebnet_jax import main
-from onebnet_jax.training import stage
-stage.make_network = lambda *_, **__: Tiny()
-errors.cli(main.main)
-"""
-
-
-def start(folders, workdir, devices, *arguments):
+def start_process(folders, workdir, devices, *arguments):
     """Starts the command on JPEGs with a number of fake devices."""
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers"))),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
     fields = {"data.dir": folders, "data.image_size": 32, "train.batch_size": 8, "train.epochs": 3}
     options = [f"--config.{field}={value}" for field, value in fields.items()]
     command = [sys.executable, "-c", PROGRAM, "--config=configs/imagenet_typeII_scratch.py", f"--workdir={workdir}"]
-    command += [*options, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*command, *options, *arguments],
+        cwd=ROOT,
+        env=environment(devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 @needs_tensorflow
@@ -341,8 +315,8 @@ def start(folders, workdir, devices, *arguments):
 def test_two_processes_train_on_jpegs_as_one_does(folders, tmp_path):
     """Global batches of folders do not depend on the processes; sums are taken in another order."""
     two = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
-    processes = [start(folders, tmp_path / "two", 2, *two, f"--process={index}") for index in range(2)]
-    processes.append(start(folders, tmp_path / "one", 4))
+    processes = [start_process(folders, tmp_path / "two", 2, *two, f"--process={index}") for index in range(2)]
+    processes.append(start_process(folders, tmp_path / "one", 4))
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     mine, its = (lines(tmp_path / name / "train") for name in ("two", "one"))

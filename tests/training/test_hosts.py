@@ -1,7 +1,5 @@
 """Two real processes on loopback against one: the same run, and what happens when one of them is lost or stopped."""
 
-import os
-import pathlib
 import re
 import signal
 import socket
@@ -12,29 +10,22 @@ import time
 
 import numpy as np
 import pytest
-from small_runs import PROGRAM, final, free_port, lines
+from small_runs import PROGRAM, ROOT, environment, final, free_port, lines
 
 from onebnet_jax.errors import Unavailable, UserError
 from onebnet_jax.training import hosts
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 FIELDS = {"train.batch_size": 500, "train.epochs": 2, "data.crop_padding": 2, "data.flip": True}
 
 
 def start(*arguments, patience="", **fields):
     """Starts the command on two fake devices; `patience` is code that changes how long it waits for others."""
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers"))),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-    }
     fields = [f"--config.{name}={value}" for name, value in fields.items()]
     program = f"from onebnet_jax.training import hosts; {patience}\n{PROGRAM}"
     config = [] if "--mode=eval" in arguments else ["--config=configs/quickstart.py"]
     command = [sys.executable, "-c", program, *config, *arguments, *fields]
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=environment(devices=2), **pipes)
 
 
 def start_two(*arguments, **options):
@@ -83,11 +74,7 @@ def test_two_processes_give_the_run_of_one(tmp_path, alone):
     reported = [line for line in out_1.splitlines() if not line.startswith("[Gloo]")]  # newer JAX's collectives
     assert reported == out.splitlines()[:1] and "img/s" not in error_1  # one of them reports
     assert_close_runs(tmp_path, alone)
-    evaluation = ["--mode=eval", f"--workdir={tmp_path}"]
-    (status, evaluated, error), (status_1, _, error_1) = ends(*start_two(*evaluation))
-    assert (status, status_1) == (0, 0), error + error_1
-    assert evaluated.splitlines()[-1].partition(": ")[2] == out.splitlines()[-1].partition(": ")[2]
-    evaluation.append("--bn-batches=4")
+    evaluation = ["--mode=eval", f"--workdir={tmp_path}", "--bn-batches=4"]
     (_, evaluated, error), _, (_, by_one, _) = ends(*start_two(*evaluation), start(*evaluation))
     assert ", BN statistics after 4 batches: test Top-1" in evaluated.splitlines()[-1], error
     losses = [float(text.rpartition(" ")[2]) for text in (evaluated, by_one)]
@@ -106,17 +93,20 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):
     assert_close_runs(tmp_path, alone)
 
 
-@pytest.mark.parametrize("lost", [0, 1])
-def test_the_loss_of_a_process_ends_the_other(tmp_path, lost):
+def test_the_loss_of_a_process_ends_the_other(tmp_path):
+    """Two runs at once: one loses its first process, one its second."""
     fields = FIELDS | {"train.epochs": 10**5, "checkpoint_seconds": 0.0}
-    two = start_two(f"--workdir={tmp_path}", patience="hosts.HEARTBEAT_SECONDS = 10", **fields)
-    wait_for_checkpoint(tmp_path, 2)
-    two[lost].kill()
-    ended = ends(*two)
-    assert ended[lost][0] == -signal.SIGKILL
-    status, _, error = ended[1 - lost]
-    assert status in (1, -signal.SIGABRT)
-    assert hosts.LOST in error.splitlines()
+    patience = "hosts.HEARTBEAT_SECONDS = 10"
+    runs = [start_two(f"--workdir={tmp_path / str(lost)}", patience=patience, **fields) for lost in (0, 1)]
+    for lost, two in enumerate(runs):
+        wait_for_checkpoint(tmp_path / str(lost), 2)
+        two[lost].kill()
+    for lost, two in enumerate(runs):
+        ended = ends(*two)
+        assert ended[lost][0] == -signal.SIGKILL
+        status, _, error = ended[1 - lost]
+        assert status in (1, -signal.SIGABRT)
+        assert hosts.LOST in error.splitlines()
 
 
 def test_the_first_process_does_not_wait_for_ever(tmp_path):
