@@ -3,35 +3,33 @@
 import json
 import pathlib
 import re
-import sys
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.networks import cost
-from onebnet_jax.paper import latency
-from onebnet_jax.paper import numbers as paper
+from onebnet_jax.networks.structure import placed
+from onebnet_jax.paper import latency, numbers
 from onebnet_jax.runs import config as config_lib
 
-ROOT = pathlib.Path(__file__).parents[2]
 DEFAULT = "configs/default.py"
-CONFIGS = sorted(str(path) for path in pathlib.Path("configs").glob("*.py"))
 
 # Another value for each field, as typed and as read.
 OVERRIDES = {
     "seed": ("7", 7),
     "model.depth": ("34", 34),
-    "model.block": ("resnet", "resnet"),
+    "model.family": ("birealnet", "birealnet"),
     "model.conv_1d": ("(256,512)", (256, 512)),
     "model.ds_1d": ("(128,)", (128,)),
     "model.width_multiplier": ("0.5", 0.5),
     "model.stem": ("imagenet", "imagenet"),
     "model.stem_relu": ("true", True),
     "model.pad_value": ("0", 0),
-    "model.padding": ("torch", "torch"),  # with block=resnet
+    "model.padding": ("torch", "torch"),  # of the FP32 ResNet
     "model.estimator": ("clip", "clip"),
+    "model.weight_estimator": ("tanh", "tanh"),
+    "model.weight_scale": ("none", "none"),
     "model.window": ("1.5", 1.5),
     "model.dtype": ("bfloat16", "bfloat16"),
     "data.name": ("cifar10", "cifar10"),
@@ -50,7 +48,11 @@ OVERRIDES = {
 STAGE_OVERRIDES = {
     "batch_size": ("128", 128),
     "epochs": ("3", 3),
+    "optimizer": ("lion", "lion"),
     "learning_rate": ("1e-2", 0.01),
+    "schedule": ("cosine", "cosine"),
+    "warmup_epochs": ("3", 3),
+    "momentum": ("0.5", 0.5),  # of SGD
     "weight_decay": ("1e-4", 1e-4),
     "label_smoothing": ("0", 0.0),
     "label_weight": ("0.5", 0.5),
@@ -64,10 +66,12 @@ OVERRIDES |= {f"step1.{field}": row for field, row in (STAGE_OVERRIDES | {"binar
 
 
 IMAGENET = ["--config.data.name=imagenet2012", "--config.data.flip=True"]
+# What a field has an effect with.
 NEEDED = dict.fromkeys(("data.image_size", "data.lighting", "data.max_unreadable"), IMAGENET) | {
-    "model.padding": ["--config.model.block=resnet"],
+    "model.padding": ["--config.model.family=resnet"],
     "teacher": ["--config.train.teacher_weight=1"],
 }
+NEEDED_OF_STAGE = {"temperature": "teacher_weight=1", "momentum": "optimizer=sgd"}
 
 
 def refusal(*overrides, path=DEFAULT):
@@ -86,8 +90,8 @@ def test_every_field_can_be_set():
         typed, read = OVERRIDES[field]
         stage, _, name = field.partition(".")
         others = [f"--config.stages=('{stage}',)"] if stage in ("step1", "step2") else NEEDED.get(field, [])
-        if name == "temperature":
-            others = [*others, f"--config.{stage}.teacher_weight=1"]
+        if name in NEEDED_OF_STAGE:
+            others = [*others, f"--config.{stage}.{NEEDED_OF_STAGE[name]}"]
         config = config_lib.flat(config_lib.load(DEFAULT, [f"--config.{field}={typed}", *others]))
         assert config[field] == read != value and type(config[field]) is type(value)
         changed = {name for name in default if config[name] != default[name]}
@@ -147,7 +151,7 @@ def test_a_mistyped_value_is_named_with_its_field_and_type(field, value, kind):
         ("seed", "-1"),
         ("seed", "3000000000"),
         ("model.depth", "19"),
-        ("model.block", "bottleneck"),
+        ("model.family", "bottleneck"),
         ("model.conv_1d", "(100,)"),
         ("model.conv_1d", "(256,256)"),
         ("model.conv_1d", "256,x"),
@@ -160,9 +164,10 @@ def test_a_mistyped_value_is_named_with_its_field_and_type(field, value, kind):
         ("model.width_multiplier", "inf"),
         ("model.stem", "vgg"),
         ("model.pad_value", "-1"),
-        ("model.padding", "valid"),
-        ("model.padding", "torch"),
+        ("model.padding", "torch"),  # of a OneBNet
         ("model.estimator", "identity"),
+        ("model.weight_estimator", "identity"),
+        ("model.weight_scale", "max"),
         ("model.window", "0"),
         ("model.dtype", "float16"),
         ("data.name", "mnist"),
@@ -174,6 +179,10 @@ def test_a_mistyped_value_is_named_with_its_field_and_type(field, value, kind):
         ("train.batch_size", "0"),
         ("train.batch_size", "99999999999999999999"),
         ("train.epochs", "0"),
+        ("train.optimizer", "adagrad"),
+        ("step1.schedule", "step"),
+        ("train.warmup_epochs", "-1"),
+        ("train.momentum", "1.5"),
         ("train.learning_rate", "-0.1"),
         ("train.learning_rate", "nan"),
         ("train.label_smoothing", "1.1"),
@@ -193,37 +202,54 @@ def test_a_value_that_cannot_be_is_named_with_its_field(field, value):
 
 
 @pytest.mark.parametrize(
-    ("config", "typed", "words"),
+    ("config", "typed", "why"),
     [
-        ("imagenet_typeII", "train.epochs=2", "train.epochs would have no effect: .* step1, step2."),
-        ("imagenet_typeII", "train.binarize_weights", "train.binarize_weights would have no effect"),
-        ("quickstart", "step1.epochs=2", "step1.epochs would have no effect: .* train."),
-        ("quickstart", "teacher=runs/x", "teacher='runs/x' would have no effect: .* train.teacher_weight"),
-        ("imagenet_typeII", "stages=('train',)", "teacher='runs/imagenet_teacher' would have no effect"),
-        ("quickstart", "data.lighting=0.1", "data.lighting=0.1 would have no effect on a 4,000-image part"),
-        ("cifar10_typeI", "data.max_unreadable=0", "data.max_unreadable=0 would have no effect on CIFAR-10"),
-        ("fashionmnist_fp32", "model.estimator=clip", "model.estimator would have no effect: model.block='resnet'"),
-        ("fashionmnist_fp32", "model.pad_value=0", "model.pad_value would have no effect: model.block='resnet'"),
-        ("cifar10_fp32", "train.binarize_weights=False", "train.binarize_weights would have no effect: model.block"),
-        ("cifar10_fp32", "train.binarize_activations=0", "train.binarize_activations would have no effect: model.bl"),
-        ("quickstart", "train.temperature=4", "train.temperature would have no effect: train.teacher_weight is 0."),
-        ("fashionmnist_two_stage", "step1.label_smoothing=0", "step1.label_smoothing would have no effect: step1.labe"),
+        ("imagenet_typeII", "train.epochs=2", "step1, step2"),
+        ("imagenet_typeII", "train.binarize_weights", "step1, step2"),
+        ("quickstart", "step1.epochs=2", "train"),
+        ("quickstart", "teacher=runs/x", "train.teacher_weight"),
+        ("imagenet_typeII", "stages=('train',)", "train.teacher_weight"),
+        ("quickstart", "data.lighting=0.1", "FashionMNIST"),
+        ("cifar10_typeI", "data.max_unreadable=0", "CIFAR-10"),
+        ("quickstart", "train.temperature=4", "train.teacher_weight"),
+        ("fashionmnist_two_stage", "step1.label_smoothing=0", "step1.label_weight"),
+        ("quickstart", "train.momentum=0.5", "train.optimizer"),
+        ("fashionmnist_fp32", "model.estimator=clip", "model.family='resnet'"),
+        ("fashionmnist_fp32", "model.weight_scale=none", "model.family='resnet'"),
+        ("cifar10_fp32", "train.binarize_weights=False", "model.family='resnet'"),
+        ("fashionmnist_fp32", "model.pad_value=0", "model.family='resnet'"),
+        ("imagenet_birealnet", "model.stem_relu=True", "model.family='birealnet'"),
+        ("imagenet_xnornet", "model.ds_1d=(128,)", "model.family='xnornet'"),
+        ("quickstart", "model.padding=torch", "model.family='onebnet'"),
     ],
 )
-def test_what_a_run_would_ignore_is_refused(config, typed, words):
-    assert re.match(words, refusal(f"--config.{typed}", path=f"configs/{config}.py"))
+def test_what_a_run_would_ignore_is_refused(config, typed, why):
+    message, field = refusal(f"--config.{typed}", path=f"configs/{config}.py"), typed.partition("=")[0]
+    named = "teacher" if field == "stages" else field
+    assert re.match(rf"{re.escape(named)}\b", message) and ("no effect" in message or "no meaning" in message)
+    assert why in message
 
 
-def test_what_concerns_binarized_activations_is_refused_only_where_no_stage_has_them():
-    for field in ("pad_value=0", "estimator=clip", "window=2"):
-        words = [f"--config.model.{field}", "--config.step1.binarize_activations=False"]
-        config_lib.load("configs/imagenet_typeII.py", words)
-        words.append("--config.step2.binarize_activations=False")
-        message = refusal(*words, path="configs/imagenet_typeII.py")
-        assert (
-            message
-            == f"model.{field.partition('=')[0]} would have no effect: no stage of this run binarizes activations."
-        )
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("activations", ("pad_value=0", "estimator=clip", "window=2")),
+        ("weights", ("weight_estimator=poly", "weight_scale=none")),
+    ],
+)
+def test_how_signs_are_taken_is_refused_only_where_no_stage_takes_them(kind, fields):
+    """The first of the two stages has float weights."""
+    for field in fields:
+        words = [f"--config.model.{field}", f"--config.step1.binarize_{kind}=False"]
+        config_lib.load("configs/fashionmnist_two_stage.py", words)
+        words.append(f"--config.step2.binarize_{kind}=False")
+        message = refusal(*words, path="configs/fashionmnist_two_stage.py")
+        assert message.startswith(f"model.{field.partition('=')[0]} ") and kind in message
+
+
+def test_a_warm_up_is_shorter_than_its_stage():
+    config_lib.load(DEFAULT, ["--config.train.epochs=4", "--config.train.warmup_epochs=3"])
+    assert refusal("--config.train.epochs=4", "--config.train.warmup_epochs=4").startswith("train.warmup_epochs ")
 
 
 def test_the_fields_of_a_stage_can_be_set_where_the_same_command_names_the_stage():
@@ -259,7 +285,7 @@ def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(pathlib.Path("configs/quickstart.py").read_text())
     assert config_lib.load("~/mine.py") == config_lib.load("configs/quickstart.py")
     assert config_lib.name("~/mine.py") == "mine"
-    assert refusal(path="~/other.py:x").startswith(f"There is no config file {tmp_path}/other.py,")
+    assert f"{tmp_path}/other.py" in refusal(path="~/other.py:x")
 
 
 @pytest.mark.parametrize(
@@ -293,56 +319,7 @@ def test_any_text_for_any_field_is_read_or_refused_in_one_sentence(field, value)
 
 def test_a_missing_file_is_named():
     for path in ("configs/nothing.py", "configs", ""):
-        assert f"There is no config file {path}" in refusal(path=path)
-
-
-@pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    """A user's folder, which is the current one and has a package of theirs called configs."""
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "__init__.py").write_text("raise ImportError('not for onebnet_jax')")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "configs", raising=False)
-    return tmp_path
-
-
-@pytest.mark.parametrize("name", [pathlib.Path(path).stem for path in CONFIGS])
-def test_a_shipped_config_is_found_by_name_from_any_folder(name, elsewhere):
-    by_path = config_lib.load(str(ROOT / "configs" / f"{name}.py"))
-    for path in (name, f"{name}.py", f"configs/{name}.py"):
-        assert config_lib.load(path) == by_path and config_lib.name(path) == name
-
-
-def test_a_shipped_config_takes_its_argument_by_name(elsewhere):
-    by_path = config_lib.load(f"{ROOT}/configs/imagenet.py:TypeI")
-    for path in ("imagenet:TypeI", "imagenet.py:TypeI", "configs/imagenet:TypeI", "configs/imagenet.py:TypeI"):
-        assert config_lib.load(path) == by_path and config_lib.name(path) == "imagenet_TypeI"
-
-
-@pytest.mark.parametrize("path", ["quickstart", "quickstart.py", "configs/quickstart.py", "imagenet:TypeI"])
-def test_a_file_that_is_there_comes_before_a_shipped_config(path, elsewhere):
-    text = "from onebnet_jax.runs import schema\n\n\ndef get_config():\n    config = schema.get_config()\n"
-    (elsewhere / path).write_text(text + "    config.seed = 11\n    return config\n")
-    assert config_lib.load(path).seed == 11
-
-
-def test_a_config_begins_with_a_shipped_one_whatever_lies_in_the_folder(elsewhere):
-    (elsewhere / "quickstart.py").write_text("1 / 0")
-    text = "from onebnet_jax.runs import schema\n\n\ndef get_config():\n    return schema.begin_with({!r})\n"
-    (elsewhere / "mine.py").write_text(text.format("quickstart"))
-    assert config_lib.load("mine.py") == config_lib.load("configs/quickstart.py")
-    (elsewhere / "mine.py").write_text(text.format("fashionmnist_sd32_64"))
-    assert "fashionmnist_ds32_64" in refusal(path="mine.py")
-
-
-@pytest.mark.parametrize(
-    ("path", "closest"),
-    [("cifar10_typ2", "cifar10_typeI"), ("configs/imagenet_fp.py", "imagenet_fp32"), ("my/Quickstart", "quickstart")],
-)
-def test_an_unknown_name_is_refused_with_the_closest(path, closest, elsewhere):
-    message = refusal(path=path)
-    assert path in message and closest in message
+        assert path in refusal(path=path)
 
 
 @pytest.mark.parametrize(
@@ -355,8 +332,8 @@ def test_an_unknown_name_is_refused_with_the_closest(path, closest, elsewhere):
         ("import nothing_of_this_name", "nothing_of_this_name"),
         ("def get_config(): 1 / 0", "division"),
         (
-            "from onebnet_jax.runs import schema\n\n\ndef get_config():\n    c = schema.get_config()\n"
-            "    c.model.dept = 20\n    return c",
+            "from configs import default\n\n\ndef get_config():\n    c = default.get_config()\n    c.model.dept = 20\n"
+            "    return c",
             "there is no field dept",
         ),
     ],
@@ -373,53 +350,31 @@ def test_the_smallest_image_leaves_one_pixel_of_the_last_map():
     for path, others, least in [
         ("configs/imagenet_typeI.py", [], 32),
         ("configs/imagenet_fp32.py", ["--config.model.depth=34"], 32),
-        ("configs/imagenet_fp32.py", ["--config.model.stem=cifar"], 8),
+        ("configs/imagenet_xnornet.py", ["--config.model.stem=cifar"], 8),
         ("configs/imagenet_fp32.py", ["--config.model.depth=20"], 16),
     ]:
-        assert f"it must be 0 or at least {least}." in refusal(
-            *others, f"--config.data.image_size={least - 1}", path=path
-        )
-        config = config_lib.load(path, [*others, f"--config.data.image_size={least}"])
-        assert config_lib.input_shape(config) == (least, least, 3)
-        *_, pool, _ = cost.layers(config_lib.structure(config), config_lib.input_shape(config))
-        assert (pool.name, pool.elements) == ("pool", config_lib.structure(config).widths[-1])
-    assert config_lib.input_shape(config_lib.load("configs/imagenet_fp32.py")) == (224, 224, 3)
+        assert str(least) in refusal(*others, f"--config.data.image_size={least - 1}", path=path)
+        run = config_lib.experiment(config_lib.load(path, [*others, f"--config.data.image_size={least}"]))
+        assert run.data.info.shape == (least, least, 3)
+        *_, last = placed(run.structure, run.data.info.shape)
+        assert last.output[:2] == (1, 1)
 
 
-@pytest.mark.parametrize("row", paper.TABLE1, ids=lambda row: row.label)
+@pytest.mark.parametrize("row", numbers.TABLE1, ids=lambda row: row.label)
 def test_a_config_takes_any_row_of_table_1_by_name(row):
     path = f"configs/imagenet.py:{row.label}"
     config = config_lib.load(path, ["--config.step2.epochs=3"])
-    assert config_lib.structure(config) == latency.table1_structure(row) and config.step2.epochs == 3
-    assert config_lib.name(path) == f"imagenet_{row.label}" and "/" not in row.label
-
-
-def test_rows_of_table_1_have_names_of_their_own():
-    labels = [row.label for row in paper.TABLE1]
-    assert len(set(labels)) == 12 and {"ReActNet18", "TypeI", "TypeII", "TypeIII", "conv256_512_ds128"} < set(labels)
+    assert config_lib.experiment(config).structure.units == latency.table1_structure(row).units
+    assert config.step2.epochs == 3 and config_lib.name(path) == f"imagenet_{row.label}"
 
 
 def test_an_argument_that_is_not_taken_is_refused():
     for wrong in ("TypeIV", "typeII", "", "TypeII:TypeI"):
         message = refusal(path=f"configs/imagenet.py:{wrong}")
-        assert message.startswith(f"{wrong!r} is not in the paper's Table 1; ")
-        assert all(row.label in message for row in paper.TABLE1)
-    assert "quickstart.py takes no argument such as 'TypeI'" in refusal(path="configs/quickstart.py:TypeI")
-    assert "There is no config file configs/nothing.py" in refusal(path="configs/nothing.py:TypeI")
+        assert repr(wrong) in message and all(row.label in message for row in numbers.TABLE1)
+    assert "'TypeI'" in refusal(path="configs/quickstart.py:TypeI")
+    assert "configs/nothing.py" in refusal(path="configs/nothing.py:TypeI")
     assert config_lib.name("configs/quickstart.py") == "quickstart"
-
-
-@pytest.mark.parametrize("path", CONFIGS)
-def test_the_json_of_a_config_reads_back_as_the_same(path, tmp_path):
-    stage = config_lib.load(path).stages[0]
-    config = config_lib.load(path, [f"--config.{stage}.learning_rate=0.1", f"--config.{stage}.epochs=3"])
-    (tmp_path / "config.json").write_text(config.to_json(indent=2))
-    again = config_lib.load_json(tmp_path / "config.json")
-    assert again == config
-    for name, value in config_lib.flat(config).items():
-        assert type(config_lib.flat(again)[name]) is type(value)
-    assert config_lib.structure(again) == config_lib.structure(config)
-    assert config_lib.binarization(again, "step1") == config_lib.binarization(config, "step1")
 
 
 def test_the_json_of_a_run_is_checked_as_a_config_is(tmp_path):
@@ -450,6 +405,6 @@ def test_a_run_that_ignored_a_field_can_still_be_read(tmp_path):
 def test_a_config_saved_before_a_field_existed_gets_its_default(tmp_path):
     config = config_lib.load("configs/quickstart.py", ["--config.seed=5"])
     old = json.loads(config.to_json())
-    del old["model"]["window"], old["train"]["temperature"], old["checkpoint_seconds"]
+    del old["model"]["weight_scale"], old["train"]["optimizer"], old["checkpoint_seconds"]
     (tmp_path / "config.json").write_text(json.dumps(old))
     assert config_lib.load_json(tmp_path / "config.json") == config

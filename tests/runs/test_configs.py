@@ -11,7 +11,7 @@ import pytest
 from small_runs import cached_compilation
 
 from onebnet_jax.data import catalog as data_info
-from onebnet_jax.networks import families
+from onebnet_jax.networks import cost, families
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs import trained
 from onebnet_jax.runs.trained import check_same_tree, random_variables
@@ -40,11 +40,45 @@ def test_the_docstring_gives_the_command(path):
     assert len(docstring.splitlines()[0]) > 30 and docstring.splitlines()[0].endswith(".")
 
 
-def test_it_loads_with_a_known_data_set_and_stages(path):
-    config = config_lib.load(str(path))
-    assert config.data.name in data_info.DATASETS
-    assert all(name in config for name in config.stages)
-    assert config_lib.flat(config).keys() == config_lib.flat(config_lib.load("configs/default.py")).keys()
+# Parameters, storage in MiB and OPs in millions: a new config needs its row.
+ROWS = {
+    "cifar10_fp32": (11_173_962, 42.625, 555.4),
+    "cifar10_reactnet": (11_188_874, 2.085, 16.6),
+    "cifar10_typeI": (11_540_106, 3.425, 35.8),
+    "cifar10_typeII": (8_587_402, 3.06, 28.2),
+    "cifar10_two_stage": (8_587_402, 3.06, 28.2),
+    "fashionmnist_conv64_ds64": (219_914, 0.078, 1.1),
+    "fashionmnist_ds32_64": (280_714, 0.083, 1.4),
+    "fashionmnist_fp32": (272_186, 1.038, 31.0),
+    "fashionmnist_two_stage": (280_714, 0.083, 1.4),
+    "imagenet": (9_102_952, 5.027, 199.5),  # TypeII, where no row is named
+    "imagenet_birealnet": (11_689_512, 3.995, 164.0),
+    "imagenet_fp32": (11_689_512, 44.592, 1814.1),
+    "imagenet_reactnet": (11_704_424, 4.052, 164.0),
+    "imagenet_teacher": (21_797_672, 83.152, 3663.8),
+    "imagenet_typeI": (12_055_656, 5.392, 222.7),
+    "imagenet_typeII": (9_102_952, 5.027, 199.5),
+    "imagenet_typeIII": (9_620_584, 4.822, 181.7),
+    "imagenet_typeII_scratch": (9_102_952, 5.027, 199.5),
+    "imagenet_xnornet": (11_688_616, 3.999, 164.0),
+    "quickstart": (280_714, 0.083, 1.4),
+}
+
+
+def test_its_network_is_the_one_that_is_meant(path):
+    run = config_lib.experiment(config_lib.load(str(path)))
+    counts = cost.total(cost.layers(run.structure, run.data.info.shape))
+    assert ROWS[path.stem] == (counts.parameters, round(counts.storage_mib, 3), round(counts.ops / 1e6, 1))
+
+
+def test_its_json_reads_back_as_the_same(path, tmp_path):
+    stage = config_lib.load(str(path)).stages[0]
+    config = config_lib.load(str(path), [f"--config.{stage}.learning_rate=0.1", f"--config.{stage}.epochs=99"])
+    (tmp_path / "config.json").write_text(config.to_json(indent=2))
+    again, default = config_lib.load_json(tmp_path / "config.json"), config_lib.load("configs/default.py")
+    assert again == config and config_lib.experiment(again) == config_lib.experiment(config)
+    types = {name: type(value) for name, value in config_lib.flat(again).items()}
+    assert types == {name: type(value) for name, value in config_lib.flat(default).items()}
 
 
 def last_stage(structure):

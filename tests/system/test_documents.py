@@ -25,6 +25,8 @@ QUOTED = {
     "fashionmnist_conv64_ds64": [CONV64_DS64.top1],
     "fashionmnist_fp32": [DS32_64.fp32_top1],
     "imagenet_reactnet": [paper.TABLE3["ReActNet18"].top1],
+    "imagenet_birealnet": [*paper.TABLE2_SCRATCH["Bi-RealNet"]],
+    "imagenet_xnornet": [*paper.TABLE2_SCRATCH["XNOR-Net"]],
     "imagenet_fp32": [*paper.TABLE2_SCRATCH["FP32 ResNet18"]],
     "imagenet_typeII_scratch": [*paper.TABLE2_SCRATCH["TypeII"]],
     **{f"imagenet_{name[0].lower()}{name[1:]}": [*accuracy] for name, accuracy in paper.TABLE2_TEACHER.items()},
