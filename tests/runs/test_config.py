@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import sys
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,7 +14,9 @@ from onebnet_jax.networks.structure import placed
 from onebnet_jax.paper import latency, numbers
 from onebnet_jax.runs import config as config_lib
 
+ROOT = pathlib.Path(__file__).parents[2]
 DEFAULT = "configs/default.py"
+CONFIGS = sorted(str(path) for path in pathlib.Path("configs").glob("*.py"))
 
 # Another value for each field, as typed and as read.
 OVERRIDES = {
@@ -322,6 +325,55 @@ def test_a_missing_file_is_named():
         assert path in refusal(path=path)
 
 
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A user's folder, which is the current one and has a package of theirs called configs."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("raise ImportError('not for onebnet_jax')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "configs", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [pathlib.Path(path).stem for path in CONFIGS])
+def test_a_shipped_config_is_found_by_name_from_any_folder(name, elsewhere):
+    by_path = config_lib.load(str(ROOT / "configs" / f"{name}.py"))
+    for path in (name, f"{name}.py", f"configs/{name}.py"):
+        assert config_lib.load(path) == by_path and config_lib.name(path) == name
+
+
+def test_a_shipped_config_takes_its_argument_by_name(elsewhere):
+    by_path = config_lib.load(f"{ROOT}/configs/imagenet.py:TypeI")
+    for path in ("imagenet:TypeI", "imagenet.py:TypeI", "configs/imagenet:TypeI", "configs/imagenet.py:TypeI"):
+        assert config_lib.load(path) == by_path and config_lib.name(path) == "imagenet_TypeI"
+
+
+@pytest.mark.parametrize("path", ["quickstart", "quickstart.py", "configs/quickstart.py", "imagenet:TypeI"])
+def test_a_file_that_is_there_comes_before_a_shipped_config(path, elsewhere):
+    text = "from onebnet_jax.runs import schema\n\n\ndef get_config():\n    config = schema.get_config()\n"
+    (elsewhere / path).write_text(text + "    config.seed = 11\n    return config\n")
+    assert config_lib.load(path).seed == 11
+
+
+def test_a_config_begins_with_a_shipped_one_whatever_lies_in_the_folder(elsewhere):
+    (elsewhere / "quickstart.py").write_text("1 / 0")
+    text = "from onebnet_jax.runs import schema\n\n\ndef get_config():\n    return schema.begin_with({!r})\n"
+    (elsewhere / "mine.py").write_text(text.format("quickstart"))
+    assert config_lib.load("mine.py") == config_lib.load("configs/quickstart.py")
+    (elsewhere / "mine.py").write_text(text.format("fashionmnist_sd32_64"))
+    assert "fashionmnist_ds32_64" in refusal(path="mine.py")
+
+
+@pytest.mark.parametrize(
+    ("path", "closest"),
+    [("cifar10_typ2", "cifar10_typeI"), ("configs/imagenet_fp.py", "imagenet_fp32"), ("my/Quickstart", "quickstart")],
+)
+def test_an_unknown_name_is_refused_with_the_closest(path, closest, elsewhere):
+    message = refusal(path=path)
+    assert path in message and closest in message
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -332,8 +384,8 @@ def test_a_missing_file_is_named():
         ("import nothing_of_this_name", "nothing_of_this_name"),
         ("def get_config(): 1 / 0", "division"),
         (
-            "from configs import default\n\n\ndef get_config():\n    c = default.get_config()\n    c.model.dept = 20\n"
-            "    return c",
+            "from onebnet_jax.runs import schema\n\n\ndef get_config():\n    c = schema.get_config()\n"
+            "    c.model.dept = 20\n    return c",
             "there is no field dept",
         ),
     ],
