@@ -6,11 +6,11 @@ Its storage is 4.00 MiB (Table 3), its OPs are 164.0 M. The recipe is that of it
 (https://github.com/liuzechun/Bi-Real-net): Adam, a linear schedule, batches of 512, 256 epochs.
 """
 
-from configs import default
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = default.get_config()
+    config = schema.get_config()
     config.model.family = "birealnet"
     config.model.stem = "imagenet"
     config.model.pad_value = 0

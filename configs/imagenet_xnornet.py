@@ -7,11 +7,11 @@ their paper's (Rastegari et al. 2016), Adam beginning with 1e-3 and no smoothing
 schedule is linear, where theirs goes down in steps.
 """
 
-from configs import default
+from onebnet_jax.runs import schema
 
 
 def get_config():
-    config = default.get_config()
+    config = schema.get_config()
     config.model.family = "xnornet"
     config.model.stem = "imagenet"
     config.model.pad_value = 0

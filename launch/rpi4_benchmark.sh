@@ -83,7 +83,7 @@ check_files() {
     [[ $dry_run == yes || -f $binary ]] ||
         fail "LCE's benchmark program is not at $binary: download lce_benchmark_model_aarch64 from a release on" \
             "https://github.com/larq/compute-engine/releases and name it with --binary."
-    [[ $dry_run == yes ]] || PYTHONPATH=$root "$python" -c 'import onebnet_jax.commands.benchmark_report' 2>/dev/null ||
+    [[ $dry_run == yes ]] || PYTHONPATH=$root "$python" -c 'import onebnet_jax.paper.pi_report' 2>/dev/null ||
         fail "$python cannot make the report: set PYTHON to a Python 3.11 or 3.12 that has numpy."
     [[ ! -e $output ]] || fail "$output is already there; name a new folder with --output."
 }

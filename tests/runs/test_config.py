@@ -127,7 +127,7 @@ def test_an_unknown_field_is_named_in_full(field, meant):
     message = refusal(f"--config.{field}=1")
     assert message.startswith(f"There is no field '{field}'")
     assert ("did you mean" in message) == bool(meant) and (meant is None or f"mean '{meant}'?" in message)
-    assert "configs/default.py" in message
+    assert "runs/schema.py" in message
 
 
 @pytest.mark.parametrize(
