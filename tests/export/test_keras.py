@@ -84,14 +84,6 @@ def test_one_pixel_maps_convert_with_padding_one():
     np.testing.assert_array_equal(lce.executable(tflite)(images=images)["head"], expected)
 
 
-def test_xnornets_inner_convolution_writes_bits_itself():
-    """With padding 1 alone, and once a block: of the two units of a block the second has no LceQuantize."""
-    structure = dyadic.structure("xnornet", pad_value=1)
-    plan = fold.deployment_plan(structure, Binarization(), dyadic.variables(structure), dyadic.IMAGE_SHAPE)
-    quantized = [op.tensor for op in lce.operators(lce.convert(keras.keras_model(plan))) if op.kind == "LceQuantize"]
-    assert len(quantized) == 2 == len(plan.signs) / 2
-
-
 def test_lint_finds_a_convolution_that_stayed_float():
     structure = dyadic.structure()
     plan = fold.deployment_plan(structure, Binarization(), dyadic.variables(structure), dyadic.IMAGE_SHAPE)
