@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
 
     output = args.json or (args.logs / "benchmark.json" if args.logs else None)
     if args.json is not None:
-        card.check_writable(args.json, ".json", "results", "a report of this command")
+        card.check_writable(args.json, ".json", "results")
     report, sections = _from_logs(args.logs, args.markdown) if args.logs else _on_this_machine(args)
     print(*sections, sep="\n\n")
     if output is not None:

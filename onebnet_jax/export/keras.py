@@ -109,11 +109,6 @@ def sections(plan: Plan) -> list[tuple[str, list[Unit]]]:
     return [(name, list(group)) for name, group in grouped]
 
 
-def print_summary(model: tf.keras.Model) -> None:
-    """Prints Larq's table of layers, precisions and MACs."""
-    larq.models.summary(model)
-
-
 def save(model: tf.keras.Model, path: Path) -> None:
     """Saves a model as a .keras file. Raises UserError if that fails.
 

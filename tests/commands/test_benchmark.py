@@ -65,7 +65,7 @@ WRONG = {
     ),
     "card": (lambda folder: [model(folder, b"\0\0\0\0TFL3" + bytes(99), '{"sha256": "0"}')], "not the file that"),
     "no card": (lambda folder: [model(folder, b"\0\0\0\0TFL3", "{")], "m.json cannot be read as the card"),
-    "in place": (lambda folder: [model(folder, b"", "{}"), "--json", folder / "m.json"], "m.json is there and is not"),
+    "in place": (lambda folder: [model(folder, b"", "{}"), "--json", folder / "m.json"], "m.json is there"),
     "no report": (
         lambda folder: [folder / "m.tflite", "--json", folder / "nowhere" / "x.json"],
         "Cannot write",
