@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it imports JAX, which reading a card does not need
     from onebnet_jax.runs.trained import Trained
 
 # What of a card, and of its source, is needed to run the file and to compare it with the network it was made from.
-KINDS = {"source": dict, "config": dict, "input": dict, "classes": list, "raw_input": bool, "folded": bool}
+KINDS = dict(sha256=str, source=dict, config=dict, input=dict, classes=list, raw_input=bool, folded=bool)
 UNTRAINED_KINDS = {"seed": int}
 RUN_KINDS = {"workdir": str, "stage": str, "checkpoint": str, "step": int}
 PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy")
@@ -70,24 +70,32 @@ def path_of(model: Path) -> Path:
     return model.with_suffix(".json")
 
 
+def load(path: Path) -> dict:
+    """A card by itself. Raises UserError if there is none, or something else."""
+    try:
+        card = json.loads(path.read_text())
+        kinds = KINDS | (UNTRAINED_KINDS if "untrained" in card["source"] else RUN_KINDS)
+        wrong = [name for name, kind in kinds.items() if type({**card, **card["source"]}.get(name)) is not kind]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is missing or of another type than {kinds[wrong[0]].__name__}")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not the card of a converted model: {error}.") from error
+    return card
+
+
 def read(model: Path) -> tuple[bytes, dict]:
     """A converted file and its card. Raises UserError if one is missing or they do not belong together."""
     try:
         tflite = model.read_bytes()
-        card = json.loads(path_of(model).read_text())
-        digest, origin = card["sha256"], card["source"]
-        kinds = KINDS | (UNTRAINED_KINDS if "untrained" in origin else RUN_KINDS)
-        wrong = [name for name, kind in kinds.items() if type({**card, **origin}.get(name)) is not kind]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is missing or of another type than {kinds[wrong[0]].__name__}")
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path_of(model)} is not the card of a converted model: {error}.") from error
-    if hashlib.sha256(tflite).hexdigest() != digest:
+        raise UserError(f"{model}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
+    card = load(path_of(model))
+    if hashlib.sha256(tflite).hexdigest() != card["sha256"]:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: convert it again.")
-    if "workdir" in origin:
-        origin["workdir"] = os.path.normpath(model.parent / origin["workdir"])
+    if "workdir" in card["source"]:
+        card["source"]["workdir"] = os.path.normpath(model.parent / card["source"]["workdir"])
     return tflite, card
 
 

@@ -1,7 +1,7 @@
 """A deployment plan: what a device computes, as a list of units with their constants. Plain dataclasses and NumPy.
 
-A plan is complete: the Keras model, the packed reference, the lint of the converted file and whatever else runs a
-network without training it are made from it alone. Every constant is float32. A convolution carries the batch
+A plan is complete: the Keras model, the lint of the converted file and whatever else runs a network without training it
+are made from it alone. Every constant is float32. A convolution carries the batch
 normalization that follows it.
 """
 
