@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     from onebnet_jax.runs import trained
 
     if args.report is not None:
-        card.check_writable(args.report, ".json", "conversion_difference", "a report of this command")
+        card.check_writable(args.report, ".json", "conversion_difference")
     tflite, facts = card.read(args.model)
     if args.workdir:
         if "workdir" not in facts["source"]:

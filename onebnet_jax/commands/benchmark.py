@@ -6,7 +6,6 @@ Raspberry Pi and prints it beside the paper's Tables 1, 3 and 8. Reading logs ne
 
 import argparse
 import hashlib
-import json
 import os
 import platform
 import re
@@ -59,7 +58,7 @@ def main(argv: list[str]) -> None:
 
     output = args.json or (args.logs / "benchmark.json" if args.logs else None)
     if args.json is not None:
-        card.check_writable(args.json, ".json", "results", "a report of this command")
+        card.check_writable(args.json, ".json", "results")
     report, sections = _from_logs(args.logs, args.markdown) if args.logs else _on_this_machine(args)
     print(*sections, sep="\n\n")
     if output is not None:
@@ -68,6 +67,7 @@ def main(argv: list[str]) -> None:
 
 def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
     """What a Raspberry Pi measured: JSON values, and the same as sections of text."""
+    from onebnet_jax.export import card
     from onebnet_jax.paper import pi_log, pi_report
     from onebnet_jax.tables import render
 
@@ -82,12 +82,11 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
     sums, cards = folder / "SHA256SUMS", {}
     lines = re.findall(r"^([0-9a-f]{64}) [ *](.+)$", sums.read_text() if sums.is_file() else "", re.MULTILINE)
     digests = {name: digest for digest, name in lines}
-    for model in {run.model for run in runs}:
-        path = folder / f"{model}.json"
-        card = _card(path)
-        if card is not None and card.get("sha256") == digests.get(model):
-            cards[model] = card
-        elif card is not None:
+    for path in (folder / f"{model}.json" for model in {run.model for run in runs}):
+        facts = card.load(path) if path.exists() else {}
+        if facts and facts["sha256"] == digests.get(path.stem):
+            cards[path.stem] = facts
+        elif facts:
             print(f"warning: {path} describes another file: not used", file=sys.stderr)
     measured = pi_report.results(runs, cards)
     device = pi_report.device_lines(runs)
@@ -123,22 +122,23 @@ def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
 
 def _read_model(path: Path) -> tuple[bytes, dict | None]:
     """A model and its card, if it has one. Raises UserError for what is no whole .tflite file."""
+    from onebnet_jax.export import card
+
     try:
-        tflite = path.read_bytes()
+        tflite, facts = path.read_bytes(), None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; `onebnet convert` makes such files.") from error
     if tflite[4:8] != b"TFL3":
         raise UserError(f"{path} is not a .tflite file.")
-    card = _card(path.with_suffix(".json"))
-    if card is not None and card.get("sha256") != hashlib.sha256(tflite).hexdigest():
-        raise UserError(f"{path} is not the file that {path.with_suffix('.json')} describes: convert it again.")
+    if card.path_of(path).exists():
+        _, facts = card.read(path)
     from onebnet_jax.export import lce
 
     try:  # LCE's interpreter does not verify a file; a damaged one would crash it.
         lce.operators(tflite)
     except Exception as error:
         raise UserError(f"{path} is damaged: it does not hold a whole graph.") from error
-    return tflite, card
+    return tflite, facts
 
 
 def _time(path: Path, tflite: bytes, args: argparse.Namespace):
@@ -167,17 +167,6 @@ def _time(path: Path, tflite: bytes, args: argparse.Namespace):
         first_ms=first_ms,
         size_mib=len(tflite) / 2**20,
     )
-
-
-def _card(path: Path) -> dict | None:
-    """The card that `onebnet convert` wrote, or None if there is none."""
-    try:
-        card = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as the card of a model: {error}.") from error
-    return card if isinstance(card, dict) else {}
 
 
 if __name__ == "__main__":

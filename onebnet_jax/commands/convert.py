@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
         from onebnet_jax.export import keras
 
         if args.summary:
-            keras.print_summary(result.model)
+            keras.larq.models.summary(result.model)
         if args.keras is not None:
             keras.save(result.model, args.keras)
     result.save(args.output)

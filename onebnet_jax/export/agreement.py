@@ -82,14 +82,14 @@ def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable[Batch
       batches: the images, one batch or more; all maps of a batch are in memory at once.
     """
     run = intermediates(trained)
-    probe = keras.with_sign_inputs(keras.keras_model(plan), plan)
+    probe = keras.with_sign_inputs(plan)
     file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
     expected, of_keras, of_lce, truth, conversion_difference = [], [], [], [], 0.0
     for images, inputs, labels in batches:
         x = inputs.astype(np.float32)
         logits, kept = run(images)
         expected.append(logits)
-        of_keras.append(_per_image(trained, plan, kept, keras.predict(probe, x)))
+        of_keras.append(_per_image(trained, plan, kept, probe.predict_on_batch(x)))
         outputs = lce_probe(images=x)
         of_lce.append(_per_image(trained, plan, kept, outputs))
         truth.append(labels)
@@ -109,11 +109,11 @@ def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable[Batch
 def _per_image(trained: Trained, plan: Plan, kept: dict, outputs: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits [N, num_classes], and for each unit with a sign how many flips [N, units] and the widest [N, units].
 
-    kept: by `intermediates`; outputs: the other implementation's logits and inputs of signs, by their layers' names.
+    kept: by `intermediates`; outputs: of the other implementation, see `keras.with_sign_inputs`.
     """
     flips, margins = (np.zeros((len(outputs["head"]), len(plan.signs)), kind) for kind in (int, float))
-    for index, (unit, layer) in enumerate(zip(plan.signs, keras.sign_inputs(plan), strict=True)):
-        margin = flip_margins(unit, sign_input(trained, unit.name, kept), outputs[layer])
+    for index, unit in enumerate(plan.signs):
+        margin = flip_margins(unit, sign_input(trained, unit.name, kept), outputs[unit.name])
         flips[:, index] = np.count_nonzero(margin >= 0, axis=(1, 2, 3))
         margins[:, index] = margin.max(axis=(1, 2, 3))
     return outputs["head"], flips, np.maximum(margins, 0)

@@ -1,5 +1,6 @@
 """The card of a converted model: a small JSON file beside it that says what it is and where it comes from."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -17,7 +18,7 @@ if TYPE_CHECKING:  # it imports JAX, which reading a card does not need
     from onebnet_jax.runs.trained import Trained
 
 # What of a card, and of its source, is needed to run the file and to compare it with the network it was made from.
-KINDS = {"source": dict, "config": dict, "input": dict, "classes": list, "raw_input": bool, "folded": bool}
+KINDS = dict(sha256=str, source=dict, config=dict, input=dict, classes=list, raw_input=bool, folded=bool)
 UNTRAINED_KINDS = {"seed": int}
 RUN_KINDS = {"workdir": str, "stage": str, "checkpoint": str, "step": int}
 PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy")
@@ -69,37 +70,45 @@ def path_of(model: Path) -> Path:
     return model.with_suffix(".json")
 
 
+def load(path: Path) -> dict:
+    """A card by itself. Raises UserError if there is none, or something else."""
+    try:
+        card = json.loads(path.read_text())
+        kinds = KINDS | (UNTRAINED_KINDS if "untrained" in card["source"] else RUN_KINDS)
+        wrong = [name for name, kind in kinds.items() if type({**card, **card["source"]}.get(name)) is not kind]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is missing or of another type than {kinds[wrong[0]].__name__}")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not the card of a converted model: {error}.") from error
+    return card
+
+
 def read(model: Path) -> tuple[bytes, dict]:
     """A converted file and its card. Raises UserError if one is missing or they do not belong together."""
     try:
         tflite = model.read_bytes()
-        card = json.loads(path_of(model).read_text())
-        digest, origin = card["sha256"], card["source"]
-        kinds = KINDS | (UNTRAINED_KINDS if "untrained" in origin else RUN_KINDS)
-        wrong = [name for name, kind in kinds.items() if type({**card, **origin}.get(name)) is not kind]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is missing or of another type than {kinds[wrong[0]].__name__}")
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path_of(model)} is not the card of a converted model: {error}.") from error
-    if hashlib.sha256(tflite).hexdigest() != digest:
+        raise UserError(f"{model}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
+    card = load(path_of(model))
+    if hashlib.sha256(tflite).hexdigest() != card["sha256"]:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: convert it again.")
-    if "workdir" in origin:
-        origin["workdir"] = os.path.normpath(model.parent / origin["workdir"])
+    if "workdir" in card["source"]:
+        card["source"]["workdir"] = os.path.normpath(model.parent / card["source"]["workdir"])
     return tflite, card
 
 
 def check_place(model: Path) -> None:
     """Raises UserError, before the work, if a model and its card cannot be written, or something is in their place."""
     check_writable(model, ".tflite")
-    check_writable(path_of(model), ".json", "sha256", "the card of a converted model")
+    check_writable(path_of(model), ".json", "sha256")
 
 
-def check_writable(path: Path, suffix: str, field: str = "", kind: str = "") -> None:
-    """Raises UserError if a file cannot be written, or is not named *suffix, before the work that it is to hold.
+def check_writable(path: Path, suffix: str, field: str = "") -> None:
+    """Raises UserError, before the work that a file is to hold, if it cannot be written or is not named *suffix.
 
-    A JSON file that is there already must have a field, as all of that kind have: no other one is overwritten.
+    A JSON file that is there already must have a field, as all of its kind have: no other one is overwritten.
     """
     if path.suffix != suffix:
         raise UserError(f"{path} must end in {suffix}.")
@@ -110,16 +119,13 @@ def check_writable(path: Path, suffix: str, field: str = "", kind: str = "") -> 
         _partial(path).unlink()
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
-    if field and path.exists() and not _has_field(path, field):
-        raise UserError(f"{path} is there and is not {kind}, which would take its place; choose another name.")
-
-
-def _has_field(path: Path, field: str) -> bool:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and field in content
+    if field and path.exists():
+        try:
+            ours = field in json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError, TypeError):
+            ours = False
+        if not ours:
+            raise UserError(f"{path} is there and holds something else, which would be lost; choose another name.")
 
 
 def write(model: Path, tflite: bytes, card: dict) -> None:
@@ -128,10 +134,9 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
     On disk the card names the work directory as seen from its own folder, so that both can be moved together.
     """
     check_place(model)
-    origin = card.get("source", {})
-    if "workdir" in origin:
-        origin = origin | {"workdir": os.path.relpath(origin["workdir"], model.parent)}
-        card = card | {"source": origin}
+    if "workdir" in card.get("source", {}):
+        workdir = os.path.relpath(card["source"]["workdir"], model.parent)
+        card = card | {"source": card["source"] | {"workdir": workdir}}
     # The card first: a file without a card is never there, and a card that is not of the file is found out by `read`.
     save({path_of(model): to_json(card), model: tflite})
 
@@ -161,7 +166,6 @@ def _partial(path: Path) -> Path:
 
 
 def _version(package: str) -> str:
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+    return "not installed"

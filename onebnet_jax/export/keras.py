@@ -70,73 +70,43 @@ class Pad(tf.keras.layers.Layer):
 
 def keras_model(plan: Plan) -> tf.keras.Model:
     """Images [N, H, W, C] -> logits [N, num_classes]; layers are named after the network's parameters."""
+    images, outputs = _whole(plan)
+    return tf.keras.Model(images, outputs["head"], name="onebnet")
+
+
+def with_sign_inputs(plan: Plan) -> tf.keras.Model:
+    """The same -> {"head": logits, name of each unit with a sign: what the sign is taken of}."""
+    return tf.keras.Model(*_whole(plan), name="onebnet")
+
+
+def _whole(plan: Plan):
     tf.keras.backend.reset_uids()  # the same names, and so the same file to the byte, whatever was built before
     images = x = tf.keras.layers.Input(plan.image_shape, name="images")
     if plan.pixel_mean is not None:
         x = _apply(ChannelShift(subtract=True, name="stem_pixel_mean"), x, plan.pixel_mean)
-    return tf.keras.Model(images, _head(plan, units(plan.units, x)), name="onebnet")
-
-
-def with_sign_inputs(model: tf.keras.Model, plan: Plan) -> tf.keras.Model:
-    """A model with the input of each unit's sign, in order, as further outputs. Shares the layers of `model`."""
-    return tf.keras.Model(model.inputs, [*model.outputs, *(model.get_layer(name).output for name in sign_inputs(plan))])
-
-
-def sign_inputs(plan: Plan) -> list[str]:
-    """The names of the layers whose outputs the signs are taken of, in order."""
-    names, before = [], ""
-    for unit in plan.units:
-        if unit.sign:
-            names.append(unit.sign_input or before)
-        before = last_layer(unit)
-    return names
-
-
-def last_layer(unit: Unit) -> str:
-    """The name of the layer that gives the output of a unit."""
-    if unit.max_pool:
-        return unit.layer("max_pool")
-    if unit.zeta is not None:
-        return unit.layer("zeta")
-    if unit.beta is not None:
-        return unit.layer("prelu")
-    if unit.relu:
-        return unit.layer("relu")
-    if unit.shortcut:
-        return f"{unit.section}_add"
-    return unit.layer("bn") if unit.conv.binary else unit.conv.name
-
-
-def predict(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What a model with any number of outputs gives for a batch, by the names of its output layers."""
-    outputs = model.predict_on_batch(images)
-    return dict(zip(model.output_names, outputs if len(model.outputs) > 1 else [outputs], strict=True))
+    sign_inputs = {}
+    x = _units(plan.units, x, sign_inputs)
+    return images, {"head": _head(plan, x), **sign_inputs}
 
 
 def separate_sections(plan: Plan) -> tf.keras.Model:
     """Every section of the body, and the head, on its own, to compare them on equal inputs.
 
-    [Input of each] -> [its output, and the inputs of all signs]. The inputs are named SECTION_input, the outputs after
-    their layers.
+    The inputs are named SECTION_input; the outputs are those of `with_sign_inputs`, and SECTION_output.
     """
-    inputs, outputs = [], []
+    inputs, outputs = [], {}
     for name, section in sections(plan):
         first = section[0].conv
         inputs.append(tf.keras.layers.Input((*first.input_size, first.kernel.shape[2]), name=f"{name}_input"))
-        outputs.append(units(section, inputs[-1]))
-    inputs.append(tf.keras.layers.Input(outputs[-1].shape[1:], name="head_input"))
-    return with_sign_inputs(tf.keras.Model(inputs, [*outputs, _head(plan, inputs[-1])]), plan)
+        outputs[f"{name}_output"] = x = _units(section, inputs[-1], outputs)
+    inputs.append(tf.keras.layers.Input(x.shape[1:], name="head_input"))
+    return tf.keras.Model(inputs, outputs | {"head": _head(plan, inputs[-1])})
 
 
 def sections(plan: Plan) -> list[tuple[str, list[Unit]]]:
     """The sections of the body in order, with their units."""
     grouped = itertools.groupby(plan.units[1:], lambda unit: unit.section)
     return [(name, list(group)) for name, group in grouped]
-
-
-def print_summary(model: tf.keras.Model) -> None:
-    """Prints Larq's table of layers, precisions and MACs."""
-    larq.models.summary(model)
 
 
 def save(model: tf.keras.Model, path: Path) -> None:
@@ -150,16 +120,16 @@ def save(model: tf.keras.Model, path: Path) -> None:
         raise UserError(f"Cannot save the Keras model to {path}: {error}") from error
 
 
-def units(plan_units, x):
-    """Units one after the other: [N, H, W, C] -> [N, H', W', C']."""
+def _units(units, x, sign_inputs: dict):
+    """Units one after the other: [N, H, W, C] -> [N, H', W', C']; fills in what their signs are taken of, by name."""
     inputs = []
-    for unit in plan_units:
+    for unit in units:
         inputs.append(x)
-        x = _unit(unit, inputs)
+        x = _unit(unit, inputs, sign_inputs)
     return x
 
 
-def _unit(unit: Unit, inputs: list):
+def _unit(unit: Unit, inputs: list, sign_inputs: dict):
     """One unit; `inputs` are those of the units before it and, last, its own."""
     layers, conv, y = tf.keras.layers, unit.conv, inputs[-1]
     if unit.affine:
@@ -167,6 +137,7 @@ def _unit(unit: Unit, inputs: list):
     if unit.threshold is not None:
         y = _apply(RSign(name=unit.layer("rsign")), y, unit.threshold)
     if unit.sign:
+        sign_inputs[unit.name] = y
         quant_conv = larq.layers.QuantConv2D(
             filters=conv.kernel.shape[3],
             kernel_size=conv.kernel.shape[:2],

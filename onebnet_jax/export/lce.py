@@ -39,7 +39,7 @@ def convert(model: tf.keras.Model) -> bytes:
     @tf.function(input_signature=specs)
     def serve(*inputs):
         outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
-        return dict(zip(model.output_names, outputs if isinstance(outputs, list) else [outputs], strict=True))
+        return outputs if isinstance(outputs, dict) else {model.output_names[0]: outputs}
 
     module = tf.Module()
     module.variables_of_model, module.serve = model.variables, serve

@@ -33,8 +33,10 @@ def check_file(operators: list, plan: Plan) -> None:
         found[section][operator.kind] += 1
         if operator.kind == "LceBconv2d" and convs[section]:
             findings += _check_convolution(operator, convs[section].pop())
-    for section, wanted in expected.items():
-        findings += _compare(section, _merge_elementwise(wanted), _merge_elementwise(found[section]))
+    for section in expected:
+        asked, there = _merge_elementwise(expected[section]), _merge_elementwise(found[section])
+        kinds = sorted(kind for kind in {*asked, *there} if asked[kind] != there[kind])
+        findings += [f"{section} has {there[kind]} {kind} and not {asked[kind]}" for kind in kinds]
     if findings:
         rest = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
         findings = "; ".join(findings[:SHOWN] + rest)
@@ -48,16 +50,14 @@ def check_map_sizes(plan: Plan) -> None:
     filter of height 3 does on a map of height 1 or 2 (and likewise for widths).
     """
     for unit in plan.units:
-        if unit.conv.binary and _too_small(unit.conv.input_size, unit.conv.kernel.shape[:2], unit.conv.pad_value):
-            kernel, size = ("x".join(map(str, pair)) for pair in (unit.conv.kernel.shape[:2], unit.conv.input_size))
+        size, kernel = unit.conv.input_size, unit.conv.kernel.shape[:2]
+        sticks_out = any(1 < extent > length for length, extent in zip(size, kernel))
+        if unit.conv.binary and unit.conv.pad_value == 0 and sticks_out:
+            size, kernel = ("x".join(map(str, pair)) for pair in (size, kernel))
             raise UserError(
                 f"{unit.name}: a {kernel} binarized convolution with zero padding on a {size} map gives wrong results "
                 "in Larq Compute Engine; use larger images, model.stem='cifar', or train with model.pad_value=1."
             )
-
-
-def _too_small(size, kernel, pad_value) -> bool:
-    return pad_value == 0 and any(1 < extent > length for length, extent in zip(size, kernel, strict=True))
 
 
 def _check_convolution(operator, conv: Conv) -> list[str]:
@@ -72,20 +72,9 @@ def _check_convolution(operator, conv: Conv) -> list[str]:
         "padding": (options["padding"], PADDING_SAME),
         "pad value": (options["pad_values"], conv.pad_value),
     }
-    findings = [
-        f"{conv.name} has {name} {there} and not {wanted}" for name, (there, wanted) in pairs.items() if there != wanted
+    return [
+        f"{conv.name} has {name} {there} and not {asked}" for name, (there, asked) in pairs.items() if there != asked
     ]
-    if _too_small((height, width), kernel, options["pad_values"]):
-        findings.append(f"{conv.name} has a map of {height}x{width}, too small for LCE's zero padding")
-    return findings
-
-
-def _compare(section, wanted, found) -> list[str]:
-    findings = []
-    for kind in sorted({*wanted, *found}):
-        if wanted[kind] != found[kind]:
-            findings.append(f"{section} has {found[kind]} {kind} and not {wanted[kind]}")
-    return findings
 
 
 def _merge_elementwise(count: collections.Counter) -> collections.Counter:

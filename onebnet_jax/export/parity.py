@@ -49,14 +49,14 @@ def compare(trained: Trained, plan: Plan, images: np.ndarray) -> list[Parity]:
         outputs[name] = x, lacking
     inputs["head_input"] = x - lacking
     found = lce.executable(lce.convert(keras.separate_sections(plan)))(**inputs)
-    layers, result = dict(zip((unit.name for unit in plan.signs), keras.sign_inputs(plan))), []
+    result = []
     for name, section in keras.sections(plan):
         margins = [np.full((len(images), 1), -1.0)]
         for unit in (unit for unit in section if unit.sign):
-            margin = flip_margins(unit, sign_input(trained, unit.name, kept), found[layers[unit.name]])
+            margin = flip_margins(unit, sign_input(trained, unit.name, kept), found[unit.name])
             margins.append(margin.reshape(len(images), -1))
         expected, lacking = outputs[name]
-        result.append(_parity(name, margins, found[keras.last_layer(section[-1])] + lacking, expected))
+        result.append(_parity(name, margins, found[f"{name}_output"] + lacking, expected))
     return [*result, _parity("head", [np.full((len(images), 1), -1.0)], found["head"], logits)]
 
 

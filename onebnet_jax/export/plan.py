@@ -1,7 +1,7 @@
 """A deployment plan: what a device computes, as a list of units with their constants. Plain dataclasses and NumPy.
 
-A plan is complete: the Keras model, the packed reference, the lint of the converted file and whatever else runs a
-network without training it are made from it alone. Every constant is float32. A convolution carries the batch
+A plan is complete: the Keras model, the lint of the converted file and whatever else runs a network without training it
+are made from it alone. Every constant is float32. A convolution carries the batch
 normalization that follows it.
 """
 
@@ -71,11 +71,6 @@ class Unit:
         """The name of a layer of the unit, such as "stage1_block1_conv1_rsign"."""
         return self.prefix.format(part)
 
-    @property
-    def sign_input(self) -> str:
-        """The name of the layer whose output the sign is taken of; "" where that is the output of the unit before."""
-        return self.layer("rsign") if self.threshold is not None else self.layer("affine") if self.affine else ""
-
     def operators(self) -> collections.Counter:
         """The operators that the converted file must have for this unit, and no others."""
         count = collections.Counter(SUB=int(self.threshold is not None))
@@ -118,7 +113,8 @@ class Plan:
         sections, before = collections.defaultdict(collections.Counter), None
         for unit in self.units:
             sections[unit.section].update(unit.operators())
-            if unit.sign and not unit.sign_input and before.conv.binary and before.conv.pad_value == 1:
+            bare = unit.threshold is None and unit.affine is None
+            if unit.sign and bare and before.conv.binary and before.conv.pad_value == 1:
                 sections[unit.section].update(LceQuantize=-1)  # the convolution before writes bits itself
             before = unit
         sections[self.units[0].section].update(SUB=int(self.pixel_mean is not None))

@@ -61,15 +61,12 @@ def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
       runs: in any order.
       cards: by the models' file names; a model may have none.
     """
-
-    key = operator.attrgetter(*SETTINGS)
-    groups = itertools.groupby(sorted(runs, key=key), key)
-    return [_result(tuple(group), cards.get(model)) for (model, *_), group in groups]
-
-
-def _result(runs: tuple[Run, ...], card: dict | None) -> Result:
-    graph = {True: "folded", False: "naive", None: ""}[card.get("folded") if card else None]
-    return Result(runs, network(card), graph)
+    key, graphs = operator.attrgetter(*SETTINGS), {True: "folded", False: "naive", None: ""}
+    measured = []
+    for (model, *_), group in itertools.groupby(sorted(runs, key=key), key):
+        card = cards.get(model)
+        measured.append(Result(tuple(group), network(card), graphs[(card or {}).get("folded")]))
+    return measured
 
 
 def network(card: dict | None) -> str:
@@ -178,18 +175,11 @@ def _span(values: Sequence[str | None]) -> str:
 
 def as_json(measured: Sequence[Result], compare: bool) -> list[dict]:
     """The measurements as JSON values, every repetition included; with the paper's figures as in `latency_table`."""
-    return [
-        {
-            **{
-                field: getattr(result.runs[0], field) for field in ("model", "threads", "kernel", "xnnpack", "size_mib")
-            },
-            "network": result.network,
-            "graph": result.graph,
-            "inferences": result.count,
-            "mean_ms": result.mean_ms,
-            "std_ms": result.std_ms,
-            **({"paper_ms": result.paper_ms} if compare else {}),
-            "repetitions": [dataclasses.asdict(run) for run in result.runs],
-        }
-        for result in measured
-    ]
+    entries = []
+    for result in measured:
+        entry = {field: getattr(result.runs[0], field) for field in (*SETTINGS, "size_mib")}
+        entry |= {"network": result.network, "graph": result.graph, "inferences": result.count}
+        entry |= {"mean_ms": result.mean_ms, "std_ms": result.std_ms}
+        entry |= {"paper_ms": result.paper_ms} if compare else {}
+        entries.append(entry | {"repetitions": [dataclasses.asdict(run) for run in result.runs]})
+    return entries

@@ -95,15 +95,7 @@ def test_the_run_may_be_elsewhere_than_its_card_says(tmp_path, monkeypatch):
         agree.main([str(tmp_path / "m.tflite"), f"--workdir={tmp_path}/moved"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "model"),
-        (["m.tflite", "--images=-1"], "--images=-1"),
-        (["m.tflite", "--random-images", "--config.data.dir=x"], "--config.data.dir=x"),
-    ],
-)
-def test_usage(arguments, words, capsys):
+def test_random_images_come_from_no_data_set(capsys):
     with pytest.raises(SystemExit) as end:
-        agree.main(arguments)
-    assert end.value.code == 2 and words in capsys.readouterr().err.splitlines()[-1]
+        agree.main(["m.tflite", "--random-images", "--config.data.dir=x"])
+    assert end.value.code == 2 and "--config.data.dir=x" in capsys.readouterr().err

@@ -15,8 +15,7 @@ from onebnet_jax.export import convert as export
 QUICKSTART = "--config=configs/quickstart.py"
 
 
-def test_from_a_run_to_its_report(tmp_path, capsys):
-    """The whole way, on real images: convert, save and load the Keras model, agree."""
+def test_a_run_becomes_a_file_and_a_keras_model(tmp_path, capsys):
     pytest.importorskip("larq_compute_engine")
     run, model, keras = workdirs.trained(tmp_path / "run"), tmp_path / "m.tflite", tmp_path / "m.keras"
     convert.main([f"--workdir={run}", f"--output={model}", "--raw-input", f"--keras={keras}", "--summary"])
@@ -26,13 +25,6 @@ def test_from_a_run_to_its_report(tmp_path, capsys):
     tflite, facts = card.read(model)
     assert facts["metrics"]["top1"] == 12.5 and facts["folded"] and facts["raw_input"]
     assert facts["operators"]["ADD"] + facts["operators"]["SUB"] == 2 * 8 + 1  # and the pixels' mean
-
-    agree.main([str(model), "--images=20", f"--report={tmp_path}/report.json"])
-    printed, progress = capsys.readouterr()
-    assert "20/20 [" in progress and f"{model} against {run}" in printed and "stage2_block1_conv1_3x1" in printed
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["images"] == 20 and report["conversion_difference"] == 0 and len(report["sections"]) == 8 + 1
-    assert report["correct"] is not None and report["lce"]["equal_predictions"] >= 19
 
     from onebnet_jax.export import keras2, lce
 
@@ -61,23 +53,10 @@ def test_it_says_what_the_file_is(options, stage, notes, tmp_path, monkeypatch, 
     assert all(word in note and f"note: {note}" in printed for word, note in zip(notes, facts["notes"]))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--workdir={}/none", "--output={}/m.tflite"], "none/config.json is missing"),
-        ([QUICKSTART, "--output={}/m.bin"], "m.bin must end in .tflite"),
-        ([QUICKSTART, "--output={}/m.tflite", "--keras={}/k.h5"], "k.h5 must end in .keras"),
-        ([QUICKSTART, "--output={}/none/m.tflite"], "Cannot write .*none/m.tflite"),
-        ([QUICKSTART, "--config.model.depth=7", "--output={}/m.tflite"], "model.depth=7"),
-        (
-            [QUICKSTART, "--config.model.stem=imagenet", "--config.model.pad_value=0", "--output={}/m.tflite"],
-            "^stage3_block1",
-        ),
-    ],
-)
-def test_what_is_refused_leaves_nothing(arguments, words, tmp_path):
-    with pytest.raises(UserError, match=words):
-        convert.main([argument.format(tmp_path) for argument in arguments])
+def test_a_network_that_lce_would_get_wrong_leaves_nothing(tmp_path):
+    fields = ("--config.model.stem=imagenet", "--config.model.pad_value=0")
+    with pytest.raises(UserError, match="^stage3_block1"):
+        convert.main([QUICKSTART, *fields, f"--output={tmp_path}/m.tflite"])
     assert not list(tmp_path.iterdir())
 
 
@@ -97,16 +76,15 @@ def test_a_run_keeps_its_config(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "--workdir and --config"),
-        (["--workdir=a", "--config=b"], "--workdir and --config"),
-        (["--workdir=a", "--config.seed=1"], "--config.seed=1"),
-        (["--workdir=a", "--nofold"], "--nofold"),
-        (["--x=1"], "--x=1"),
-        (["--config=b", "--stage=step1"], "--stage"),
-        (["--config=b", "--checkpoint=best"], "--checkpoint"),
+        ("", "--workdir and --config"),
+        ("--workdir=a --config=b", "--workdir and --config"),
+        ("--workdir=a --config.seed=1", "--config.seed=1"),
+        ("--x=1", "--x=1"),
+        ("--config=b --stage=step1", "--stage"),
+        ("--config=b --checkpoint=best", "--checkpoint"),
     ],
 )
-def test_usage(arguments, words, tmp_path, capsys):
+def test_usage(arguments, words, capsys):
     with pytest.raises(SystemExit) as end:
-        convert.main([f"--output={tmp_path}/m.tflite", *arguments])
+        convert.main(["--output=m.tflite", *arguments.split()])
     assert end.value.code == 2 and words in capsys.readouterr().err.splitlines()[-1]

@@ -67,20 +67,6 @@ def test_what_cannot_be_is_told_before_anything_is_printed(arguments, words, cap
     assert not capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "name at least one CONFIG"),
-        (["--nonsense", "--fit"], "--nonsense"),
-        (["--fit", "--config.seed=1"], "--config.seed=1"),
-    ],
-)
-def test_usage(arguments, words, capsys):
-    with pytest.raises(SystemExit) as end:
-        cost.main(arguments)
-    assert end.value.code == 2 and words in capsys.readouterr().err
-
-
 def test_it_ends_quietly_where_nobody_reads_on():
     """As behind `| head`."""
     command = [sys.executable, "-m", "onebnet_jax.cost", "configs/quickstart.py"]

@@ -80,10 +80,3 @@ def test_only_a_card_is_overwritten_by_a_card(content, tmp_path):
         card.write(tmp_path / "config.tflite", b"new", {"sha256": "new"})
     assert list(tmp_path.iterdir()) == [place]
     assert content is None or place.read_text() == content
-
-
-@pytest.mark.parametrize("path", ["m.bin", "none/m.tflite"])
-def test_where_no_model_can_be_written(path, tmp_path):
-    with pytest.raises(UserError, match=path.rpartition("/")[2]):
-        card.check_place(tmp_path / path)
-    assert not list(tmp_path.iterdir())

@@ -90,14 +90,14 @@ def test_small_maps_are_refused():
 def test_a_file_that_the_lint_finds_fault_with_is_not_given(monkeypatch):
     from onebnet_jax.export import keras
 
-    def with_a_smaller_weight(unit, inputs):
+    def with_a_smaller_weight(unit, *inputs):
         """A converter's fault as it happens: the convolution is not recognized as binarized."""
         if unit.conv.binary:
             kernel = unit.conv.kernel * np.where(np.arange(unit.conv.kernel.size) == 0, 0.5, 1).reshape(
                 unit.conv.kernel.shape
             )
             unit = dataclasses.replace(unit, conv=dataclasses.replace(unit.conv, kernel=kernel, multiplier=None))
-        return make(unit, inputs)
+        return make(unit, *inputs)
 
     make = keras._unit
     monkeypatch.setattr(keras, "_unit", with_a_smaller_weight)

@@ -9,11 +9,12 @@ import deployed
 import dyadic
 import numpy as np
 import pytest
+import reference
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import fold, reference
+from onebnet_jax.export import fold
 from onebnet_jax.networks.structure import Binarization
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

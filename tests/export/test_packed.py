@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
+import packed
 import pytest
 
-from onebnet_jax.export import packed
 from onebnet_jax.ops.convolution import conv
 
 

@@ -88,10 +88,6 @@ def test_a_step_that_is_there_already_is_left_as_it_is(tmp_path):
     assert snapshot(tmp_path / "checkpoints" / LAST / "3") == before
 
 
-def test_nothing_saved_restores_nothing(tmp_path):
-    assert checkpoint.read(tmp_path, LAST) is None is restore(tmp_path, LAST) is checkpoint.read(tmp_path, LAST)
-
-
 @pytest.mark.parametrize("change", ["shape", "missing", "extra"])
 def test_a_tree_of_another_network_is_not_restored(tmp_path, change):
     save(tmp_path, LAST, 5)

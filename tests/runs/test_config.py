@@ -1,80 +1,44 @@
 """Configs: files, overrides, checks, and the JSON beside a run."""
 
+import ast
+import contextlib
 import json
 import pathlib
 import re
 import sys
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks.structure import placed
 from onebnet_jax.paper import latency, numbers
 from onebnet_jax.runs import config as config_lib
 
-ROOT = pathlib.Path(__file__).parents[2]
-DEFAULT = "configs/default.py"
-CONFIGS = sorted(str(path) for path in pathlib.Path("configs").glob("*.py"))
+DEFAULT, QUICKSTART = "configs/default.py", "configs/quickstart.py"
+IMAGENET = "data.name=imagenet2012 data.flip=True"
 
-# Another value for each field, as typed and as read.
-OVERRIDES = {
-    "seed": ("7", 7),
-    "model.depth": ("34", 34),
-    "model.family": ("birealnet", "birealnet"),
-    "model.conv_1d": ("(256,512)", (256, 512)),
-    "model.ds_1d": ("(128,)", (128,)),
-    "model.width_multiplier": ("0.5", 0.5),
-    "model.stem": ("imagenet", "imagenet"),
-    "model.stem_relu": ("true", True),
-    "model.pad_value": ("0", 0),
-    "model.padding": ("torch", "torch"),  # of the FP32 ResNet
-    "model.estimator": ("clip", "clip"),
-    "model.weight_estimator": ("tanh", "tanh"),
-    "model.weight_scale": ("none", "none"),
-    "model.window": ("1.5", 1.5),
-    "model.dtype": ("bfloat16", "bfloat16"),
-    "data.name": ("cifar10", "cifar10"),
-    "data.source": ("files", "files"),
-    "data.dir": ("~/data", "~/data"),
-    "data.image_size": ("64", 64),  # of ImageNet
-    "data.crop_padding": ("4", 4),
-    "data.flip": ("True", True),
-    "data.lighting": ("0.1", 0.1),  # of ImageNet
-    "data.max_unreadable": ("3", 3),  # of ImageNet
-    "stages": ("('step1','step2')", ("step1", "step2")),
-    "teacher": ("runs/teacher", "runs/teacher"),  # with a teacher_weight
-    "checkpoint_seconds": ("60", 60.0),
-    "eval_every_epochs": ("5", 5),
-}
-STAGE_OVERRIDES = {
-    "batch_size": ("128", 128),
-    "epochs": ("3", 3),
-    "optimizer": ("lion", "lion"),
-    "learning_rate": ("1e-2", 0.01),
-    "schedule": ("cosine", "cosine"),
-    "warmup_epochs": ("3", 3),
-    "momentum": ("0.5", 0.5),  # of SGD
-    "weight_decay": ("1e-4", 1e-4),
-    "label_smoothing": ("0", 0.0),
-    "label_weight": ("0.5", 0.5),
-    "teacher_weight": ("0.5", 0.5),
-    "temperature": ("2", 2.0),
-    "binarize_activations": ("false", False),
-    "binarize_weights": ("false", False),
-}
-OVERRIDES |= {f"{stage}.{field}": row for stage in ("train", "step2") for field, row in STAGE_OVERRIDES.items()}
-OVERRIDES |= {f"step1.{field}": row for field, row in (STAGE_OVERRIDES | {"binarize_weights": ("1", True)}).items()}
-
-
-IMAGENET = ["--config.data.name=imagenet2012", "--config.data.flip=True"]
-# What a field has an effect with.
+# Another value for each field, as typed on the command line.
+OTHERS = """
+    seed=7 model.family=birealnet model.depth=34 model.conv_1d=(256,512) model.ds_1d=(128,) model.width_multiplier=0.5
+    model.stem=imagenet model.stem_relu=true model.pad_value=0 model.padding=torch model.estimator=clip model.window=1.5
+    model.weight_estimator=tanh model.weight_scale=none model.dtype=bfloat16 data.name=cifar10 data.source=files
+    data.dir=~/data data.image_size=64 data.crop_padding=4 data.flip=True data.lighting=0.1 data.max_unreadable=3
+    stages=('step1','step2') teacher=runs/teacher checkpoint_seconds=60 eval_every_epochs=5
+"""
+OF_STAGE = """
+    batch_size=128 epochs=3 optimizer=lion learning_rate=1e-2 schedule=cosine warmup_epochs=3 weight_decay=1e-4
+    momentum=0.5 label_smoothing=0 label_weight=0.5 teacher_weight=0.5 temperature=2 binarize_activations=false
+"""
+# What else must be set for a field to have an effect.
 NEEDED = dict.fromkeys(("data.image_size", "data.lighting", "data.max_unreadable"), IMAGENET) | {
-    "model.padding": ["--config.model.family=resnet"],
-    "teacher": ["--config.train.teacher_weight=1"],
+    "model.padding": "model.family=resnet",
+    "teacher": "train.teacher_weight=1",
 }
 NEEDED_OF_STAGE = {"temperature": "teacher_weight=1", "momentum": "optimizer=sgd"}
+
+
+def load(path, *fields):
+    return config_lib.load(path, [f"--config.{field}" for field in fields])
 
 
 def refusal(*overrides, path=DEFAULT):
@@ -87,18 +51,24 @@ def refusal(*overrides, path=DEFAULT):
 
 
 def test_every_field_can_be_set():
-    default = config_lib.flat(config_lib.load(DEFAULT))
-    assert OVERRIDES.keys() >= default.keys(), "a new field needs its row in OVERRIDES"
-    for field, value in default.items():
-        typed, read = OVERRIDES[field]
-        stage, _, name = field.partition(".")
-        others = [f"--config.stages=('{stage}',)"] if stage in ("step1", "step2") else NEEDED.get(field, [])
-        if name in NEEDED_OF_STAGE:
-            others = [*others, f"--config.{stage}.{NEEDED_OF_STAGE[name]}"]
-        config = config_lib.flat(config_lib.load(DEFAULT, [f"--config.{field}={typed}", *others]))
+    default, seen = config_lib.flat(load(DEFAULT)), set()
+    rows = {word: NEEDED.get(word.partition("=")[0], "").split() for word in OTHERS.split()}
+    for stage, weights in (("train", "false"), ("step1", "1"), ("step2", "false")):
+        for word in [*OF_STAGE.split(), f"binarize_weights={weights}"]:
+            others = [f"stages=('{stage}',)"] if stage != "train" else []
+            others += [f"{stage}.{NEEDED_OF_STAGE[name]}" for name in NEEDED_OF_STAGE if word.startswith(name)]
+            rows[f"{stage}.{word}"] = others
+    for word, others in rows.items():
+        field, _, typed = word.partition("=")
+        value, read = default[field], typed
+        with contextlib.suppress(ValueError, SyntaxError):
+            read = ast.literal_eval(typed.capitalize() if type(value) is bool else typed)
+        config = config_lib.flat(load(DEFAULT, word, *others))
         assert config[field] == read != value and type(config[field]) is type(value)
         changed = {name for name in default if config[name] != default[name]}
-        assert changed == {field, *(word.removeprefix("--config.").partition("=")[0] for word in others)}
+        assert changed == {field, *(other.partition("=")[0] for other in others)}
+        seen.add(field)
+    assert seen == default.keys(), "a new field needs its word in OTHERS or OF_STAGE"
 
 
 def test_a_value_may_follow_as_a_word_of_its_own_and_a_bool_stand_alone():
@@ -107,101 +77,55 @@ def test_a_value_may_follow_as_a_word_of_its_own_and_a_bool_stand_alone():
     assert config_lib.load(DEFAULT, ["--noconfig.data.flip"]).data.flip is False
 
 
+@pytest.mark.parametrize("field", ["zzzz", "train.zzzz", "zzzz.epochs.x", "train", ""])
+def test_an_unknown_field_is_named_in_full(field):
+    message = refusal(f"--config.{field}=1")
+    assert f"'{field}'" in message and "did you mean" not in message and "configs/default.py" in message
+
+
 @pytest.mark.parametrize(
     ("field", "meant"),
     [
-        ("zzzz", None),
-        ("train.zzzz", None),
-        ("zzzz.epochs.x", None),
-        ("train", None),
-        ("", None),
-        ("train.epochs.x", "train.epochs"),
-        ("seed.x", "seed"),
-        ("train.epoch", "train.epochs"),
-        ("model.widht_multiplier", "model.width_multiplier"),
-        ("batch_size", "train.batch_size"),
-        ("train..epochs", "train.epochs"),
+        *(("train.epochs.x", "train.epochs"), ("seed.x", "seed"), ("train.epoch", "train.epochs")),
+        *(("model.widht_multiplier", "model.width_multiplier"), ("batch_size", "train.batch_size")),
+        *(("train..epochs", "train.epochs"), ("step1.optimiser", "step1.optimizer")),
     ],
 )
-def test_an_unknown_field_is_named_in_full(field, meant):
+def test_of_a_misspelt_field_the_one_that_is_meant_is_named(field, meant):
     message = refusal(f"--config.{field}=1")
-    assert message.startswith(f"There is no field '{field}'")
-    assert ("did you mean" in message) == bool(meant) and (meant is None or f"mean '{meant}'?" in message)
-    assert "runs/schema.py" in message
+    assert f"'{field}'" in message and f"did you mean '{meant}'?" in message
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "kind"),
+    ("kind", "words"),
     [
-        ("train.epochs", "two", "int"),
-        ("train.epochs", "2.5", "int"),
-        ("train.epochs", "", "int"),
-        ("train.epochs", "1\n2", "int"),
-        ("train.batch_size", "1e3", "int"),
-        ("train.learning_rate", "fast", "float"),
-        ("model.width_multiplier", "(1,)", "float"),
-        ("data.flip", "maybe", "bool"),
-        ("model.pad_value", "True", "int"),
+        ("int", ["train.epochs=two", "train.epochs=2.5", "train.epochs=", "train.epochs=1\n2", "model.pad_value=True"]),
+        ("float", ["train.learning_rate=fast", "model.width_multiplier=(1,)"]),
+        ("bool", ["data.flip=maybe"]),
     ],
 )
-def test_a_mistyped_value_is_named_with_its_field_and_type(field, value, kind):
-    assert refusal(f"--config.{field}={value}").startswith(f"{field}={value!r} must be of type {kind}; ")
+def test_a_mistyped_value_is_named_with_its_field_and_type(kind, words):
+    for word in words:
+        field, _, value = word.partition("=")
+        assert refusal(f"--config.{word}").startswith(f"{field}={value!r} must be of type {kind}; ")
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("seed", "-1"),
-        ("seed", "3000000000"),
-        ("model.depth", "19"),
-        ("model.family", "bottleneck"),
-        ("model.conv_1d", "(100,)"),
-        ("model.conv_1d", "(256,256)"),
-        ("model.conv_1d", "256,x"),
-        ("model.conv_1d", "(256.0,)"),
-        ("model.ds_1d", "(True,)"),
-        ("model.ds_1d", "(64,)"),
-        ("model.width_multiplier", "0"),
-        ("model.width_multiplier", "-1"),
-        ("model.width_multiplier", "nan"),
-        ("model.width_multiplier", "inf"),
-        ("model.stem", "vgg"),
-        ("model.pad_value", "-1"),
-        ("model.padding", "torch"),  # of a OneBNet
-        ("model.estimator", "identity"),
-        ("model.weight_estimator", "identity"),
-        ("model.weight_scale", "max"),
-        ("model.window", "0"),
-        ("model.dtype", "float16"),
-        ("data.name", "mnist"),
-        ("data.source", "internet"),
-        ("data.image_size", "-1"),
-        ("data.image_size", "28"),  # of FashionMNIST
-        ("data.crop_padding", "-1"),
-        ("data.crop_padding", "1000"),
-        ("train.batch_size", "0"),
-        ("train.batch_size", "99999999999999999999"),
-        ("train.epochs", "0"),
-        ("train.optimizer", "adagrad"),
-        ("step1.schedule", "step"),
-        ("train.warmup_epochs", "-1"),
-        ("train.momentum", "1.5"),
-        ("train.learning_rate", "-0.1"),
-        ("train.learning_rate", "nan"),
-        ("train.label_smoothing", "1.1"),
-        ("step1.epochs", "0"),
-        ("step2.temperature", "0"),
-        ("train.teacher_weight", "-1"),
-        ("stages", "()"),
-        ("stages", "('data',)"),
-        ("stages", "('train', 'train')"),
-        ("train.weight_decay", "-1"),
-        ("checkpoint_seconds", "-1"),
-        ("eval_every_epochs", "0"),
-    ],
-)
-def test_a_value_that_cannot_be_is_named_with_its_field(field, value):
-    assert refusal(f"--config.{field}={value}").startswith(f"{field}=")
+IMPOSSIBLE = """
+    seed=-1 seed=3000000000 model.family=bottleneck model.depth=19 model.conv_1d=(100,) model.conv_1d=(256,256)
+    model.conv_1d=256,x model.conv_1d=(256.0,) model.ds_1d=(True,) model.ds_1d=(64,) model.width_multiplier=0
+    model.width_multiplier=-1 model.width_multiplier=nan model.width_multiplier=inf model.stem=vgg model.pad_value=-1
+    model.padding=torch model.estimator=identity model.weight_estimator=identity model.weight_scale=max model.window=0
+    model.dtype=float16 data.name=mnist data.source=internet data.image_size=-1 data.image_size=28 data.crop_padding=-1
+    data.crop_padding=1000 train.batch_size=0 train.batch_size=99999999999999999999 train.epochs=0 train.optimizer=sgdm
+    step1.schedule=step train.warmup_epochs=-1 train.momentum=1.5 train.learning_rate=-0.1 train.learning_rate=nan
+    train.label_smoothing=1.1 step1.epochs=0 step2.temperature=0 train.teacher_weight=-1 train.weight_decay=-1
+    stages=() stages=('data',) stages=('train','train') checkpoint_seconds=-1 eval_every_epochs=0
+"""
+
+
+@pytest.mark.parametrize("word", IMPOSSIBLE.split())
+def test_a_value_that_cannot_be_is_named_with_its_field(word):
+    assert refusal(f"--config.{word}").startswith(f"{word.partition('=')[0]}=")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +141,6 @@ def test_a_value_that_cannot_be_is_named_with_its_field(field, value):
         ("quickstart", "train.temperature=4", "train.teacher_weight"),
         ("fashionmnist_two_stage", "step1.label_smoothing=0", "step1.label_weight"),
         ("quickstart", "train.momentum=0.5", "train.optimizer"),
-        ("fashionmnist_fp32", "model.estimator=clip", "model.family='resnet'"),
         ("fashionmnist_fp32", "model.weight_scale=none", "model.family='resnet'"),
         ("cifar10_fp32", "train.binarize_weights=False", "model.family='resnet'"),
         ("fashionmnist_fp32", "model.pad_value=0", "model.family='resnet'"),
@@ -234,24 +157,19 @@ def test_what_a_run_would_ignore_is_refused(config, typed, why):
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields"),
-    [
-        ("activations", ("pad_value=0", "estimator=clip", "window=2")),
-        ("weights", ("weight_estimator=poly", "weight_scale=none")),
-    ],
+    ("kind", "words"),
+    [("activations", "pad_value=0 estimator=clip window=2"), ("weights", "weight_estimator=poly weight_scale=none")],
 )
-def test_how_signs_are_taken_is_refused_only_where_no_stage_takes_them(kind, fields):
-    """The first of the two stages has float weights."""
-    for field in fields:
-        words = [f"--config.model.{field}", f"--config.step1.binarize_{kind}=False"]
-        config_lib.load("configs/fashionmnist_two_stage.py", words)
-        words.append(f"--config.step2.binarize_{kind}=False")
-        message = refusal(*words, path="configs/fashionmnist_two_stage.py")
-        assert message.startswith(f"model.{field.partition('=')[0]} ") and kind in message
+def test_how_signs_are_taken_is_refused_only_where_no_stage_takes_them(kind, words):
+    path, steps = "configs/fashionmnist_two_stage.py", [f"step{i}.binarize_{kind}=False" for i in (1, 2)]
+    for word in words.split():
+        load(path, f"model.{word}", steps[0])
+        message = refusal(*(f"--config.{each}" for each in (f"model.{word}", *steps)), path=path)
+        assert message.startswith(f"model.{word.partition('=')[0]} ") and kind in message
 
 
 def test_a_warm_up_is_shorter_than_its_stage():
-    config_lib.load(DEFAULT, ["--config.train.epochs=4", "--config.train.warmup_epochs=3"])
+    load(DEFAULT, "train.epochs=4", "train.warmup_epochs=3")
     assert refusal("--config.train.epochs=4", "--config.train.warmup_epochs=4").startswith("train.warmup_epochs ")
 
 
@@ -259,70 +177,103 @@ def test_the_fields_of_a_stage_can_be_set_where_the_same_command_names_the_stage
     words = ["--config.step2.epochs", "3", "--config.stages=('step2',)"]
     for overrides in (words, [*words[2:], *words[:2]]):
         assert config_lib.load(DEFAULT, overrides).step2.epochs == 3
-    assert refusal(*words, "--config.train.epochs=2").startswith("train.epochs would have no effect")
+    assert refusal(*words, "--config.train.epochs=2").startswith("train.epochs ")
 
 
 def test_a_stage_that_learns_from_nothing_is_refused():
-    for name, path in (("train", "configs/quickstart.py"), ("step2", "configs/imagenet_typeI.py")):
+    for name, path in (("train", QUICKSTART), ("step2", "configs/imagenet_typeI.py")):
         words = [f"--config.{name}.label_weight=0", f"--config.{name}.teacher_weight=0.0"]
         assert refusal(*words, path=path).startswith(f"{name}.label_weight and {name}.teacher_weight are both 0")
-    config_lib.load("configs/quickstart.py", ["--config.train.label_weight=0", "--config.train.teacher_weight=1"])
+    load(QUICKSTART, "train.label_weight=0", "train.teacher_weight=1")
 
 
 @pytest.mark.parametrize(
-    ("config", "field", "wrong", "right"),
-    [
-        ("imagenet_typeII", "data.crop_padding", "4", "0"),
-        ("imagenet_fp32", "data.flip", "False", "True"),
-        ("imagenet_teacher", "data.flip", "False", "True"),
-        ("imagenet_typeII_scratch", "data.source", "download", "one of auto, tfds, files"),
-    ],
+    ("word", "right"), [("data.crop_padding=4", "0"), ("data.flip=False", "True"), ("data.source=download", "tfds")]
 )
-def test_what_imagenet_cannot_be_read_with_is_refused(config, field, wrong, right):
-    message = refusal(f"--config.{field}={wrong}", path=f"configs/{config}.py")
-    assert message.replace("'", "").startswith(f"{field}={wrong} ") and f"must be {right}" in message
+def test_what_imagenet_cannot_be_read_with_is_refused(word, right):
+    message = refusal(f"--config.{word}", path="configs/imagenet_fp32.py")
+    assert message.replace("'", "").startswith(word) and re.search(rf"must be .*{right}", message)
 
 
 def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "mine.py").write_text(pathlib.Path("configs/quickstart.py").read_text())
-    assert config_lib.load("~/mine.py") == config_lib.load("configs/quickstart.py")
+    (tmp_path / "mine.py").write_text(pathlib.Path(QUICKSTART).read_text())
+    assert config_lib.load("~/mine.py") == config_lib.load(QUICKSTART)
     assert config_lib.name("~/mine.py") == "mine"
     assert f"{tmp_path}/other.py" in refusal(path="~/other.py:x")
 
 
 @pytest.mark.parametrize(
-    ("argument", "named"),
-    [("--confg.seed=1", "confg.seed"), ("extra", "'extra'"), ("-x", "'-x'"), ("--config.seed", "config.seed")],
+    ("text", "words"),
+    [
+        ("", "get_config"),
+        ("def get_config(): pass", "None"),
+        ("x = = 1", "invalid syntax"),
+        ("import nothing_of_this_name", "nothing_of_this_name"),
+        ("def get_config(): 1 / 0", "division"),
+    ],
 )
-def test_what_is_no_option_is_refused(argument, named):
-    assert named in refusal(argument)
+def test_a_file_that_is_no_config_is_refused(tmp_path, text, words):
+    (tmp_path / "broken.py").write_text(text)
+    message = refusal(path=f"{tmp_path}/broken.py")
+    assert message.startswith(f"{tmp_path}/broken.py is not a config: ") and words in message and len(message) < 300
 
 
-@settings(max_examples=150)
-@given(field=st.sampled_from(sorted(OVERRIDES)), value=st.text(max_size=12))
-@example("model.conv_1d", "((),)")
-@example("model.conv_1d", "[[256]]")
-@example("model.ds_1d", "{}")
-@example("model.ds_1d", "(None,)")
-@example("model.ds_1d", "(float('nan'),)")
-@example("train.batch_size", "0x10")
-@example("model.depth", "1_8")
-@example("checkpoint_seconds", "1e999")
-@example("data.dir", "\x00")
-def test_any_text_for_any_field_is_read_or_refused_in_one_sentence(field, value):
-    try:
-        config = config_lib.load(DEFAULT, [f"--config.{field}={value}"])
-    except UserError as error:
-        assert "\n" not in str(error) and len(str(error)) < 500
-    else:
-        default = config_lib.flat(config_lib.load(DEFAULT))[field]
-        assert type(config_lib.flat(config)[field]) is type(default)
+def test_the_smallest_image_leaves_one_pixel_of_the_last_map():
+    """No smaller one would have a pixel for each of the network's strides."""
+    for path, others, least in [
+        ("imagenet_typeI", [], 32),
+        ("imagenet_fp32", ["model.depth=34"], 32),
+        ("imagenet_xnornet", ["model.stem=cifar"], 8),
+        ("imagenet_fp32", ["model.depth=20"], 16),
+    ]:
+        path, words = f"configs/{path}.py", [*others, f"data.image_size={least - 1}"]
+        assert str(least) in refusal(*(f"--config.{word}" for word in words), path=path)
+        run = config_lib.experiment(load(path, *others, f"data.image_size={least}"))
+        *_, last = placed(run.structure, run.data.info.shape)
+        assert run.data.info.shape == (least, least, 3) and last.output[:2] == (1, 1)
 
 
-def test_a_missing_file_is_named():
-    for path in ("configs/nothing.py", "configs", ""):
-        assert path in refusal(path=path)
+@pytest.mark.parametrize("row", numbers.TABLE1, ids=lambda row: row.label)
+def test_a_config_takes_any_row_of_table_1_by_name(row):
+    path = f"configs/imagenet.py:{row.label}"
+    config = load(path, "step2.epochs=3")
+    assert config_lib.experiment(config).structure.units == latency.table1_structure(row).units
+    assert config.step2.epochs == 3 and config_lib.name(path) == f"imagenet_{row.label}" and "/" not in row.label
+    assert [other.label for other in numbers.TABLE1].count(row.label) == 1
+
+
+def test_an_argument_that_is_not_taken_is_refused():
+    for wrong in ("TypeIV", "typeII", "", "TypeII:TypeI"):
+        message = refusal(path=f"configs/imagenet.py:{wrong}")
+        assert repr(wrong) in message and all(row.label in message for row in numbers.TABLE1)
+    assert "'TypeI'" in refusal(path=f"{QUICKSTART}:TypeI")
+    assert "configs/nothing.py" in refusal(path="configs/nothing.py:TypeI")
+    assert config_lib.name(QUICKSTART) == "quickstart"
+
+
+def test_a_run_that_ignored_a_field_can_still_be_read(tmp_path):
+    """It ran, before such fields were refused."""
+    fields = json.loads(load(QUICKSTART).to_json())
+    fields["teacher"], fields["data"]["lighting"], fields["step1"]["epochs"] = "runs/x", 0.1, 3
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = config_lib.load_json(tmp_path / "config.json")
+    assert (config.teacher, config.data.lighting, config.step1.epochs) == ("runs/x", 0.1, 3)
+    assert config_lib.override(config, ["--config.data.dir=x"]).data.dir == "x"
+
+
+def test_a_config_saved_before_a_field_existed_gets_its_default(tmp_path):
+    config = load(QUICKSTART, "seed=5")
+    old = json.loads(config.to_json())
+    del old["model"]["weight_scale"], old["train"]["optimizer"], old["checkpoint_seconds"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert config_lib.load_json(tmp_path / "config.json") == config
+
+
+# Configs by name -----------------------------------------------------------------------------------------------
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
 
 @pytest.fixture
@@ -336,7 +287,7 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", [pathlib.Path(path).stem for path in CONFIGS])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_a_shipped_config_is_found_by_name_from_any_folder(name, elsewhere):
     by_path = config_lib.load(str(ROOT / "configs" / f"{name}.py"))
     for path in (name, f"{name}.py", f"configs/{name}.py"):
@@ -372,91 +323,3 @@ def test_a_config_begins_with_a_shipped_one_whatever_lies_in_the_folder(elsewher
 def test_an_unknown_name_is_refused_with_the_closest(path, closest, elsewhere):
     message = refusal(path=path)
     assert path in message and closest in message
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "get_config"),
-        ("def get_config(): pass", "None"),
-        ("def get_config(): return 3", "int"),
-        ("x = = 1", "invalid syntax"),
-        ("import nothing_of_this_name", "nothing_of_this_name"),
-        ("def get_config(): 1 / 0", "division"),
-        (
-            "from onebnet_jax.runs import schema\n\n\ndef get_config():\n    c = schema.get_config()\n"
-            "    c.model.dept = 20\n    return c",
-            "there is no field dept",
-        ),
-    ],
-)
-def test_a_file_that_is_no_config_is_refused(tmp_path, text, words):
-    path = tmp_path / "broken.py"
-    path.write_text(text)
-    message = refusal(path=str(path))
-    assert message.startswith(f"{path} is not a config: ") and words in message and len(message) < 300
-
-
-def test_the_smallest_image_leaves_one_pixel_of_the_last_map():
-    """No smaller one would have a pixel for each of the network's strides."""
-    for path, others, least in [
-        ("configs/imagenet_typeI.py", [], 32),
-        ("configs/imagenet_fp32.py", ["--config.model.depth=34"], 32),
-        ("configs/imagenet_xnornet.py", ["--config.model.stem=cifar"], 8),
-        ("configs/imagenet_fp32.py", ["--config.model.depth=20"], 16),
-    ]:
-        assert str(least) in refusal(*others, f"--config.data.image_size={least - 1}", path=path)
-        run = config_lib.experiment(config_lib.load(path, [*others, f"--config.data.image_size={least}"]))
-        assert run.data.info.shape == (least, least, 3)
-        *_, last = placed(run.structure, run.data.info.shape)
-        assert last.output[:2] == (1, 1)
-
-
-@pytest.mark.parametrize("row", numbers.TABLE1, ids=lambda row: row.label)
-def test_a_config_takes_any_row_of_table_1_by_name(row):
-    path = f"configs/imagenet.py:{row.label}"
-    config = config_lib.load(path, ["--config.step2.epochs=3"])
-    assert config_lib.experiment(config).structure.units == latency.table1_structure(row).units
-    assert config.step2.epochs == 3 and config_lib.name(path) == f"imagenet_{row.label}"
-
-
-def test_an_argument_that_is_not_taken_is_refused():
-    for wrong in ("TypeIV", "typeII", "", "TypeII:TypeI"):
-        message = refusal(path=f"configs/imagenet.py:{wrong}")
-        assert repr(wrong) in message and all(row.label in message for row in numbers.TABLE1)
-    assert "'TypeI'" in refusal(path="configs/quickstart.py:TypeI")
-    assert "configs/nothing.py" in refusal(path="configs/nothing.py:TypeI")
-    assert config_lib.name("configs/quickstart.py") == "quickstart"
-
-
-def test_the_json_of_a_run_is_checked_as_a_config_is(tmp_path):
-    fields = json.loads(config_lib.load(DEFAULT).to_json())
-    path = tmp_path / "config.json"
-    fields["model"]["depth"] = 19
-    path.write_text(json.dumps(fields))
-    with pytest.raises(UserError, match=f"^{path}: model.depth=19"):
-        config_lib.load_json(path)
-    del fields["model"]
-    path.write_text(json.dumps(fields))
-    with pytest.raises(UserError, match="config.json is not a config that this version understands: .*model"):
-        config_lib.load_json(path)
-    with pytest.raises(UserError, match="nowhere is not the work directory of a run"):
-        config_lib.load_json(tmp_path / "nowhere" / "config.json")
-
-
-def test_a_run_that_ignored_a_field_can_still_be_read(tmp_path):
-    """It ran, before such fields were refused."""
-    fields = json.loads(config_lib.load("configs/quickstart.py").to_json())
-    fields["teacher"], fields["data"]["lighting"], fields["step1"]["epochs"] = "runs/x", 0.1, 3
-    (tmp_path / "config.json").write_text(json.dumps(fields))
-    config = config_lib.load_json(tmp_path / "config.json")
-    assert (config.teacher, config.data.lighting, config.step1.epochs) == ("runs/x", 0.1, 3)
-    assert config_lib.override(config, ["--config.data.dir=x"]).data.dir == "x"
-
-
-def test_a_config_saved_before_a_field_existed_gets_its_default(tmp_path):
-    config = config_lib.load("configs/quickstart.py", ["--config.seed=5"])
-    old = json.loads(config.to_json())
-    del old["model"]["weight_scale"], old["train"]["optimizer"], old["checkpoint_seconds"]
-    (tmp_path / "config.json").write_text(json.dumps(old))
-    assert config_lib.load_json(tmp_path / "config.json") == config

@@ -122,7 +122,7 @@ COMMANDS = {
             "--config": ("nothing.py", "", LONG, CONFIG),
             "--weights": ("", "nothing", "empty", LONG, "m.safetensors"),
             "--output": ("empty", "a_file", LONG),
-            "--config.model.block": ("onebnet", "zzz"),
+            "--config.model.family": ("onebnet", "zzz"),
         },
     ),
     "data_benchmark": (

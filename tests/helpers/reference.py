@@ -6,8 +6,8 @@ An independent witness: it shares no arithmetic with LCE's kernels, and no foldi
 import jax
 import jax.numpy as jnp
 from jax import lax
+from packed import pack, pack_kernel, packed_conv
 
-from onebnet_jax.export.packed import pack, pack_kernel, packed_conv
 from onebnet_jax.export.plan import Conv, Plan, Unit
 from onebnet_jax.networks.layers import average_pool
 
