@@ -80,7 +80,7 @@ def test_a_value_may_follow_as_a_word_of_its_own_and_a_bool_stand_alone():
 @pytest.mark.parametrize("field", ["zzzz", "train.zzzz", "zzzz.epochs.x", "train", ""])
 def test_an_unknown_field_is_named_in_full(field):
     message = refusal(f"--config.{field}=1")
-    assert f"'{field}'" in message and "did you mean" not in message and "configs/default.py" in message
+    assert f"'{field}'" in message and "did you mean" not in message and "runs/schema.py" in message
 
 
 @pytest.mark.parametrize(
