@@ -108,10 +108,7 @@ def two_stage(config: ConfigDict, teacher: str, epochs: int) -> ConfigDict:
 
 
 def shipped(path: str) -> Path:
-    """The file of a config that comes with the package.
-
-    Args:
-      path: its name, such as quickstart; quickstart.py and configs/quickstart.py mean the same.
+    """The file of a config that comes with the package: quickstart, quickstart.py or configs/quickstart.py.
 
     Raises UserError, naming the most similar one, if there is none of that name.
     """
@@ -119,17 +116,10 @@ def shipped(path: str) -> Path:
     name = path.removeprefix("configs/").removesuffix(".py")
     if name not in known:
         close = difflib.get_close_matches(Path(name).name, known, 1, cutoff=0)[0]
-        raise UserError(
-            f"There is no config file {path}, and none of that name comes with onebnet_jax; the closest is {close}."
-        )
+        raise UserError(f"There is no config file {path}, nor does onebnet_jax come with one; the closest is {close}.")
     return known[name]
 
 
 def begin_with(name: str, *arguments: str) -> ConfigDict:
-    """A shipped config for another config to change, such as begin_with("imagenet", "TypeI").
-
-    Args:
-      name: see `shipped`.
-      arguments: of the file's get_config.
-    """
+    """A shipped config for another config to change, such as begin_with("imagenet", "TypeI")."""
     return runpy.run_path(str(shipped(name)))["get_config"](*arguments)
