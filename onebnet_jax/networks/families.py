@@ -65,7 +65,7 @@ def birealnet(
 ) -> Structure:
     """Bi-Real Net (Liu et al. 2018): each binarized convolution has a shortcut of its own, and nothing else.
 
-    No activation anywhere, and no ReLU in the stem: ReActNet without RSign and RPReLU.
+    No activation anywhere, not even in the stem: ReActNet without RSign and RPReLU.
     """
 
     def place(name, stage, strides, inputs, outputs):

@@ -50,7 +50,7 @@ Fields = dict[str, Any]
 
 
 def stage_names(fields: Fields) -> list[str]:
-    """The stages that a config describes, those included that its run does not take."""
+    """The stages that a config describes, also those that its run does not take."""
     return [name.removesuffix(".epochs") for name in fields if re.fullmatch(r"\w+\.epochs", name)]
 
 
@@ -129,9 +129,7 @@ def nothing_ignored(fields: Fields, schema: Fields, given: Iterable[str]) -> Non
         raise UserError(f"teacher={fields['teacher']!r} would have no effect: {remedy}.")
     for field in IMAGENET_ONLY:
         if not info.streamed and fields[field] != schema[field]:
-            raise UserError(
-                f"{field}={fields[field]} must be {schema[field]} for {info.title}: it would have no effect."
-            )
+            raise UserError(f"{field}={fields[field]} would have no effect on {info.title}; set {schema[field]}.")
 
 
 def _why_ignored(field: str, fields: Fields) -> str | None:

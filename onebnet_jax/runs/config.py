@@ -87,10 +87,8 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise UserError(f"{max(overrides, key=len)[:80]} ... is nested too deeply to be read; {SCHEMA}.") from error
     except (flags.Error, ValueError, TypeError) as error:
         illegal = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
-        if illegal:
-            kind = type(fields[illegal[1]]).__name__
-            raise UserError(f"{illegal[1]}={illegal[2]!r} must be of type {kind}; {SCHEMA}.") from error
-        raise UserError(f"{_one_line(error)}; {SCHEMA}.") from error
+        wanted = illegal and f"{illegal[1]}={illegal[2]!r} must be of type {type(fields[illegal[1]]).__name__}"
+        raise UserError(f"{wanted or _one_line(error)}; {SCHEMA}.") from error
     if rest:
         raise UserError(f"{rest[0]!r} is not an option; {OPTIONS}.")
     check(values.config)
@@ -114,8 +112,7 @@ def _did_you_mean(field: str, fields: dict[str, Any]) -> str:
 
 def _one_line(error: Exception) -> str:
     """An exception in a few words, for the end of a sentence."""
-    unknown = re.search(r'Key "(\w+)" does not exist', str(error))  # ConfigDict goes on with all that does exist
-    if unknown:
+    if unknown := re.search(r'Key "(\w+)" does not exist', str(error)):  # ConfigDict goes on with all that does exist
         return f"there is no field {unknown[1]}"
     if isinstance(error, KeyError):
         return f"there is no {str(error.args[0]).splitlines()[0]}"

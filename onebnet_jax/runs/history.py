@@ -43,8 +43,7 @@ def read(workdirs: Sequence[Path]) -> list[History]:
             others.append(error)
     if not runs:
         raise others[0]
-    for error in others:
-        print(f"left out: {error}", file=sys.stderr, flush=True)
+    print(*(f"left out: {error}\n" for error in others), sep="", end="", file=sys.stderr, flush=True)
     return runs
 
 

@@ -1,5 +1,6 @@
 """What a stage of training leaves to be read: metrics.jsonl and TensorBoard events."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -46,12 +47,8 @@ class Metrics:
 
 def read(path: Path) -> list[dict]:
     """The lines of a metrics.jsonl file, if it is there, without one that was cut short when the run was killed."""
-    lines = map(_parsed, path.read_text().splitlines() if path.exists() else [])
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict) and "step" in line]
-
-
-def _parsed(line: str):
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None

@@ -35,10 +35,8 @@ def make_run(weights: Path, config: ConfigDict, output: Path) -> dict[str, str]:
     run = config_lib.experiment(config)
     stem = run.structure.units[0]
     if run.structure.binary or not stem.symmetric or stem.activation != "relu":
-        raise UserError(
-            "torchvision's weights need a config with model.family='resnet', model.padding='torch' and "
-            "model.stem_relu=True."
-        )
+        needed = "model.family='resnet', model.padding='torch' and model.stem_relu=True"
+        raise UserError(f"torchvision's weights need {needed} in the config.")
     if os.path.exists(output) and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"{output} is there already; choose another --output, or remove it.")
     tensors, content = read(weights)
@@ -133,8 +131,7 @@ def _torch_name(path: list[str]) -> str:
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Kernels [kh, kw, C_in, C_out] are [C_out, C_in, kh, kw] there, the head's [C_in, C_out] is [C_out, C_in]."""
-    *window, inputs, outputs = shape if len(shape) > 1 else (shape[0], None)
-    return shape if outputs is None else (outputs, inputs, *window)
+    return (shape[-1], shape[-2], *shape[:-2]) if len(shape) > 1 else shape
 
 
 def _our_layout(tensor: np.ndarray) -> np.ndarray:

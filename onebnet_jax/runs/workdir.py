@@ -70,7 +70,16 @@ class Workdir:
         """
         with _told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder):
+            with (self.folder / "lock").open("a+") as file:  # the system lets go of it however this process ends
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    used = f"{self.folder} is in use by {file.read().strip() or 'another process'}"
+                    raise Unavailable(f"{used}; wait for it, or choose another --workdir.") from None
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
                 yield
 
     def last_step(self, stage: str, kind: str = "*") -> int:
@@ -91,22 +100,6 @@ def _told(workdir: Path) -> Iterator[None]:
             f"The work directory {workdir} cannot be used: {error.strerror or error}; mend that, or choose another: "
             "the same command goes on from the last complete checkpoint."
         ) from error
-
-
-@contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Holds the file `lock` of a work directory, which the system lets go of however this process ends."""
-    with (workdir / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise Unavailable(f"{workdir} is in use by {holder}; wait for it, or choose another --workdir.") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
 
 
 def _differences(saved: ConfigDict, asked: ConfigDict) -> dict[str, str]:
