@@ -16,14 +16,11 @@ from onebnet_jax.training import run
 def train(config: str, workdir: str | Path, fields: Mapping[str, object] | None = None) -> Trained:
     """Trains the network of a config, or goes on training it, and returns what its last checkpoint holds.
 
-    Args:
-      config: the name of a shipped config, such as "quickstart", or the path of a config file.
-      workdir: folder of the run. The same call on the same folder goes on where it was stopped.
-      fields: fields of the config to change, such as {"train.epochs": 2}.
-
-    Raises UserError with one sentence for whatever cannot be, mostly before any work.
+    config is a file or the name of a shipped one, such as "quickstart"; fields are those to change in it, such as
+    {"train.epochs": 2}. The same call on the same workdir goes on where it was stopped. Raises UserError with one
+    sentence for whatever cannot be, mostly before any work.
     """
-    loaded = config_lib.load(config, overrides(fields))
+    loaded = config_lib.load(config, _overrides(fields))
     run.train(config_lib.experiment(loaded), Workdir(Path(workdir), loaded))
     return trained_lib.load(workdir, "last")
 
@@ -31,17 +28,14 @@ def train(config: str, workdir: str | Path, fields: Mapping[str, object] | None 
 def evaluate(trained: Trained, fields: Mapping[str, object] | None = None, bn_batches: int = 0) -> dict[str, float]:
     """Scores a network on all test images of its data set: {"loss", "top1", "top5"}, accuracies in percent.
 
-    Args:
-      trained: the network.
-      fields: where its images are now, such as {"data.dir": "photos"}.
-      bn_batches: see `training.run.evaluate`.
+    fields say where its images are now, such as {"data.dir": "photos"}; bn_batches: see `training.run.evaluate`.
     """
-    return run.evaluate(trained.with_data(overrides(fields)), bn_batches)
+    return run.evaluate(trained.with_data(_overrides(fields)), bn_batches)
 
 
 def untrained(config: str, fields: Mapping[str, object] | None = None) -> Trained:
     """The network of a config with random variables: to convert and time a structure before it is trained."""
-    return trained_lib.untrained(config_lib.load(config, overrides(fields)))
+    return trained_lib.untrained(config_lib.load(config, _overrides(fields)))
 
 
 def cost(structure: Structure, image_shape: Shape, folded: bool = False) -> Cost:
@@ -49,6 +43,6 @@ def cost(structure: Structure, image_shape: Shape, folded: bool = False) -> Cost
     return cost_lib.total(cost_lib.layers(structure, image_shape, folded=folded))
 
 
-def overrides(fields: Mapping[str, object] | None) -> list[str]:
+def _overrides(fields: Mapping[str, object] | None) -> list[str]:
     """Fields as the command line has them."""
     return [f"--config.{name}={value}" for name, value in (fields or {}).items()]

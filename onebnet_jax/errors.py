@@ -27,17 +27,14 @@ FORESEEN = (UserError, Unavailable, Interrupted)
 
 def report(error: BaseException) -> int:
     """Prints what ends a command, and returns its exit status."""
-    if isinstance(error, UserError):
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return USER_ERROR
-    if isinstance(error, Unavailable):
-        print(f"error: {error}", file=sys.stderr, flush=True)
+    if not isinstance(error, FORESEEN):
+        traceback.print_exception(error)
         return FAULT
+    word, status = "error", USER_ERROR if isinstance(error, UserError) else FAULT
     if isinstance(error, Interrupted):
-        print(f"interrupted: {error}", file=sys.stderr, flush=True)
-        return INTERRUPTED
-    traceback.print_exception(error)
-    return FAULT
+        word, status = "interrupted", INTERRUPTED
+    print(f"{word}: {error}", file=sys.stderr, flush=True)
+    return status
 
 
 def cli(main: Callable[[list[str]], None]) -> None:

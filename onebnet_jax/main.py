@@ -13,31 +13,19 @@ from onebnet_jax.errors import cli
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line, and trains or evaluates."""
+    form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m onebnet_jax.main",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "python -m onebnet_jax.main", None, __doc__, formatter_class=form, allow_abbrev=False
     )
-    parser.add_argument(
-        "--config",
-        metavar="FILE_OR_NAME",
-        help="config file, or the name of one that comes with onebnet_jax; --config.field=value changes a field of it",
-    )
+    named = "config file, or the name of one that comes with onebnet_jax; --config.field=value changes a field of it"
+    parser.add_argument("--config", metavar="FILE_OR_NAME", help=named)
     parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
     parser.add_argument("--checkpoint", choices=("best", "last"), help="which to evaluate (default: best)")
-    parser.add_argument(
-        "--bn-batches",
-        type=int,
-        default=0,
-        metavar="N",
-        help="evaluate with BN statistics that N batches of training images have brought up to date, such as 40",
-    )
-    parser.add_argument(
-        "--change-config", action="store_true", help="let the run in the work directory go on with another config"
-    )
+    renewed = "evaluate with BN statistics that N batches of training images have brought up to date, such as 40"
+    parser.add_argument("--bn-batches", type=int, default=0, metavar="N", help=renewed)
+    other = "let the run in the work directory go on with another config"
+    parser.add_argument("--change-config", action="store_true", help=other)
     group = parser.add_argument_group("several processes", "found by itself under srun, mpirun and on a TPU slice")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="where the first process can be reached")
     group.add_argument("--processes", type=int, help="how many there are")
@@ -45,16 +33,14 @@ def main(argv: list[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if not (args.config or (args.mode == "eval" and args.workdir)):
         parser.error("--config is required, such as --config=quickstart")
-    if args.mode == "train" and args.checkpoint:
-        parser.error("--checkpoint is for --mode=eval; training goes on from the last checkpoint")
-    if args.mode == "train" and args.bn_batches:
-        parser.error("--bn-batches is for --mode=eval; training moves BN's statistics in each step")
+    for option, given in (("--checkpoint", args.checkpoint), ("--bn-batches", args.bn_batches)):
+        if args.mode == "train" and given:
+            parser.error(f"{option} is for --mode=eval")
     if args.bn_batches < 0:
         parser.error("--bn-batches must not be negative")
-    if args.mode == "eval" and args.config and args.workdir:
-        parser.error("--config is of no use beside --workdir in --mode=eval, which takes the config of the run there")
-    if args.mode == "eval" and args.change_config:
-        parser.error("--change-config is for training; an evaluation takes the config of the run")
+    if args.mode == "eval" and (args.change_config or (args.config and args.workdir)):
+        option = "--change-config" if args.change_config else "--config beside --workdir"
+        parser.error(f"{option} is for training; an evaluation takes the config of the run")
     # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
     from onebnet_jax.runs import config, trained
     from onebnet_jax.runs.workdir import Workdir

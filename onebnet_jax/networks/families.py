@@ -6,7 +6,8 @@ names of the fields that it takes.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks.structure import Structure, Unit
@@ -30,28 +31,19 @@ def onebnet(
     A 3x3 place is one unit, or a 3x1 unit and a 1x3 unit. Where a place downsamples in 1-D, the 3x1 unit halves the
     height and widens the channels, and the 1x3 unit halves the width.
 
-    Args:
-      depth: see `stages`.
-      conv_1d: stages, named by their output channels at multiplier 1, whose places without downsampling are 1-D
-        (`1-D Conv` in Table 1).
-      ds_1d: stages whose downsampling place is 1-D (`1-D DS` in Table 1); the first stage does not downsample.
-      width_multiplier: m of Table 7; every width becomes round(m * width).
-      stem, stem_relu: see `_stem`.
-      pad_value: 0 or 1, what surrounds a binarized map.
-      num_classes, channels: of the data set.
+    depth is explained at `stages`, stem at `_stem`. conv_1d names stages, by their output channels at multiplier 1,
+    whose places without downsampling are 1-D (`1-D Conv` in Table 1); ds_1d those whose downsampling place is (`1-D DS`
+    in Table 1), of which the first stage has none. width_multiplier is m of Table 7: every width becomes
+    round(m * width). pad_value, 0 or 1, surrounds a binarized map. num_classes and channels are the data set's.
     """
     widths, _ = stages(depth, width_multiplier)
     for field, given, allowed in (("conv_1d", conv_1d, widths), ("ds_1d", ds_1d, widths[1:])):
         if not set(given) <= set(allowed) or len(set(given)) != len(given):
-            raise UserError(
-                f"model.{field}={tuple(given)} must name stages of ResNet{depth} by their output channels, each once: "
-                f"any of {allowed}."
-            )
+            raise UserError(f"model.{field}={tuple(given)} must name stages by their channels {allowed}, each once.")
     options = dict(shift=True, activation="rprelu", pad_value=pad_value)
 
     def place(name, stage, strides, inputs, outputs):
-        one_d = stage in (ds_1d if strides != (1, 1) else conv_1d)
-        if not one_d:
+        if stage not in (ds_1d if strides != (1, 1) else conv_1d):
             yield Unit(name, (3, 3), strides, inputs, outputs, module=name, stage=stage, **options)
             return
         for kernel, axis in ONE_D:
@@ -73,7 +65,7 @@ def birealnet(
 ) -> Structure:
     """Bi-Real Net (Liu et al. 2018): each binarized convolution has a shortcut of its own, and nothing else.
 
-    No activation anywhere, and no ReLU in the stem: ReActNet without RSign and RPReLU.
+    No activation anywhere, not even in the stem: ReActNet without RSign and RPReLU.
     """
 
     def place(name, stage, strides, inputs, outputs):
@@ -133,7 +125,7 @@ FAMILIES = {"onebnet": onebnet, "resnet": resnet, "birealnet": birealnet, "xnorn
 
 
 def build(family: str, **fields) -> Structure:
-    """The network of a family: `fields` are the parameters of its function. Raises UserError for what cannot be."""
+    """The network of a family, from the parameters of its function. Raises UserError for what cannot be."""
     if family not in FAMILIES:
         raise UserError(f"model.family={family!r} is unknown; it must be one of {', '.join(map(repr, FAMILIES))}.")
     structure = FAMILIES[family](**fields)
@@ -148,9 +140,8 @@ def parameters(family: str) -> tuple[str, ...]:
 def stages(depth: int, width_multiplier: float = 1.0) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(output channels of each stage at multiplier 1, residual blocks of each stage) of a ResNet.
 
-    Depths 10, 18 and 34 are He et al.'s for ImageNet, with four stages; 6n + 2 (8, 14, 20, 32, ...) those of their
-    section 4.2 for small images, with three. Raises UserError for any other depth, and for a multiplier that leaves no
-    channel.
+    Depths 10, 18 and 34 are He et al.'s for ImageNet, with four stages; 6n + 2 (8, 14, 20, ...) those of their section
+    4.2 for small images, with three. Raises UserError for other depths, and a multiplier that leaves no channel.
     """
     four = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
     if depth in four:
@@ -158,20 +149,16 @@ def stages(depth: int, width_multiplier: float = 1.0) -> tuple[tuple[int, ...], 
     elif depth in range(8, 111, 6):
         widths, counts = (16, 32, 64), (depth // 6,) * 3
     else:
-        raise UserError(
-            f"model.depth={depth!r} is unknown; it must be one of {', '.join(map(str, four))}, or 6n + 2 up to 110, "
-            "such as 8 or 20."
-        )
+        raise UserError(f"model.depth={depth!r} is unknown; it must be 10, 18, 34, or 6n + 2 from 8 to 110.")
     if not 0 < width_multiplier <= 16 or round(width_multiplier * widths[0]) < 1:
         raise UserError(f"model.width_multiplier={width_multiplier} must leave at least one channel and be at most 16.")
     return widths, counts
 
 
 def _stem(kind: str, activation: str, symmetric: bool = False) -> Callable[[int, int], Unit]:
-    """The first unit, given its input and output channels.
+    """The first unit, given its input and output channels: "relu" is as in ResNet, "none" as in ReActNet's code.
 
-    kind: "imagenet" is 7x7/2, BN and a 3x3/2 max pool; "cifar" is 3x3/1 and BN (the paper's Table 5).
-    activation: "relu" as in ResNet, or "none" as in ReActNet's code.
+    "imagenet" is 7x7/2, BN and a 3x3/2 max pool; "cifar" is 3x3/1 and BN (the paper's Table 5).
     """
     if kind not in ("cifar", "imagenet"):
         raise UserError(f"model.stem={kind!r} is unknown; it must be 'cifar' or 'imagenet'.")
@@ -198,16 +185,10 @@ def _residual(title, depth, width_multiplier, stem, place, pad_value, num_classe
     widths, counts = stages(depth, width_multiplier)
     inputs = round(width_multiplier * widths[0])
     units = [stem(channels, inputs)]
-    for name, stage, strides in _places(widths, counts):
-        outputs = round(width_multiplier * stage)
-        units += place(name, stage, strides, inputs, outputs)
-        inputs = outputs
-    return Structure(tuple(units), num_classes, title)
-
-
-def _places(widths, counts) -> Iterator[tuple[str, int, tuple[int, int]]]:
     for number, (stage, blocks) in enumerate(zip(widths, counts), start=1):
-        for block in range(1, blocks + 1):
-            for place in (1, 2):
-                downsamples = number > 1 and block == place == 1
-                yield f"stage{number}_block{block}_conv{place}", stage, (2, 2) if downsamples else (1, 1)
+        outputs = round(width_multiplier * stage)
+        for block, conv in itertools.product(range(1, blocks + 1), (1, 2)):
+            strides = (2, 2) if number > 1 and block == conv == 1 else (1, 1)
+            units += place(f"stage{number}_block{block}_conv{conv}", stage, strides, inputs, outputs)
+            inputs = outputs
+    return Structure(tuple(units), num_classes, title)

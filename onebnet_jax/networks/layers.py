@@ -20,9 +20,9 @@ BN_MOMENTUM = 0.9
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization over the images that count, across devices. [N, H, W, C] -> same.
+    """Batch normalization across devices, its statistics in float32: [N, H, W, C] -> same.
 
-    Running statistics move by 1 - BN_MOMENTUM a step, with the biased variance; all of it in float32.
+    Running statistics move by 1 - BN_MOMENTUM a step, with the biased variance.
     """
 
     axis_name: str | None = None
@@ -59,10 +59,7 @@ class Conv(nn.Module):
 
 
 class RSign(nn.Module):
-    """The learnable bias before the sign, x - alpha (the paper's equation 1). [N, H, W, C] -> same.
-
-    alpha starts at 0.
-    """
+    """The learnable bias before the sign, x - alpha, which starts at 0 (equation 1). [N, H, W, C] -> same."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -103,14 +100,10 @@ class BinaryConv(nn.Module):
         kernel = kernel.astype(self.dtype)
         if not options.activations:
             return conv(x, kernel, unit.strides)
-        return binarize.binary_conv(
-            x, kernel, progress, unit.strides, unit.pad_value, options.estimator, options.window
-        )
+        fixed = unit.strides, unit.pad_value, options.estimator, options.window
+        return binarize.binary_conv(x, kernel, progress, *fixed)
 
 
 def average_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
-    """Average pooling with strides equal to the window: [N, H, W, C] -> [N, ceil(H / rows), ceil(W / columns), C].
-
-    A window that sticks out of a map of odd size averages what lies inside, as TensorFlow's SAME does.
-    """
+    """Average pooling by windows, SAME: [N, H, W, C] -> [N, ceil(H / rows), ceil(W / columns), C]."""
     return nn.avg_pool(x, window, strides=window, padding="SAME", count_include_pad=False).astype(x.dtype)

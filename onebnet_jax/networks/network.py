@@ -13,50 +13,32 @@ from onebnet_jax.ops import cpu
 
 
 class Network(nn.Module):
-    """Stem, body and head: normalized images [N, H, W, C] -> logits [N, num_classes], float32.
-
-    Attributes:
-      structure: its units.
-      binarization: what is binarized of those that are binary.
-      axis_name: axis of the pmap over which batch statistics are taken.
-      dtype: of activations and convolutions; parameters, batch statistics and logits are float32 always.
-    """
+    """Stem, body and head: normalized images [N, H, W, C] -> logits [N, num_classes], float32."""
 
     structure: Structure
-    binarization: Binarization = Binarization()
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
+    binarization: Binarization = Binarization()  # of the units that are binary
+    axis_name: str | None = None  # axis of the pmap over which batch statistics are taken
+    dtype: Any = jnp.float32  # of activations and convolutions; all else is float32
 
     @nn.compact
     def __call__(
-        self,
-        images: jax.Array,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        progress: jax.Array | float = 1.0,
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None, progress: jax.Array | float = 1.0
     ) -> jax.Array:
-        """Logits.
+        """Logits; with the running statistics, or those of the batch, which `train` uses and updates.
 
-        Args:
-          images: [N, H, W, C].
-          train: uses and updates the statistics of this batch; apply with mutable=["batch_stats"] then. Otherwise the
-            running statistics serve.
-          mask: [N] of 0 and 1, which images count in the batch's statistics; None for all.
-          progress: how far training has come, 0 to 1, for estimators with a schedule.
-
-        With mutable=["intermediates"], what the sign of each unit is taken of is kept as `sign_input`, and the output
-        of each module as MODULE_output.
+        Apply with mutable=["batch_stats"] to train; mask, [N] of 0 and 1, then says which images count (None: all).
+        progress, from 0 to 1, is how far training has come, for estimators with a schedule. With
+        mutable=["intermediates"] the input of each sign is kept as `sign_input`, each module's output as MODULE_output.
         """
         if train and mask is None:
             mask = jnp.ones(len(images))
-        options = self.binarization, self.axis_name, self.dtype
         context = mask if train else None, progress, images
         stem, *body = self.structure.units
-        x = apply_units(self, (stem,), images.astype(self.dtype), *options, *context)
+        x = _apply(self, (stem,), images.astype(self.dtype), *context)
         self.sow("intermediates", "stem_output", x)
-        for units in modules(body):
-            x = Units(units, *options, name=units[0].module)(x, *context)
-            self.sow("intermediates", f"{units[0].module}_output", x)
+        for module, units in itertools.groupby(body, key=lambda unit: unit.module):
+            x = Units(tuple(units), self.binarization, self.axis_name, self.dtype, name=module)(x, *context)
+            self.sow("intermediates", f"{module}_output", x)
         x = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
         return nn.Dense(self.structure.num_classes, name="head")(x)
 
@@ -71,11 +53,12 @@ class Units(nn.Module):
 
     @nn.compact
     def __call__(self, x, mask, progress, images):
-        return apply_units(self, self.units, x, self.binarization, self.axis_name, self.dtype, mask, progress, images)
+        return _apply(self, self.units, x, mask, progress, images)
 
 
-def apply_units(module, units, x, binarization, axis_name, dtype, mask, progress, images) -> jax.Array:
+def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Array:
     """The units one after the other, as `Unit` says; their layers belong to the Flax module given."""
+    axis_name, dtype = module.axis_name, module.dtype
     inputs = []
     for index, unit in enumerate(units):
         inputs.append(x)
@@ -90,15 +73,14 @@ def apply_units(module, units, x, binarization, axis_name, dtype, mask, progress
             y = RSign(name=name("rsign"))(y)
         if unit.binary:
             module.sow("intermediates", name("sign_input"), y)
-            y = BinaryConv(unit, binarization, dtype, name=name("conv"))(y, progress)
+            y = BinaryConv(unit, module.binarization, dtype, name=name("conv"))(y, progress)
         else:
             y = Conv(unit.out_channels, unit.kernel, unit.strides, unit.symmetric, dtype, name=name("conv"))(y)
         if unit.norm == "after":
             y = BatchNorm(axis_name, name=name("bn"))(y, mask)
-        spanned = units[index + 1 - unit.span : index + 1]
-        added = shortcut(spanned, inputs[-unit.span].shape[1:])
+        s = inputs[-unit.span]
+        added = shortcut(units[index + 1 - unit.span : index + 1], s.shape[1:])
         if added:
-            s = inputs[-unit.span]
             if added.pool != (1, 1):
                 s = average_pool(s, added.pool)
             if added.projects:
@@ -113,11 +95,6 @@ def apply_units(module, units, x, binarization, axis_name, dtype, mask, progress
             y = nn.max_pool(y, (3, 3), (2, 2), ((1, 1), (1, 1)) if unit.symmetric else "SAME")
         x = y
     return cpu.materialize(x, images)
-
-
-def modules(units) -> list[tuple[Unit, ...]]:
-    """Units grouped by the Flax module that holds their parameters."""
-    return [tuple(group) for _, group in itertools.groupby(units, key=lambda unit: unit.module)]
 
 
 def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> dict:

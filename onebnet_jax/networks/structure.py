@@ -5,6 +5,7 @@ of which is the stem, and a head: global average pool and fully connected layer.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 Shape = tuple[int, int, int]  # (H, W, C)
@@ -20,44 +21,28 @@ class Unit:
         y = BN(y)                                 # where norm is "after"
         y = activation(y + shortcut)              # the shortcut only where one ends here
 
-    Attributes:
-      name: of the unit, such as "stage2_block1_conv1_3x1"; no two in a network are the same.
-      kernel: (height, width) of the filter.
-      strides: (row, column).
-      in_channels, out_channels: channel counts.
-      binary: whether inputs and weights are binarized; `Binarization` may leave one of the two float.
-      shift: whether a learnable bias alpha per channel comes before the sign (RSign, the paper's equation 1).
-      norm: "after" or "before" the convolution, where its batch normalization is.
-      activation: "none", "relu" or "rprelu" (the paper's equation 2).
-      span: how many units the shortcut that ends here spans, this one included; 0 for no shortcut.
-      shortcut: how it follows a change of shape: "pooled" is an average pool, a 1x1 convolution and BN, wherever one of
-        the spanned units has strides; "strided" is a 1x1 convolution with their strides and BN, wherever strides or
-        channels change. The input itself everywhere else.
-      pad_value: 0 or 1, what surrounds a binarized map.
-      symmetric: pad a float map by k // 2 on either side, as PyTorch does, instead of TensorFlow's SAME; they differ at
-        stride 2.
-      max_pool: whether a 3x3 max pool with strides (2, 2) comes last.
-      module, parts: where the parameters of the unit are; see `at`.
-      stage: output channels of the unit's stage at width multiplier 1, by which the paper names it; 0 for the stem.
+    A shortcut follows a change of shape in one of two ways: "pooled" is an average pool, a 1x1 convolution and BN,
+    wherever one of the spanned units has strides; "strided" is a 1x1 convolution with their strides and BN, wherever
+    strides or channels change. It is the input itself everywhere else.
     """
 
-    name: str
+    name: str  # such as "stage2_block1_conv1_3x1"; no two in a network are the same
     kernel: Pair
     strides: Pair
     in_channels: int
     out_channels: int
-    binary: bool = True
-    shift: bool = False
-    norm: str = "after"
-    activation: str = "none"
-    span: int = 1
-    shortcut: str = "pooled"
-    pad_value: int = 0
-    symmetric: bool = False
-    max_pool: bool = False
-    module: str = ""
+    binary: bool = True  # whether inputs and weights are binarized; `Binarization` may leave one of the two float
+    shift: bool = False  # whether a learnable bias alpha per channel comes before the sign (RSign, equation 1)
+    norm: str = "after"  # or "before": where batch normalization is
+    activation: str = "none"  # or "relu", "rprelu" (the paper's equation 2)
+    span: int = 1  # how many units the shortcut that ends here spans, this one included; 0 for no shortcut
+    shortcut: str = "pooled"  # or "strided"
+    pad_value: int = 0  # 0 or 1, what surrounds a binarized map
+    symmetric: bool = False  # pads a float map by k // 2 on either side, as PyTorch; not SAME, another at stride 2
+    max_pool: bool = False  # whether a 3x3 max pool with strides (2, 2) comes last
+    module: str = ""  # where the parameters are, see `at`; so parts
     parts: str = "{}"
-    stage: int = 0
+    stage: int = 0  # output channels of its stage at width multiplier 1, by which the paper names it; 0 for the stem
 
     def at(self, part: str) -> tuple[str, ...]:
         """Path of a part in the trees of variables: ("stage1_block1", "conv2") for "conv", ("stem_conv",) in a stem."""
@@ -80,19 +65,12 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """A whole network: images [N, H, W, C] -> logits [N, num_classes].
+    """A whole network: images [N, H, W, C] -> logits [N, num_classes]."""
 
-    Attributes:
-      units: in order of evaluation; the first is the stem.
-      num_classes: outputs of the fully connected layer.
-      title: of the network in words, such as "FP32 ResNet18".
-      recipe: what `families.build` made it from, as (name, value) pairs; empty for a network made otherwise.
-    """
-
-    units: tuple[Unit, ...]
+    units: tuple[Unit, ...]  # in order of evaluation; the first is the stem
     num_classes: int
-    title: str = "network"
-    recipe: tuple[tuple[str, object], ...] = ()
+    title: str = "network"  # in words, such as "FP32 ResNet18"
+    recipe: tuple[tuple[str, object], ...] = ()  # (name, value) pairs that `families.build` made it from, if it did
 
     @property
     def binary(self) -> bool:
@@ -107,50 +85,30 @@ class Structure:
     @property
     def reduction(self) -> Pair:
         """How many times smaller than the image the last map is, in height and in width."""
-        rows = columns = 1
-        for unit in self.units:
-            factor = 2 if unit.max_pool else 1
-            rows, columns = rows * unit.strides[0] * factor, columns * unit.strides[1] * factor
+        rows, columns = (math.prod(unit.strides[i] * (1 + unit.max_pool) for unit in self.units) for i in (0, 1))
         return rows, columns
 
 
 @dataclasses.dataclass(frozen=True)
 class Shortcut:
-    """What is added behind a unit.
+    """What is added behind a unit."""
 
-    Attributes:
-      input: (H, W, C) where it begins.
-      pool: window and strides of its average pool; (1, 1) for none.
-      strides: of its 1x1 convolution.
-      projects: whether it has a 1x1 convolution and BN; if not, it is its input.
-    """
-
-    input: Shape
-    pool: Pair
-    strides: Pair
-    projects: bool
+    input: Shape  # where it begins
+    pool: Pair  # window and strides of its average pool; (1, 1) for none
+    strides: Pair  # of its 1x1 convolution
+    projects: bool  # whether it has a 1x1 convolution and BN; if not, it is its input
 
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """A unit with the sizes that its maps have for images of one size.
-
-    Attributes:
-      unit: the unit.
-      input: (H, W, C) of what it gets.
-      convolved: (H, W, C) behind its convolution.
-      output: (H, W, C) of what it gives; smaller than `convolved` where there is a max pool.
-      shortcut: what is added, or None.
-      fused_norm: whether the BN before this unit's convolution follows right on the convolution of the unit before, so
-        that at inference it is a part of that one.
-    """
+    """A unit with the sizes that its maps have for images of one size."""
 
     unit: Unit
     input: Shape
-    convolved: Shape
-    output: Shape
+    convolved: Shape  # behind its convolution
+    output: Shape  # smaller than `convolved` where there is a max pool
     shortcut: Shortcut | None
-    fused_norm: bool
+    fused_norm: bool  # whether its BN follows right on the convolution of the unit before: a part of that at inference
 
 
 def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
@@ -160,14 +118,9 @@ def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
         inputs.append(shape)
         convolved = (*strided(shape, unit.strides), unit.out_channels)
         output = (*strided(convolved, (2, 2)), unit.out_channels) if unit.max_pool else convolved
-        yield Placed(
-            unit=unit,
-            input=shape,
-            convolved=convolved,
-            output=output,
-            shortcut=shortcut(structure.units[index + 1 - unit.span : index + 1], inputs[-unit.span]),
-            fused_norm=index > 0 and unit.norm == "before" and structure.units[index - 1].bare,
-        )
+        added = shortcut(structure.units[index + 1 - unit.span : index + 1], inputs[-unit.span])
+        fused_norm = index > 0 and unit.norm == "before" and structure.units[index - 1].bare
+        yield Placed(unit, shape, convolved, output, added, fused_norm)
         shape = output
 
 
@@ -178,9 +131,8 @@ def shortcut(spanned: tuple[Unit, ...], start: Shape) -> Shortcut | None:
     first, last = spanned[0], spanned[-1]
     strides = (max(unit.strides[0] for unit in spanned), max(unit.strides[1] for unit in spanned))
     if last.shortcut == "pooled":
-        return Shortcut(start, pool=strides, strides=(1, 1), projects=strides != (1, 1))
-    projects = strides != (1, 1) or first.in_channels != last.out_channels
-    return Shortcut(start, pool=(1, 1), strides=strides, projects=projects)
+        return Shortcut(start, strides, (1, 1), strides != (1, 1))
+    return Shortcut(start, (1, 1), strides, strides != (1, 1) or first.in_channels != last.out_channels)
 
 
 def strided(shape, strides: Pair) -> Pair:
@@ -190,19 +142,11 @@ def strided(shape, strides: Pair) -> Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Binarization:
-    """What of a network's binary units is binarized, and how gradients pass the signs.
+    """What of a network's binary units is binarized, and how gradients pass the signs: see `ops.binarize`."""
 
-    Attributes:
-      activations: False leaves the inputs of the convolutions as they are (padding is then 0).
-      weights: False leaves the weights float (stage 1 of the two-stage training).
-      estimator, window: of the activations, see `ops.binarize`.
-      weight_estimator: of the weights, with a window of 1.
-      weight_scale: of the binarized weights.
-    """
-
-    activations: bool = True
-    weights: bool = True
-    estimator: str = "poly"
+    activations: bool = True  # False leaves the inputs of the convolutions as they are (padding is then 0)
+    weights: bool = True  # False leaves the weights float (stage 1 of the two-stage training)
+    estimator: str = "poly"  # of the activations; so window
     window: float = 1.0
-    weight_estimator: str = "clip"
+    weight_estimator: str = "clip"  # of the weights, with a window of 1
     weight_scale: str = "mean"

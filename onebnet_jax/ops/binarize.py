@@ -16,17 +16,16 @@ from onebnet_jax.ops.convolution import conv
 
 
 def sign(x: jax.Array) -> jax.Array:
-    """sign(x) = +1 where x > 0, else -1: never 0, and sign(0) = -1. Any shape; keeps the dtype."""
+    """+1 where x > 0, else -1. Any shape; keeps the dtype."""
     return jnp.where(x > 0, 1.0, -1.0).astype(x.dtype)
 
 
 # Estimators ----------------------------------------------------------------------------------------------------
 #
-# The derivative of the sign is 0 wherever there is one, so nothing could be learned through it. An estimator is a
-# function of x (any shape), the half width `window` of the region that it acts in, and `progress`, how far training has
-# come, from 0 to 1 (a traced scalar: a schedule costs no recompilation). It returns the values of the forward pass, -1
-# or +1, and the slope that the backward pass takes in place of the derivative. A slope of type bool means 0 or 1; until
-# the backward pass it is kept in one bit per value. For any other slope x itself is kept.
+# An estimator is a function of x (any shape), the half width `window` of the region that it acts in, and `progress`,
+# how far training has come, from 0 to 1 (a traced scalar: a schedule costs no recompilation). It returns the values of
+# the forward pass, -1 or +1, and the slope that the backward pass takes for the derivative, which is 0 and teaches
+# nothing. A slope of type bool, 0 or 1, is kept in one bit per value until then; for any other, x itself is.
 
 
 def clip(x, window, progress):
@@ -67,8 +66,7 @@ ESTIMATORS = {"clip": clip, "poly": poly, "tanh": tanh, "reste": reste}
 
 # Scales of binarized weights -----------------------------------------------------------------------------------
 #
-# A scale is a function of a kernel [kh, kw, C_in, C_out], of JAX or of NumPy; it returns one factor per output channel,
-# [C_out]. The backward pass takes it for a constant.
+# A scale makes of a kernel [kh, kw, C_in, C_out], of JAX or of NumPy, factors [C_out], constants to the backward pass.
 
 
 def mean(kernel):
@@ -84,17 +82,13 @@ def none(kernel):
 SCALES = {"mean": mean, "none": none}
 
 
-def _pack(bits):
-    return jnp.packbits(bits.reshape(-1))
-
-
 def _unpack(words, shape):
     return jnp.unpackbits(words, count=math.prod(shape)).reshape(shape).astype(bool)
 
 
 def _keep(x, slope):
     """What the backward pass needs of x: the slope in bits if it is 0 or 1, else x."""
-    return _pack(slope) if slope.dtype == bool else x
+    return jnp.packbits(slope.reshape(-1)) if slope.dtype == bool else x
 
 
 def _slope(kept, shape, dtype, progress, estimator, window):
@@ -105,10 +99,7 @@ def _slope(kept, shape, dtype, progress, estimator, window):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def ste_sign(x: jax.Array, progress: jax.Array | float = 1.0, estimator: str = "clip", window: float = 1.0):
-    """The values of an estimator, with its slope as their derivative. Any shape; keeps the dtype.
-
-    Raises KeyError for an unknown estimator.
-    """
+    """The values of an estimator, with its slope as their derivative. Any shape; keeps the dtype."""
     return ESTIMATORS[estimator](x, window, progress)[0]
 
 
@@ -132,10 +123,7 @@ def binarize_kernel(
     window: float = 1.0,
     scale: str = "mean",
 ) -> jax.Array:
-    """Binarized weights of a convolution, scale * ste_sign(kernel): [kh, kw, C_in, C_out] -> the same shape.
-
-    estimator and scale are names in `ESTIMATORS` and `SCALES`; KeyError for any other.
-    """
+    """Binarized weights of a convolution, scale * ste_sign(kernel): [kh, kw, C_in, C_out] -> the same shape."""
     return lax.stop_gradient(SCALES[scale](kernel)) * ste_sign(kernel, progress, estimator, window)
 
 
@@ -149,11 +137,9 @@ def binary_conv(
     estimator: str = "poly",
     window: float = 1.0,
 ) -> jax.Array:
-    """conv(ste_sign(x), kernel), holding on to less memory than the composition of the two.
+    """conv(ste_sign(x), kernel) in less memory; the kernel may be binarized or float.
 
-    Arguments and result are those of `conv` and `ste_sign`. The kernel may be binarized or float (stage 1 of the
-    two-stage training). The +-1 map is not kept for the backward pass: it is two bits per value with an estimator whose
-    slope is 0 or 1, and is taken of x again with any other.
+    The backward pass keeps two bits per value instead of the +-1 map where the slope is 0 or 1, and x otherwise.
     """
     return conv(ESTIMATORS[estimator](x, window, progress)[0], kernel, strides, pad_value)
 
@@ -161,7 +147,7 @@ def binary_conv(
 def _binary_conv_fwd(x, kernel, progress, strides, pad_value, estimator, window):
     values, slope = ESTIMATORS[estimator](x, window, progress)
     kept = _keep(x, slope)
-    positive = None if kept is x else _pack(values > 0)
+    positive = None if kept is x else jnp.packbits((values > 0).reshape(-1))
     # An array without elements carries shape and dtype to the backward pass.
     like = jnp.zeros((0, *x.shape), x.dtype)
     return conv(values, kernel, strides, pad_value), (kept, positive, like, kernel, progress)

@@ -8,24 +8,12 @@ from jax import lax
 
 
 def conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, int] = (1, 1),
-    pad_value: int = 0,
-    symmetric: bool = False,
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), pad_value: int = 0, symmetric: bool = False
 ) -> jax.Array:
-    """2-D convolution.
+    """2-D convolution: [N, H, W, C_in] and [kh, kw, C_in, C_out] -> [N, ceil(H / row stride), ceil(W / ...), C_out].
 
-    Args:
-      x: [N, H, W, C_in].
-      kernel: [kh, kw, C_in, C_out].
-      strides: (row, column).
-      pad_value: what surrounds the map, 0 or 1.
-      symmetric: pad by k // 2 on either side, as torch networks do, instead of TensorFlow's SAME, which LCE runs. The
-        two differ at stride 2 on even sizes.
-
-    Returns:
-      [N, ceil(H / row stride), ceil(W / column stride), C_out].
+    pad_value, 0 or 1, surrounds the map. symmetric pads by k // 2 on either side, as torch networks do, instead of
+    TensorFlow's SAME, which LCE runs; the two differ at stride 2 on even sizes.
     """
     size = kernel.shape[:2]
     if symmetric:
@@ -44,9 +32,8 @@ def _conv(x, kernel, strides, pads):
 
 
 def _nhwc(x, kernel, strides=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1), kernel_dilation=(1, 1)):
-    return lax.conv_general_dilated(
-        x, kernel, strides, pads, dilation, kernel_dilation, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, strides, pads, dilation, kernel_dilation, layout)
 
 
 def _conv_bwd(strides, pads, residuals, grad):

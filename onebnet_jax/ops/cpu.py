@@ -26,11 +26,10 @@ def channel_sum(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 
 @jax.custom_vjp
 def materialize(x: jax.Array, images: jax.Array) -> jax.Array:
-    """x, once computed and stored; images is any array that is not known before the run.
+    """x, computed once; images is any array not known before the run.
 
-    XLA would rather compute an element-wise chain again for each of its uses: in a residual network all additions since
-    the last downsampling, in every unit. It ignores lax.optimization_barrier on a CPU, but it does not move work across
-    a branch, and cannot know that this one is always taken.
+    XLA would compute an element-wise chain, such as a residual network's additions, again for each of its uses. On a
+    CPU it ignores lax.optimization_barrier, but moves no work across a branch whose condition it cannot know.
     """
 
     def branch(x, images):
@@ -47,7 +46,6 @@ materialize.defvjp(lambda x, images: (materialize(x, images), None), lambda _, g
 def after(x: jax.Array, other: jax.Array) -> jax.Array:
     """x, computed only when `other` is there: adding 0 times one of its values ties the two together.
 
-    Left to itself, XLA computes the +-1 maps and slopes that the backward pass needs as early as in the forward pass,
-    and keeps all of them in memory until then.
+    XLA would compute the backward pass's +-1 maps and slopes in the forward pass, and keep them in memory until then.
     """
     return lax.platform_dependent(x, other, cpu=lambda x, other: x + 0 * other.ravel()[0], default=lambda x, _: x)

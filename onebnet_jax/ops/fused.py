@@ -1,7 +1,7 @@
 """Batch normalization, RPReLU and per-channel shifts as pure functions with hand-written backward passes.
 
-Hand-written for two reasons. The gradients of per-channel parameters are sums from [N, H, W, C] to [C], which XLA's
-CPU backend does slowly in one go. And less is kept in memory than autodiff would keep.
+Hand-written because XLA's CPU backend is slow at sums from [N, H, W, C] to [C], the gradients of per-channel
+parameters, and because less is kept in memory than autodiff would keep.
 """
 
 import functools
@@ -19,18 +19,11 @@ def _psum(x, axis_name):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def batch_norm(x, scale, bias, mask, epsilon=1e-5, axis_name=None):
-    """Batch normalization with the statistics of the batch (Ioffe & Szegedy 2015, algorithm 1).
+    """Batch normalization of x [N, H, W, C] with the statistics of the batch (Ioffe & Szegedy 2015, algorithm 1).
 
-    Args:
-      x: [N, H, W, C].
-      scale, bias: [C].
-      mask: [N], 1 for images that count and 0 for those that fill up the last batch of an epoch.
-      epsilon: added to the variance.
-      axis_name: axis of the pmap over which the statistics are taken; None for this device alone.
-
-    Returns:
-      (y, mean, variance): [N, H, W, C], [C], [C]; the variance is the biased one. mean and variance are for the
-      running statistics and carry no gradient.
+    scale and bias are [C]; mask [N] is 1 for images that count, 0 for those that fill up the last batch of an epoch;
+    the pmap's axis_name, if any, has all devices' statistics taken. Returns (y, mean, biased variance): [N, H, W, C],
+    [C], [C]; the last two are for the running statistics and carry no gradient.
     """
     return _batch_norm_fwd(x, scale, bias, mask, epsilon, axis_name)[0]
 

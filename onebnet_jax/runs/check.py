@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from onebnet_jax.data import catalog as data_info
+from onebnet_jax.data.catalog import DATASETS
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Structure
@@ -13,6 +13,22 @@ from onebnet_jax.runs.experiment import Data
 from onebnet_jax.runs.optim import OPTIMIZERS, SCHEDULES
 
 DTYPES = ("float32", "bfloat16")
+CHOICES = {
+    "model.family": families.FAMILIES,
+    "model.estimator": ESTIMATORS,
+    "model.weight_estimator": ESTIMATORS,
+    "model.weight_scale": SCALES,
+    "model.dtype": DTYPES,
+}
+RANGES = {
+    "seed": (0, 2**31 - 1),
+    "model.window": (1e-3, 1e3),
+    "data.image_size": (0, 1024),
+    "data.lighting": (0.0, 10.0),
+    "data.max_unreadable": (0, 10**7),
+    "checkpoint_seconds": (0.0, 1e9),
+    "eval_every_epochs": (1, 10**6),
+}
 SCHEMA = "onebnet_jax/runs/schema.py lists every field and its type"
 STAGE_RANGES = {
     "batch_size": (1, 2**20),
@@ -34,18 +50,14 @@ Fields = dict[str, Any]
 
 
 def stage_names(fields: Fields) -> list[str]:
-    """The stages that a config describes, those included that its run does not take."""
+    """The stages that a config describes, also those that its run does not take."""
     return [name.removesuffix(".epochs") for name in fields if re.fullmatch(r"\w+\.epochs", name)]
 
 
 def types(fields: Fields, schema: Fields) -> None:
     """Refuses fields that are not there, or of another type than in the schema; files and JSON may have either."""
-    of_stage = {field: default for field, default in schema.items() if field.startswith("train.")}
-    wanted = schema | {
-        f"{stage}.{field.removeprefix('train.')}": default
-        for stage in stage_names(fields)
-        for field, default in of_stage.items()
-    }
+    of_stage = {field.removeprefix("train"): default for field, default in schema.items() if field.startswith("train.")}
+    wanted = schema | {stage + field: of_stage[field] for stage in stage_names(fields) for field in of_stage}
     for field, default in wanted.items():
         if field not in fields:
             raise UserError(f"There is no field {field} in the config; {SCHEMA}.")
@@ -59,32 +71,19 @@ def types(fields: Fields, schema: Fields) -> None:
 
 def values(fields: Fields, schema: Fields) -> None:
     """Refuses fields, of the right types, whose values cannot be, or have no meaning for the network's family."""
-    _one_of(fields, "data.name", data_info.DATASETS)
-    info = data_info.DATASETS[fields["data.name"]]
+    _one_of(fields, "data.name", DATASETS)
+    info = DATASETS[fields["data.name"]]
+    for field, allowed in CHOICES.items():
+        _one_of(fields, field, allowed)
     _one_of(fields, "data.source", ("auto", *info.sources))
-    _one_of(fields, "model.family", families.FAMILIES)
-    _one_of(fields, "model.estimator", ESTIMATORS)
-    _one_of(fields, "model.weight_estimator", ESTIMATORS)
-    _one_of(fields, "model.weight_scale", SCALES)
-    _one_of(fields, "model.dtype", DTYPES)
-    taken, of_families = families.parameters(fields["model.family"]), map(families.parameters, families.FAMILIES)
-    for name in sorted(set().union(*of_families) - set(taken)):
-        field = f"model.{name}"
+    family = fields["model.family"]
+    taken, of_families = families.parameters(family), map(families.parameters, families.FAMILIES)
+    for field in sorted(f"model.{name}" for name in set().union(*of_families).difference(taken)):
         if field in fields and fields[field] != schema[field]:
             raise UserError(
-                f"{field}={fields[field]!r} has no meaning for model.family={fields['model.family']!r}; leave it at "
-                f"{schema[field]!r}."
+                f"{field}={fields[field]!r} has no meaning for model.family={family!r}; set {schema[field]!r}."
             )
-    ranges = {
-        "seed": (0, 2**31 - 1),
-        "model.window": (1e-3, 1e3),
-        "data.image_size": (0, 1024),
-        "data.crop_padding": (0, min(info.shape[:2])),
-        "data.lighting": (0.0, 10.0),
-        "data.max_unreadable": (0, 10**7),
-        "checkpoint_seconds": (0.0, 1e9),
-        "eval_every_epochs": (1, 10**6),
-    }
+    ranges = RANGES | {"data.crop_padding": (0, min(info.shape[:2]))}
     stages, known = fields["stages"], stage_names(fields)
     if not stages or any(stages.count(name) > 1 or name not in known for name in stages):
         raise UserError(f"stages={stages} must name one or more of {', '.join(known)}, each once.")
@@ -99,14 +98,10 @@ def values(fields: Fields, schema: Fields) -> None:
         if fields[f"{name}.warmup_epochs"] >= fields[f"{name}.epochs"]:
             raise UserError(f"{name}.warmup_epochs must be less than {name}.epochs={fields[f'{name}.epochs']}.")
         if not fields[f"{name}.label_weight"] and not fields[f"{name}.teacher_weight"]:
-            raise UserError(
-                f"{name}.label_weight and {name}.teacher_weight are both 0, so there is nothing to learn; set one."
-            )
+            raise UserError(f"{name}.label_weight and {name}.teacher_weight are both 0: nothing to learn; set one.")
     for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
         if info.streamed and fields[field] != value:
-            raise UserError(
-                f"{field}={fields[field]} must be {value} for {info.title}, which has its own crops and flips."
-            )
+            raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")
 
 
 def _one_of(fields, field, allowed: Iterable[str]):
@@ -120,29 +115,21 @@ def image_size(data: Data, structure: Structure) -> None:
     if size and not data.info.streamed:
         raise UserError(f"data.image_size={size} must be 0 for {data.info.title}, whose images have a size.")
     if 0 < size < reduction:
-        raise UserError(
-            f"data.image_size={size} is too small for the network, which makes maps {reduction} times smaller; it must "
-            f"be 0 or at least {reduction}."
-        )
+        raise UserError(f"data.image_size={size} is too small for the network; it must be 0 or at least {reduction}.")
 
 
 def nothing_ignored(fields: Fields, schema: Fields, given: Iterable[str]) -> None:
     """Refuses what a run would ignore, of fields that can be; `given` are the names of those set on a command line."""
-    stages, info = fields["stages"], data_info.DATASETS[fields["data.name"]]
+    stages, info = fields["stages"], DATASETS[fields["data.name"]]
     for field in given:
-        reason = _why_ignored(field, fields)
-        if reason:
+        if reason := _why_ignored(field, fields):
             raise UserError(f"{field} would have no effect: {reason}.")
     if fields["teacher"] and not any(fields[f"{stage}.teacher_weight"] for stage in stages):
-        raise UserError(
-            f"teacher={fields['teacher']!r} would have no effect: no stage of this run has a teacher_weight; set "
-            f"{stages[-1]}.teacher_weight too, or leave teacher empty."
-        )
+        remedy = f"set {stages[-1]}.teacher_weight too, or leave teacher empty"
+        raise UserError(f"teacher={fields['teacher']!r} would have no effect: {remedy}.")
     for field in IMAGENET_ONLY:
         if not info.streamed and fields[field] != schema[field]:
-            raise UserError(
-                f"{field}={fields[field]} would have no effect on {info.title}; it must be {schema[field]}."
-            )
+            raise UserError(f"{field}={fields[field]} would have no effect on {info.title}; set {schema[field]}.")
 
 
 def _why_ignored(field: str, fields: Fields) -> str | None:

@@ -18,7 +18,6 @@ import orbax.checkpoint as ocp
 
 from onebnet_jax.errors import UserError
 
-METADATA, DIGEST = "metadata", "digest"
 LAST, PENDING, BEST = "last", "pending", "best"
 logging.getLogger("orbax").setLevel(logging.ERROR)
 
@@ -26,11 +25,9 @@ logging.getLogger("orbax").setLevel(logging.ERROR)
 class Checkpoints:
     """The checkpoints under the folder of a stage: `last/STEP` (two are kept), `best/STEP`, `pending/STEP` (one each).
 
-    `pending` is for a run that is stopped between the last step of an epoch and its evaluation, after which the same
-    step is saved again, as `last`.
-
-    Saving is asynchronous, a checkpoint takes its name only once it is complete, and an older one goes only then. Of
-    several processes the leader alone uses this class; the state is the same in all of them.
+    `pending` is of a run stopped between an epoch's last step and its evaluation, after which it is saved as `last`.
+    Saving is asynchronous; a checkpoint takes its name, and an older one goes, once it is complete. Of several
+    processes the leader alone uses this class; the state is the same in all of them.
     """
 
     def __init__(self, folder: Path):
@@ -41,13 +38,8 @@ class Checkpoints:
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
         alone = ocp.options.MultiprocessingOptions(active_processes={jax.process_index()}, primary_host=0)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            cleanup_tmp_directories=True,
-            create=False,
-            enable_async_checkpointing=True,
-            multiprocessing_options=alone,
-        )
+        kept = {"max_to_keep": keep, "cleanup_tmp_directories": True, "create": False}
+        options = ocp.CheckpointManagerOptions(**kept, multiprocessing_options=alone)
         return ocp.CheckpointManager(folder, options=options)
 
     def save(self, name: str, step: int, tree: Any, metadata: dict) -> None:
@@ -59,22 +51,20 @@ class Checkpoints:
         if step in manager.all_steps():
             return
         tree = jax.tree.map(np.asarray, jax.device_get(tree))
-        info = ocp.args.JsonSave({METADATA: metadata, DIGEST: digest(tree, metadata)})
+        info = ocp.args.JsonSave({"metadata": metadata, "digest": _digest(tree, metadata)})
         with self._told():
             manager.save(step, args=ocp.args.Composite(tree=ocp.args.StandardSave(tree), info=info))
 
     def restore(self, name: str, like: Any = None) -> tuple[int, Any, dict] | None:
         """(step, tree, metadata) of the newest checkpoint that is whole, or None where there is none.
 
-        With `like`, a tree of arrays or shapes, the tree read has its structure, shapes and types. Checkpoints that
-        cannot be read are named and moved to `checkpoints/broken`, once an older one was read.
-
-        Raises UserError if there are checkpoints, but none that can be read.
+        `like`, a tree of arrays or shapes, fixes structure, shapes and types. Checkpoints that cannot be read are named
+        and moved to `checkpoints/broken`, once an older one was read; UserError if none of them can be.
         """
         restored, broken = _restore(self._managers[name], like)
         for step in broken:
-            (self._folder / "broken").mkdir(exist_ok=True)
             target = self._folder / "broken" / f"{name}-{step}-{time.time_ns()}"
+            target.parent.mkdir(exist_ok=True)
             (self._folder / name / str(step)).rename(target)
             print(f"moved to {target}", file=sys.stderr)
         if broken:
@@ -82,7 +72,6 @@ class Checkpoints:
         return restored
 
     def latest_step(self, name: str) -> int | None:
-        """The step of the newest complete checkpoint."""
         return self._managers[name].latest_step()
 
     def wait(self) -> None:
@@ -104,44 +93,42 @@ class Checkpoints:
             yield
         except Exception as error:
             raise UserError(
-                f"No checkpoint could be written to {self._folder} ({summary(error)}); make room there or allow "
-                "writing, and give the same command again: it goes on from the last checkpoint that is complete."
+                f"No checkpoint could be written to {self._folder} ({_summary(error)}); make room there or allow "
+                "writing, and give the same command again: it goes on from the last complete checkpoint."
             ) from error
 
 
-def digest(tree: Any, metadata: dict | None = None) -> str:
+def _digest(tree: Any, metadata: dict) -> str:
     """A checksum of the arrays of a tree, whatever holds them, and of a JSON dictionary."""
-    leaves = (np.asarray(leaf) for leaf in jax.tree.leaves(tree))
+    leaves = jax.tree.leaves(tree)
     parts = sorted(hashlib.blake2b(f"{x.dtype}{x.shape}".encode() + x.tobytes()).hexdigest() for x in leaves)
-    if metadata is not None:
-        parts.append(json.dumps(metadata, sort_keys=True))
+    parts.append(json.dumps(metadata, sort_keys=True))
     return hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
 
 
-def summary(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     """What went wrong, without where in the library."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))  # as TensorStore says it, after much else
-    if code:
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):  # as TensorStore says it, after much else
         return os.strerror(int(code[1]))
     return textwrap.shorten(next(iter(str(error).splitlines()), "") or type(error).__name__, 200)
 
 
 def _restore(manager: ocp.CheckpointManager, like: Any = None) -> tuple[tuple[int, Any, dict] | None, list[int]]:
     """The newest checkpoint that is whole, see `Checkpoints.restore`, and the newer steps that are not."""
-    broken, first = [], None
+    broken = {}
     for step in sorted(manager.all_steps(), reverse=True):
         try:
-            return _restore_step(manager, step, like), broken
+            return _restore_step(manager, step, like), list(broken)
         except Exception as error:  # Orbax, TensorStore and JSON have many for files that are not whole
             path = manager.directory / str(step)
-            print(f"The checkpoint {path} cannot be read: {summary(error)}", file=sys.stderr, flush=True)
-            broken.append(step)
-            first = first or error
+            print(f"The checkpoint {path} cannot be read: {_summary(error)}", file=sys.stderr, flush=True)
+            broken[step] = error
     if broken:
+        newest = next(iter(broken.values()))
         raise UserError(
-            f"None of the checkpoints in {manager.directory} can be read, the newest because: {summary(first)}; "
+            f"None of the checkpoints in {manager.directory} can be read, the newest because: {_summary(newest)}; "
             "bring one back from elsewhere, or choose another --workdir to start anew."
-        ) from first
+        ) from newest
     return None, []
 
 
@@ -154,25 +141,15 @@ def _restore_step(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple
     if like is not None:  # Orbax compares structures only
         for (path, wanted), found in zip(jax.tree_util.tree_leaves_with_path(like), jax.tree.leaves(tree)):
             if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
-                raise ValueError(
-                    f"{jax.tree_util.keystr(path)} is {found.dtype}{found.shape} in the checkpoint of step {step}, "
-                    f"where {wanted.dtype}{wanted.shape} is needed."
-                )
-    return step, tree, _checked(info, tree)
-
-
-def _checked(info: dict, tree: Any) -> dict:
-    """The metadata that came with a tree; raises ValueError if either is not what was saved."""
-    if METADATA not in info or info.get(DIGEST) != digest(tree, info[METADATA]):
+                name, need = jax.tree_util.keystr(path), f"{wanted.dtype}{wanted.shape}"
+                raise ValueError(f"{name} is {found.dtype}{found.shape} in it, where {need} is needed.")
+    if info["digest"] != _digest(tree, info["metadata"]):
         raise ValueError("what it holds is not what was saved, by its checksum.")
-    return info[METADATA]
+    return step, tree, info["metadata"]
 
 
 def read(stage_folder: Path, name: str) -> tuple[int, Any, dict] | None:
-    """(step, tree, metadata) of a stage's newest checkpoint that is whole, or None where it has none.
-
-    Changes nothing on disk. Raises UserError if there are checkpoints, but none that can be read.
-    """
+    """The same as `Checkpoints.restore` for the folder of a stage, but changes nothing on disk."""
     folder = stage_folder.absolute() / "checkpoints" / name
     if not folder.is_dir():
         return None

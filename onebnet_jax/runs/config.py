@@ -28,14 +28,9 @@ _NAMED = re.compile(r"--?(?:no)?config\.([^=]*)")  # the field that a word of th
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of a file, with overrides such as "--config.train.epochs=2".
 
-    Args:
-      path: of a file, such as my_config.py, or the name of a config that comes with the package, such as quickstart,
-        quickstart.py or configs/quickstart.py, wherever the command is given; a file that is there comes first. An
-        argument for the file's get_config follows behind a colon: imagenet:TypeI, configs/imagenet.py:TypeI.
-      overrides: see `override`.
-
-    Raises UserError for a missing file, an argument that it does not take, what `override` refuses, or what the run
-    would ignore.
+    path is a file, which comes first, or the name of a shipped config, as `schema.shipped` takes it; an argument for
+    its get_config follows behind a colon: imagenet:TypeI, configs/imagenet.py:TypeI. Raises UserError for a missing
+    file, an argument that it does not take, what `override` refuses, or what the run would ignore.
     """
     file, arguments = _split(path)
     file = file if os.path.isfile(file) else str(schema.shipped(file))
@@ -52,7 +47,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UserError(f"{file} is not a config: {_one_line(error)}.") from error
     config = override(config, overrides)
     given = [named[1] for named in map(_NAMED.match, overrides) if named]
-    config_check.nothing_ignored(flat(config), flat(_default()), given)
+    config_check.nothing_ignored(flat(config), flat(schema.get_config()), given)
     return config
 
 
@@ -92,10 +87,8 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise UserError(f"{max(overrides, key=len)[:80]} ... is nested too deeply to be read; {SCHEMA}.") from error
     except (flags.Error, ValueError, TypeError) as error:
         illegal = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
-        if illegal:
-            kind = type(fields[illegal[1]]).__name__
-            raise UserError(f"{illegal[1]}={illegal[2]!r} must be of type {kind}; {SCHEMA}.") from error
-        raise UserError(f"{_one_line(error)}; {SCHEMA}.") from error
+        wanted = illegal and f"{illegal[1]}={illegal[2]!r} must be of type {type(fields[illegal[1]]).__name__}"
+        raise UserError(f"{wanted or _one_line(error)}; {SCHEMA}.") from error
     if rest:
         raise UserError(f"{rest[0]!r} is not an option; {OPTIONS}.")
     check(values.config)
@@ -119,8 +112,7 @@ def _did_you_mean(field: str, fields: dict[str, Any]) -> str:
 
 def _one_line(error: Exception) -> str:
     """An exception in a few words, for the end of a sentence."""
-    unknown = re.search(r'Key "(\w+)" does not exist', str(error))  # ConfigDict goes on with all that does exist
-    if unknown:
+    if unknown := re.search(r'Key "(\w+)" does not exist', str(error)):  # ConfigDict goes on with all that does exist
         return f"there is no field {unknown[1]}"
     if isinstance(error, KeyError):
         return f"there is no {str(error.args[0]).splitlines()[0]}"
@@ -142,7 +134,7 @@ def from_json(text: str | bytes, where: str) -> ConfigDict:
     """The config that JSON holds, with the fields that this version has added. Raises UserError, naming `where`."""
     try:
         config = ConfigDict(json.loads(text, object_hook=_lists_to_tuples))
-        _add_new_fields(config, _default())
+        _add_new_fields(config, schema.get_config())
         check(config.lock())
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
@@ -151,9 +143,9 @@ def from_json(text: str | bytes, where: str) -> ConfigDict:
     return config
 
 
-def _add_new_fields(saved: ConfigDict, schema: ConfigDict) -> None:
+def _add_new_fields(saved: ConfigDict, default: ConfigDict) -> None:
     """Gives a config the fields that came after it was saved, at their defaults, which leave things as they were."""
-    for name, value in schema.items():
+    for name, value in default.items():
         if isinstance(value, ConfigDict):
             _add_new_fields(saved[name], value)
         elif name not in saved:
@@ -165,15 +157,11 @@ def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
-def _default() -> ConfigDict:
-    return schema.get_config()
-
-
 def check(config: ConfigDict) -> None:
     """Raises UserError with one sentence for the first field that cannot be."""
-    fields = flat(config)
-    config_check.types(fields, flat(_default()))
-    config_check.values(fields, flat(_default()))
+    fields, default = flat(config), flat(schema.get_config())
+    config_check.types(fields, default)
+    config_check.values(fields, default)
     run = experiment(config)
     config_check.image_size(run.data, run.structure)
 
@@ -181,44 +169,24 @@ def check(config: ConfigDict) -> None:
 def experiment(config: ConfigDict) -> Experiment:
     """What a checked config asks for, as plain data. Raises UserError for a network that cannot be built."""
     model, data = config.model, Data(**config.data)
-    taken = {name: model[name] for name in families.parameters(model.family) if name in model}
+    taken = _fields(model, *(name for name in families.parameters(model.family) if name in model))
     structure = families.build(model.family, **taken, num_classes=data.info.num_classes, channels=data.info.shape[2])
-    return Experiment(
-        seed=config.seed,
-        structure=structure,
-        dtype=model.dtype,
-        data=data,
-        stages=tuple(_stage(config, name) for name in config.stages),
-        teacher=config.teacher,
-        checkpoint_seconds=config.checkpoint_seconds,
-        eval_every_epochs=config.eval_every_epochs,
-    )
+    stages = tuple(_stage(config, name) for name in config.stages)
+    others = _fields(config, "seed", "teacher", "checkpoint_seconds", "eval_every_epochs")
+    return Experiment(structure=structure, dtype=model.dtype, data=data, stages=stages, **others)
 
 
 def _stage(config: ConfigDict, name: str) -> Stage:
-    fields, model = config[name], config.model
+    asked = config[name]
+    gradients = _fields(config.model, "estimator", "window", "weight_estimator", "weight_scale")
+    updates = _fields(asked, "learning_rate", "schedule", "warmup_epochs", "weight_decay", "momentum")
     return Stage(
         name=name,
-        batch_size=fields.batch_size,
-        epochs=fields.epochs,
-        binarization=Binarization(
-            fields.binarize_activations,
-            fields.binarize_weights,
-            model.estimator,
-            model.window,
-            model.weight_estimator,
-            model.weight_scale,
-        ),
-        optimizer=Optimizer(
-            fields.optimizer,
-            fields.learning_rate,
-            fields.schedule,
-            fields.warmup_epochs,
-            fields.weight_decay,
-            fields.momentum,
-        ),
-        label_weight=fields.label_weight,
-        label_smoothing=fields.label_smoothing,
-        teacher_weight=fields.teacher_weight,
-        temperature=fields.temperature,
+        binarization=Binarization(asked.binarize_activations, asked.binarize_weights, **gradients),
+        optimizer=Optimizer(asked.optimizer, **updates),
+        **_fields(asked, "batch_size", "epochs", "label_weight", "label_smoothing", "teacher_weight", "temperature"),
     )
+
+
+def _fields(config: ConfigDict, *names: str) -> dict[str, Any]:
+    return {name: config[name] for name in names}

@@ -10,23 +10,15 @@ from onebnet_jax.runs.optim import Optimizer
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """A data set, and what is done with its images.
+    """A data set, and what is done with its images."""
 
-    Attributes:
-      name: in `data.catalog.DATASETS`.
-      source, dir: where it is, see `data.load.open`.
-      image_size: height and width; 0 for the data set's own.
-      crop_padding, flip: the augmentation of training images, see `data.augment`.
-      lighting, max_unreadable: of ImageNet, see `data.imagenet.reader`.
-    """
-
-    name: str
-    source: str = "auto"
+    name: str  # in `data.catalog.DATASETS`
+    source: str = "auto"  # where it is, see `data.load.open`; so dir
     dir: str = ""
-    image_size: int = 0
-    crop_padding: int = 0
+    image_size: int = 0  # height and width; 0 for the data set's own
+    crop_padding: int = 0  # augmentation of training images, see `data.augment`; so flip
     flip: bool = False
-    lighting: float = 0.0
+    lighting: float = 0.0  # of ImageNet, see `data.imagenet.reader`; so max_unreadable
     max_unreadable: int = 10
 
     @property
@@ -38,55 +30,28 @@ class Data:
 
     def open(self):
         """The data set, in memory or streamed: see `data.load.open`. Raises UserError where it is missing."""
-        return load.open(
-            self.name,
-            self.source,
-            self.dir,
-            image_size=self.image_size,
-            lighting=self.lighting,
-            max_unreadable=self.max_unreadable,
-        )
+        streamed = dict(image_size=self.image_size, lighting=self.lighting, max_unreadable=self.max_unreadable)
+        return load.open(self.name, self.source, self.dir, **streamed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage of training.
+    """One stage of training."""
 
-    Attributes:
-      name: of its folder and its fields in the config.
-      batch_size: global, over all devices of all hosts.
-      epochs: how often it sees every image.
-      binarization: what it binarizes, and how.
-      optimizer: of the parameters; each stage begins with a fresh one.
-      label_weight, label_smoothing: of the cross entropy with the labels.
-      teacher_weight, temperature: of the distribution loss.
-    """
-
-    name: str
-    batch_size: int
+    name: str  # of its folder and its fields in the config
+    batch_size: int  # global, over all devices of all hosts
     epochs: int
     binarization: Binarization
-    optimizer: Optimizer
-    label_weight: float = 1.0
+    optimizer: Optimizer  # each stage begins with a fresh one
+    label_weight: float = 1.0  # of the cross entropy with the labels; so label_smoothing
     label_smoothing: float = 0.0
-    teacher_weight: float = 0.0
+    teacher_weight: float = 0.0  # of the distribution loss; so temperature
     temperature: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A whole run.
-
-    Attributes:
-      seed: of the first weights, the shuffling and the augmentation.
-      structure: of the network.
-      dtype: of activations and convolutions, "float32" or "bfloat16".
-      data: what it learns.
-      stages: trained one after the other, each beginning with the last parameters of the one before.
-      teacher: work directory of a network, for stages with a teacher_weight; "" for none.
-      checkpoint_seconds: a checkpoint at least this often, besides the one after each epoch.
-      eval_every_epochs: how often the test images are scored.
-    """
+    """A whole run; the comments in `schema` explain its fields."""
 
     seed: int
     structure: Structure
@@ -98,5 +63,4 @@ class Experiment:
     eval_every_epochs: int = 1
 
     def stage(self, name: str) -> Stage:
-        """The stage of a name."""
         return next(stage for stage in self.stages if stage.name == name)

@@ -18,17 +18,11 @@ UNKNOWN = "-"
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """What a run was asked to do, and what it measured.
+    """What a run was asked to do, and what it measured."""
 
-    Attributes:
-      name: of its work directory.
-      config: of the run.
-      lines: stage -> the lines of its metrics.jsonl; none of a stage that has not begun.
-    """
-
-    name: str
+    name: str  # of its work directory
     config: ConfigDict
-    lines: dict[str, list[dict]]
+    lines: dict[str, list[dict]]  # stage -> the lines of its metrics.jsonl; none of a stage that has not begun
 
     def curve(self, split: str) -> list[tuple[int, float]]:
         """(epoch, Top-1 in percent) on the "train" or "test" images, the epochs counted through all stages."""
@@ -40,10 +34,7 @@ class History:
 
 
 def read(workdirs: Sequence[Path]) -> list[History]:
-    """The runs in work directories.
-
-    Folders in which nothing was trained are named on stderr and left out. Raises UserError if all are such.
-    """
+    """The runs in folders; those without are named on stderr and left out, with a UserError if all are such."""
     runs, others = [], []
     for workdir in workdirs:
         try:
@@ -52,15 +43,13 @@ def read(workdirs: Sequence[Path]) -> list[History]:
             others.append(error)
     if not runs:
         raise others[0]
-    for error in others:
-        print(f"left out: {error}", file=sys.stderr, flush=True)
+    print(*(f"left out: {error}\n" for error in others), sep="", end="", file=sys.stderr, flush=True)
     return runs
 
 
 def _read(workdir: Path) -> History:
     config = load_json(workdir / "config.json")
-    paths = {stage: workdir / stage / "metrics.jsonl" for stage in config.stages}
-    lines = {stage: metrics.read(path) if path.exists() else [] for stage, path in paths.items()}
+    lines = {stage: metrics.read(workdir / stage / "metrics.jsonl") for stage in config.stages}
     if not any(lines.values()):
         raise UserError(f"{workdir} has not been trained yet.")
     return History(workdir.name, config, lines)
@@ -68,33 +57,29 @@ def _read(workdir: Path) -> History:
 
 def table(runs: Sequence[History]) -> Table:
     """A header and a row for each run: the fields in which the configs differ, epochs, Top-1 and training time."""
-    fields = [used_fields(run.config) for run in runs]
+    fields = [_used_fields(run.config) for run in runs]
     names = {name: None for used in fields for name in used}  # in order
     differing = [name for name in names if len({repr(used[name]) for used in fields if name in used}) > 1]
     rows = [["run", *differing, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
     for run, used in zip(runs, fields):
-        rows.append([run.name, *(str(used.get(name, "")) for name in differing), *outcome(run)])
+        rows.append([run.name, *(str(used.get(name, "")) for name in differing), *_outcome(run)])
     return rows
 
 
-def used_fields(config: ConfigDict) -> dict[str, Any]:
+def _used_fields(config: ConfigDict) -> dict[str, Any]:
     """The fields of a config that have a part in its run, by their full names."""
     fields = flat(config)
     unused = tuple(f"{name}." for name in check.stage_names(fields) if name not in config.stages)
     return {name: value for name, value in fields.items() if not name.startswith(unused)}
 
 
-def outcome(run: History) -> list[str]:
+def _outcome(run: History) -> list[str]:
     """Epochs trained of all stages so far, the last stage's Top-1 in percent, and the time of all training steps."""
     lines = run.lines.values()
     epochs = sum(max((line["epoch"] for line in stage), default=0) for stage in lines)
     seconds = sum(line.get("seconds", 0.0) for stage in lines for line in stage)
     total = sum(run.config[stage].epochs for stage in run.config.stages)
     last = run.lines[run.config.stages[-1]]
-    top1, trained = ([line["top1"] for line in last if line["split"] == split] for split in ("test", "train"))
-    scores = (f"{x:.2f}" if x is not None else UNKNOWN for x in (_last(top1), max(top1, default=None), _last(trained)))
+    test, train = ([line["top1"] for line in last if line["split"] == split] for split in ("test", "train"))
+    scores = (f"{x[-1]:.2f}" if x else UNKNOWN for x in (test, sorted(test), train))
     return [f"{epochs} of {total}", *scores, f"{seconds / 3600:.2f}"]
-
-
-def _last(values: list[float]) -> float | None:
-    return values[-1] if values else None

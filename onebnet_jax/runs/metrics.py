@@ -1,7 +1,7 @@
 """What a stage of training leaves to be read: metrics.jsonl and TensorBoard events."""
 
+import contextlib
 import json
-import os
 import time
 from pathlib import Path
 
@@ -19,10 +19,10 @@ class Metrics:
     def __init__(self, stage: Path, first_step: int):
         self._path = stage / "metrics.jsonl"
         if self._path.exists():
-            kept = [line for line in read(self._path) if line["step"] < first_step]
+            kept = (json.dumps(line) + "\n" for line in read(self._path) if line["step"] < first_step)
             replacement = self._path.with_suffix(".tmp")
-            replacement.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            os.replace(replacement, self._path)
+            replacement.write_text("".join(kept))
+            replacement.replace(self._path)
         self._file = self._path.open("a")
         folder = stage / "tensorboard"
         folder.mkdir(exist_ok=True)
@@ -46,13 +46,9 @@ class Metrics:
 
 
 def read(path: Path) -> list[dict]:
-    """The lines of a metrics.jsonl file, without one that was cut short when the run was killed."""
-    lines = map(_parsed, path.read_text().splitlines())
+    """The lines of a metrics.jsonl file, if it is there, without one that was cut short when the run was killed."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict) and "step" in line]
-
-
-def _parsed(line: str):
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None

@@ -14,30 +14,21 @@ DECAYED = ("kernel", "alpha", "gamma", "zeta")
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """How gradients become updates.
+    """How gradients become updates."""
 
-    Attributes:
-      name: in `OPTIMIZERS`.
-      learning_rate: at its highest.
-      schedule: in `SCHEDULES`.
-      warmup_epochs: in which the learning rate grows linearly to its highest, before the schedule begins.
-      weight_decay: of the parameters that `DECAYED` names.
-      momentum: of "sgd", which is Nesterov's.
-    """
-
-    name: str = "adam"
-    learning_rate: float = 1e-3
-    schedule: str = "poly"
-    warmup_epochs: int = 0
-    weight_decay: float = 0.0
-    momentum: float = 0.9
+    name: str = "adam"  # in `OPTIMIZERS`
+    learning_rate: float = 1e-3  # at its highest
+    schedule: str = "poly"  # in `SCHEDULES`
+    warmup_epochs: int = 0  # in which the learning rate grows linearly to its highest, before the schedule begins
+    weight_decay: float = 0.0  # of the parameters that `DECAYED` names
+    momentum: float = 0.9  # of "sgd", which is Nesterov's
 
 
 # Schedules: learning rate, epochs -> a function of the number of the epoch.
 SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
     # The paper's appendix A.2, with power 1: it prints lr_base * (1 - e_epochs) and leaves the division out.
     "poly": lambda rate, epochs: optax.polynomial_schedule(rate, 0.0, 1, epochs),
-    "cosine": lambda rate, epochs: optax.cosine_decay_schedule(rate, epochs),
+    "cosine": optax.cosine_decay_schedule,
     "constant": lambda rate, epochs: optax.constant_schedule(rate),
 }
 
@@ -88,12 +79,7 @@ def _l2(weight_decay: float) -> optax.GradientTransformation:
     Not optax.add_decayed_weights: with a mask it has a state, so that no checkpoint without decay fits one with it.
     """
 
-    def decay(grads, params):
-        return jax.tree.map(
-            lambda grad, param, decayed: grad + weight_decay * param if decayed else grad,
-            grads,
-            params,
-            decay_mask(params),
-        )
+    def decay(grad, param, decayed):
+        return grad + weight_decay * param if decayed else grad
 
-    return optax.stateless(decay)
+    return optax.stateless(lambda grads, params: jax.tree.map(decay, grads, params, decay_mask(params)))

@@ -45,38 +45,34 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the shuffling and the augmentation
 
-    config.model = ConfigDict(
-        dict(
-            # Shape of the network: onebnet_jax/networks/structure.py; what trains better: results/README.md.
-            family="onebnet",  # "onebnet", "resnet" (FP32), "birealnet" or "xnornet": onebnet_jax/networks/families.py
-            depth=18,  # 10, 18 or 34 with four stages; 8, 14, 20, ... (6n + 2) with three
-            conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
-            ds_1d=(),  # stages with 1-D downsampling, `1-D DS` of Table 1, such as (256, 512)
-            width_multiplier=1.0,  # m of Table 7
-            stem="cifar",  # "cifar" (3x3/1) or "imagenet" (7x7/2 and 3x3/2 max pool)
-            stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; none, as in ReActNet's code, trains better
-            pad_value=1,  # 0 or 1, what surrounds a binarized map; 1 trains a little better
-            padding="same",  # "same", or "torch" (symmetric; for torchvision's FP32 weights)
-            # What the backward pass takes for the derivative of the sign: see onebnet_jax/ops/binarize.py.
-            estimator="poly",  # of activations: "poly" (Bi-Real, ReActNet), "clip" (the paper's words), "tanh", "reste"
-            window=1.0,  # half width of the estimator's window
-            weight_estimator="clip",  # of weights, with a window of 1
-            weight_scale="mean",  # of binarized weights: "mean" |w| of each output channel (XNOR-Net), or "none"
-            dtype="float32",  # "float32" or "bfloat16" for activations and convolutions
-        )
+    config.model = dict(
+        # Shape of the network: onebnet_jax/networks/structure.py; what trains better: results/README.md.
+        family="onebnet",  # "onebnet", "resnet" (FP32), "birealnet" or "xnornet": onebnet_jax/networks/families.py
+        depth=18,  # 10, 18 or 34 with four stages; 8, 14, 20, ... (6n + 2) with three
+        conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
+        ds_1d=(),  # stages with 1-D downsampling, `1-D DS` of Table 1, such as (256, 512)
+        width_multiplier=1.0,  # m of Table 7
+        stem="cifar",  # "cifar" (3x3/1) or "imagenet" (7x7/2 and 3x3/2 max pool)
+        stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; none, as in ReActNet's code, trains better
+        pad_value=1,  # 0 or 1, what surrounds a binarized map; 1 trains a little better
+        padding="same",  # "same", or "torch" (symmetric; for torchvision's FP32 weights)
+        # What the backward pass takes for the derivative of the sign: see onebnet_jax/ops/binarize.py.
+        estimator="poly",  # of activations: "poly" (Bi-Real, ReActNet), "clip" (the paper's words), "tanh", "reste"
+        window=1.0,  # half width of the estimator's window
+        weight_estimator="clip",  # of weights, with a window of 1
+        weight_scale="mean",  # of binarized weights: "mean" |w| of each output channel (XNOR-Net), or "none"
+        dtype="float32",  # "float32" or "bfloat16" for activations and convolutions
     )
 
-    config.data = ConfigDict(
-        dict(
-            name="fashion_mnist",  # or "cifar10", "imagenet2012", "fashion_mnist_mini" (shipped in the package)
-            source="auto",  # "tfds", "files", "download", or "auto": the first of these three that is there
-            dir="",  # folder of the TFDS data or of the original files; "" looks in the usual places
-            image_size=0,  # ImageNet: height and width of the images; 0 for 224
-            crop_padding=0,  # pixels of zero padding on each side before a random crop back to size (CIFAR-10: 4)
-            flip=False,  # random horizontal flip
-            lighting=0.0,  # ImageNet: standard deviation of AlexNet's colour noise; ReActNet's is in effect 0
-            max_unreadable=10,  # ImageNet: undecodable images that may be left out, by each process and since its start
-        )
+    config.data = dict(
+        name="fashion_mnist",  # or "cifar10", "imagenet2012", "fashion_mnist_mini" (shipped in the package)
+        source="auto",  # "tfds", "files", "download", or "auto": the first of these three that is there
+        dir="",  # folder of the TFDS data or of the original files; "" looks in the usual places
+        image_size=0,  # ImageNet: height and width of the images; 0 for 224
+        crop_padding=0,  # pixels of zero padding on each side before a random crop back to size (CIFAR-10: 4)
+        flip=False,  # random horizontal flip
+        lighting=0.0,  # ImageNet: standard deviation of AlexNet's colour noise; ReActNet's is in effect 0
+        max_unreadable=10,  # ImageNet: undecodable images that may be left out, by each process and since its start
     )
 
     # The stages that are trained one after the other, each beginning with the last parameters of the one before and a
@@ -108,10 +104,7 @@ def two_stage(config: ConfigDict, teacher: str, epochs: int) -> ConfigDict:
 
 
 def shipped(path: str) -> Path:
-    """The file of a config that comes with the package.
-
-    Args:
-      path: its name, such as quickstart; quickstart.py and configs/quickstart.py mean the same.
+    """The file of a config that comes with the package: quickstart, quickstart.py or configs/quickstart.py.
 
     Raises UserError, naming the most similar one, if there is none of that name.
     """
@@ -119,17 +112,10 @@ def shipped(path: str) -> Path:
     name = path.removeprefix("configs/").removesuffix(".py")
     if name not in known:
         close = difflib.get_close_matches(Path(name).name, known, 1, cutoff=0)[0]
-        raise UserError(
-            f"There is no config file {path}, and none of that name comes with onebnet_jax; the closest is {close}."
-        )
+        raise UserError(f"There is no config file {path}, nor does onebnet_jax come with one; the closest is {close}.")
     return known[name]
 
 
 def begin_with(name: str, *arguments: str) -> ConfigDict:
-    """A shipped config for another config to change, such as begin_with("imagenet", "TypeI").
-
-    Args:
-      name: see `shipped`.
-      arguments: of the file's get_config.
-    """
+    """A shipped config for another config to change, such as begin_with("imagenet", "TypeI")."""
     return runpy.run_path(str(shipped(name)))["get_config"](*arguments)

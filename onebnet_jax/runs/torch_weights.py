@@ -21,37 +21,22 @@ from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.runs.workdir import Workdir
 
-_MODULES = {
-    "stem_conv": "conv1",
-    "stem_bn": "bn1",
-    "shortcut_conv": "downsample.0",
-    "shortcut_bn": "downsample.1",
-    "head": "fc",
-}
+_MODULES = {"stem_conv": "conv1", "stem_bn": "bn1", "head": "fc"}
+_MODULES |= {"shortcut_conv": "downsample.0", "shortcut_bn": "downsample.1"}
 _TENSORS = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-_NAMES_SHOWN = 3
 
 
 def make_run(weights: Path, config: ConfigDict, output: Path) -> dict[str, str]:
-    """Writes the work directory of an FP32 network with torchvision's weights.
+    """Writes the work directory of an FP32 network with the weights of a file, see `read`; complete or not at all.
 
-    Args:
-      weights: a file of `read`.
-      config: of the network, with torchvision's block, stem and padding.
-      output: the new folder; it appears complete or not at all.
-
-    Returns:
-      The name and the SHA-256 of the file, which are kept in weights.json.
-
-    Raises UserError for a config that describes no such network, a folder in use, or weights that do not fit.
+    Returns what weights.json keeps: the name and the SHA-256 of the file. Raises UserError for a config that describes
+    no network of torchvision's, a folder in use, or weights that do not fit.
     """
     run = config_lib.experiment(config)
     stem = run.structure.units[0]
     if run.structure.binary or not stem.symmetric or stem.activation != "relu":
-        raise UserError(
-            "torchvision's weights need model.family='resnet', model.padding='torch' and model.stem_relu=True in the "
-            "config; without them the network would give other answers."
-        )
+        needed = "model.family='resnet', model.padding='torch' and model.stem_relu=True"
+        raise UserError(f"torchvision's weights need {needed} in the config.")
     if os.path.exists(output) and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"{output} is there already; choose another --output, or remove it.")
     tensors, content = read(weights)
@@ -87,8 +72,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from error
-    tensors = _read_safetensors(path, content) if path.suffix == ".safetensors" else _read_torch(path, content)
-    return tensors, content
+    return (_read_safetensors if path.suffix == ".safetensors" else _read_torch)(path, content), content
 
 
 def _read_safetensors(path: Path, content: bytes) -> dict[str, np.ndarray]:
@@ -104,22 +88,17 @@ def _read_torch(path: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
-        raise UserError(
-            f"Reading {path} needs PyTorch: pip install torch, or give the same tensors as a .safetensors file."
-        ) from error
+        raise UserError(f"Reading {path} needs PyTorch: pip install torch, or give a .safetensors file.") from error
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for what it cannot or, with weights_only, will not unpickle
         raise UserError(
-            f"{path} is damaged, no file of torch.save, or holds more than tensors, which could run code when read; "
-            "get it from its source again, or give the tensors as a .safetensors file."
+            f"{path} is damaged, no file of torch.save, or holds more than tensors, which could run code when read: "
+            "get it again, or as a .safetensors file."
         ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
-        raise UserError(
-            f"{path} does not hold a dictionary of tensors, as torch.save(model.state_dict(), file) writes."
-        )
+    items = state.items() if isinstance(state, dict) else [(None, state)]
+    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in items):
+        raise UserError(f"{path} does not hold a dictionary of tensors, such as model.state_dict().")
     try:
         return {name: value.detach().numpy() for name, value in state.items()}
     except (TypeError, RuntimeError) as error:  # bfloat16, sparse, quantized
@@ -127,19 +106,12 @@ def _read_torch(path: Path, content: bytes) -> dict[str, np.ndarray]:
 
 
 def to_variables(tensors: dict[str, np.ndarray], like: dict) -> dict:
-    """The variables of an FP32 ResNet from the tensors of torchvision's network.
+    """The variables of an FP32 ResNet, in the structure of `like`, from the tensors of torchvision's network.
 
-    Args:
-      tensors: by torchvision's names: conv1.weight [C_out, C_in, kh, kw], bn1.running_mean [C], layer1.0.conv1.weight,
-        layer2.0.downsample.0.weight, fc.weight [classes, C] and so on. The normalizations' num_batches_tracked is not
-        used: files from before PyTorch 0.4.1 have none.
-      like: arrays or shapes in the structure wanted, of `jax.eval_shape(network.init, ...)`.
-
-    Returns:
-      `like` with float32 NumPy arrays.
-
-    Raises:
-      UserError: that names the tensors that are missing, superfluous, of another shape or type, or not finite.
+    Those have torchvision's names: conv1.weight [C_out, C_in, kh, kw], bn1.running_mean [C], layer1.0.conv1.weight,
+    layer2.0.downsample.0.weight, fc.weight [classes, C] and so on. num_batches_tracked is not used: files from before
+    PyTorch 0.4.1 have none. Raises UserError, naming the tensors that are missing, superfluous, of another shape or
+    type, or not finite.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     names = [_torch_name([key.key for key in path]) for path, _ in leaves]
@@ -159,8 +131,7 @@ def _torch_name(path: list[str]) -> str:
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Kernels [kh, kw, C_in, C_out] are [C_out, C_in, kh, kw] there, the head's [C_in, C_out] is [C_out, C_in]."""
-    *window, inputs, outputs = shape if len(shape) > 1 else (shape[0], None)
-    return shape if outputs is None else (outputs, inputs, *window)
+    return (shape[-1], shape[-2], *shape[:-2]) if len(shape) > 1 else shape
 
 
 def _our_layout(tensor: np.ndarray) -> np.ndarray:
@@ -177,21 +148,14 @@ def _check(tensors: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -
         if name in tensors and (tensors[name].shape, tensors[name].dtype) != (shape, np.float32)
     }
     missing, superfluous = shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys() - counters
-    faults = [f"{_some(missing)} missing"] if missing else []
-    faults += [f"{_some(superfluous)} superfluous"] if superfluous else []
-    faults += [_some(wrong)] if wrong else []
-    if faults:
-        raise UserError(
-            f"The weights are not those of the network that the config describes ({'; '.join(faults)}): give others, "
-            "or set model.depth and the like as they were."
-        )
-    infinite = {name for name in shapes if not np.isfinite(tensors[name]).all()}
-    if infinite:
+    kinds = ((missing, " missing"), (superfluous, " superfluous"), (wrong, ""))
+    if faults := [_some(names) + word for names, word in kinds if names]:
+        raise UserError(f"The weights do not fit the network of the config: {'; '.join(faults)}.")
+    if infinite := {name for name in shapes if not np.isfinite(tensors[name]).all()}:
         raise UserError(f"The weights hold values that are not finite: {_some(infinite)}.")
 
 
 def _some(names: Iterable[str]) -> str:
     """The first names in words."""
     names = sorted(names)
-    rest = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

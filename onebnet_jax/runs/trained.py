@@ -17,36 +17,25 @@ from onebnet_jax.networks.network import Network, variable_shapes
 from onebnet_jax.networks.structure import Binarization, Structure
 from onebnet_jax.runs import checkpoint
 from onebnet_jax.runs import config as config_lib
-from onebnet_jax.runs.checkpoint import BEST
 from onebnet_jax.runs.experiment import Data, Stage
+
+KINDS = ("activations", "weights")  # of what is binarized, in `Binarization`
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A network with its variables.
-
-    Attributes:
-      structure, binarization: of the network.
-      variables: {"params", "batch_stats"}, NumPy arrays.
-      data: the data set that it is for.
-      dtype: that it was trained in.
-      stage: the last stage of its training.
-      stages: the names of all stages of its run.
-      origin: where the variables come from: workdir, stage, checkpoint and step; or untrained and seed.
-      metrics: the newest evaluation when the checkpoint was made: epoch, top1, top5, loss; empty before the first.
-      config: of its run, as JSON values.
-    """
+    """A network with its variables."""
 
     structure: Structure
     binarization: Binarization
-    variables: dict
-    data: Data
-    dtype: str
-    stage: Stage
-    stages: tuple[str, ...]
-    origin: dict
-    metrics: dict
-    config: dict
+    variables: dict  # {"params", "batch_stats"}, NumPy arrays
+    data: Data  # the data set that it is for
+    dtype: str  # that it was trained in
+    stage: Stage  # the last of its training
+    stages: tuple[str, ...]  # the names of all stages of its run
+    origin: dict  # of the variables: workdir, stage, checkpoint and step; or untrained and seed
+    metrics: dict  # the newest evaluation before the checkpoint: epoch, top1, top5, loss; empty if there was none
+    config: dict  # of its run, as JSON values
 
     @property
     def info(self) -> Info:
@@ -73,23 +62,25 @@ class Trained:
         """What it is, how far its training had come, and its last score then, in words."""
         words = self.structure.title
         if self.structure.binary:
-            for kind in ("activations", "weights"):
-                words += f", {'binarized' if getattr(self.binarization, kind) else 'float'} {kind}"
+            words += "".join(f", {'float' if kind in self._floats else 'binarized'} {kind}" for kind in KINDS)
         number = f"{self.stages.index(self.stage.name) + 1} of {len(self.stages)}"
         words += f", stage {self.stage.name} ({number}), step {self.origin.get('step', 0)}"
         if not self.metrics:
             return f"{words}, not evaluated in training"
-        epochs = f"epoch {self.metrics['epoch']} of {self.stage.epochs}"
-        return f"{words}, test Top-1 {self.metrics['top1']:.2f} % after {epochs}"
+        score = f"test Top-1 {self.metrics['top1']:.2f} %"
+        return f"{words}, {score} after epoch {self.metrics['epoch']} of {self.stage.epochs}"
+
+    @property
+    def _floats(self) -> list[str]:
+        """What is not binarized."""
+        return [kind for kind in KINDS if not (self.structure.binary and getattr(self.binarization, kind))]
 
     @property
     def notes(self) -> list[str]:
         """What a user of a converted file would not expect of a binarized network, or of its measured Top-1."""
         result = []
-        kinds = ("activations", "weights")
-        floats = [kind for kind in kinds if not (self.structure.binary and getattr(self.binarization, kind))]
-        if floats:
-            result.append(f"float {' and '.join(floats)}: an ordinary network, no convolution of it is binarized")
+        if self._floats:
+            result.append(f"float {' and '.join(self._floats)}: an ordinary network, no convolution of it is binarized")
         if self.dtype != "float32":
             result.append(f"trained in {self.dtype}, in which its Top-1 was measured too; the file computes in float32")
         return result
@@ -110,11 +101,10 @@ class Trained:
         return moved
 
 
-def load(workdir: str | Path, which: str = BEST, stage: str | None = None) -> Trained:
+def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = None) -> Trained:
     """A checkpoint of a run, "best" by test Top-1 or "last": of a stage, or of the latest that has one.
 
-    Raises UserError where there is none, or where it does not fit its config. Changes nothing on disk, so the run may
-    still be going on.
+    Changes nothing on disk: the run may be going on. Raises UserError if there is none, or it does not fit its config.
     """
     workdir = Path(os.path.expanduser(workdir))
     config = config_lib.load_json(workdir / "config.json")
@@ -122,15 +112,14 @@ def load(workdir: str | Path, which: str = BEST, stage: str | None = None) -> Tr
         raise UserError(f"{workdir} has no stage {stage!r}; its stages are {', '.join(config.stages)}.")
     for name in [stage] if stage else reversed(config.stages):
         restored = checkpoint.read(workdir / name, which)
-        if restored is None:
-            continue
-        step, tree, info = restored
-        origin = {"workdir": str(workdir), "stage": name, "checkpoint": which, "step": step}
-        variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
-        trained = _of_config(config, name, variables, origin, info.get("result", info))
-        shapes = variable_shapes(trained.network(), trained.info.shape)
-        check_same_tree(variables, shapes, f"The checkpoint in {workdir}", "its config.json")
-        return trained
+        if restored:
+            step, tree, info = restored
+            origin = {"workdir": str(workdir), "stage": name, "checkpoint": which, "step": step}
+            variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
+            trained = _of_config(config, name, variables, origin, info.get("result", info))
+            shapes = variable_shapes(trained.network(), trained.info.shape)
+            check_same_tree(variables, shapes, f"The checkpoint in {workdir}", "its config.json")
+            return trained
     where = f" of stage {stage}" if stage else ""
     raise UserError(f"{workdir} has no {which!r} checkpoint{where} yet; train first, or choose another.")
 
@@ -149,7 +138,7 @@ def from_origin(origin: dict, config: dict) -> Trained:
     found = load(Path(origin["workdir"]), origin["checkpoint"], origin["stage"])
     if found.origin["step"] != origin["step"]:
         raise UserError(
-            f"The {origin['checkpoint']} checkpoint of stage {origin['stage']} in {origin['workdir']} is of step "
+            f"The {origin['checkpoint']} checkpoint in {origin['workdir']}/{origin['stage']} is of step "
             f"{found.origin['step']}, but the model was made from step {origin['step']}: convert it again."
         )
     return found
@@ -157,26 +146,15 @@ def from_origin(origin: dict, config: dict) -> Trained:
 
 def _of_config(config: ConfigDict, stage: str, variables: dict, origin: dict, metrics: dict) -> Trained:
     run = config_lib.experiment(config)
-    of_stage = run.stage(stage)
-    return Trained(
-        structure=run.structure,
-        binarization=of_stage.binarization,
-        variables=variables,
-        data=run.data,
-        dtype=run.dtype,
-        stage=of_stage,
-        stages=tuple(config.stages),
-        origin=origin,
-        metrics=metrics,
-        config=json.loads(config.to_json()),
-    )
+    of_stage, fields = run.stage(stage), json.loads(config.to_json())
+    network = (run.structure, of_stage.binarization, variables, run.data, run.dtype)
+    return Trained(*network, of_stage, tuple(config.stages), origin, metrics, fields)
 
 
 def random_variables(structure: Structure, image_shape: tuple[int, int, int], seed: int = 0) -> dict:
-    """{"params", "batch_stats"} of a network, all of it random, as NumPy arrays.
+    """{"params", "batch_stats"} of a network as NumPy arrays, all random: a converter drops additions of zeros.
 
-    The values that training starts from would not do: a converter drops an addition of zeros. Kernels are He normal,
-    and all else spreads around its usual size, so that activations neither vanish nor grow.
+    Kernels are He normal, and all else spreads around its usual size: activations neither vanish nor grow.
     """
     tree = variable_shapes(Network(structure), image_shape)
     rng = np.random.default_rng(seed)

@@ -14,25 +14,20 @@ from ml_collections import ConfigDict
 from onebnet_jax.errors import Unavailable, UserError
 from onebnet_jax.runs import config as config_lib
 
-# What decides the names and shapes of the parameters.
-SHAPE_FIELDS = ("family", "depth", "conv_1d", "ds_1d", "width_multiplier", "stem")
+# What decides the names and shapes of the parameters, or what a step is, as each stage's batch_size does too.
+_SHAPE = ("family", "depth", "conv_1d", "ds_1d", "width_multiplier", "stem")
+FIXED_FIELDS = ("data.name", "stages", *(f"model.{name}" for name in _SHAPE))
 # When to save and when to give up, which makes no difference to what a run gives.
 FREE_FIELDS = ("checkpoint_seconds", "data.max_unreadable")
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """A folder for the run of a config, which may have begun there already.
+    """A folder for the run of a config, which may have begun there already."""
 
-    Attributes:
-      folder: where it is; it need not exist.
-      config: of the run.
-      change_config: whether a run that is there may go on with other fields than it has had so far.
-    """
-
-    folder: Path
+    folder: Path  # it need not exist
     config: ConfigDict
-    change_config: bool = False
+    change_config: bool = False  # whether a run that is there may go on with other fields than it has had so far
 
     def check(self) -> dict[str, str]:
         """In which fields the run that is there, if any, is to go on differently, and how, in words.
@@ -41,21 +36,17 @@ class Workdir:
         """
         with _told(self.folder):
             if (self.folder / "weights.json").exists():
-                raise UserError(
-                    f"{self.folder} holds weights from elsewhere, which are used and never trained on; choose another "
-                    "--workdir."
-                )
+                raise UserError(f"{self.folder} holds weights from elsewhere, not a run; choose another --workdir.")
             path = self.folder / "config.json"
-            differing = differences(config_lib.load_json(path), self.config) if path.exists() else {}
+            differing = _differences(config_lib.load_json(path), self.config) if path.exists() else {}
         changed = {name: text for name, text in differing.items() if name not in FREE_FIELDS}
-        fixed = [name for name in changed if name in fixed_fields(self.config)]
+        batch_sizes = [f"{stage}.batch_size" for stage in self.config.stages]
+        fixed = [name for name in changed if name in (*FIXED_FIELDS, *batch_sizes)]
         if changed and (fixed or not self.change_config):
-            remedy = "set these fields as they were, or let that run go on with this config by --change-config"
-            if fixed:
-                remedy = f"or set these fields as they were: no run goes on with another {', '.join(fixed)}"
+            remedy = f"as no run goes on with another {', '.join(fixed)}" if fixed else "or allow it by --change-config"
             raise UserError(
                 f"{self.folder} holds a run of another config: {', '.join(changed.values())}; choose another "
-                f"--workdir, {remedy}."
+                f"--workdir, or set these fields as they were, {remedy}."
             )
         return differing
 
@@ -79,7 +70,16 @@ class Workdir:
         """
         with _told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder):
+            with (self.folder / "lock").open("a+") as file:  # the system lets go of it however this process ends
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    used = f"{self.folder} is in use by {file.read().strip() or 'another process'}"
+                    raise Unavailable(f"{used}; wait for it, or choose another --workdir.") from None
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
                 yield
 
     def last_step(self, stage: str, kind: str = "*") -> int:
@@ -97,36 +97,12 @@ def _told(workdir: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise UserError(
-            f"The work directory {workdir} cannot be used: {error.strerror or error}; mend that, or choose another. "
-            "Complete checkpoints in it are as they were, and the same command goes on from the last."
+            f"The work directory {workdir} cannot be used: {error.strerror or error}; mend that, or choose another: "
+            "the same command goes on from the last complete checkpoint."
         ) from error
 
 
-@contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Holds the file `lock` of a work directory, which the system lets go of however this process ends."""
-    with (workdir / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise Unavailable(
-                f"{workdir} is in use by {holder}; wait for it, stop it, or choose another --workdir."
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
-
-
-def fixed_fields(config: ConfigDict) -> set[str]:
-    """The fields that no run goes on with another value of: they decide what its parameters are, and what a step is."""
-    shape = {f"model.{name}" for name in SHAPE_FIELDS}
-    return shape | {"data.name", "stages"} | {f"{name}.batch_size" for name in config.stages}
-
-
-def differences(saved: ConfigDict, asked: ConfigDict) -> dict[str, str]:
+def _differences(saved: ConfigDict, asked: ConfigDict) -> dict[str, str]:
     """The fields in which a saved config differs from the one asked for, and how, in words."""
     saved, asked = config_lib.flat(saved), config_lib.flat(asked)
     return {
