@@ -14,15 +14,12 @@ from onebnet_jax.training.feed import replicate
 from onebnet_jax.training.stage import Learner
 
 GEMM_SECONDS = 0.2  # of timing at least, beside which starting and waiting do not count
-FORWARD_AND_BACKWARD = 3  # the two gradients of a product cost as much as the product each
 STEPS_PER_CALL = 4
 
 
 def gemm_flops_per_second(dtype: str, size: int) -> float:
-    """The rate of [size, size] matrix products on one device, in FLOP/s (2 per multiply-accumulate).
-
-    The entries are random: the power that a GPU draws, and so its clock, depends on them.
-    """
+    """The rate of [size, size] matrix products on one device, in FLOP/s (2 per multiply-accumulate)."""
+    # Random, as the power that a GPU draws, and so its clock, depends on the entries.
     matrix = jax.random.normal(jax.random.key(0), (size, size), dtype) / size**0.5  # its powers stay in range
     product = jax.jit(jnp.matmul)
     product(matrix, matrix).block_until_ready()
@@ -47,17 +44,14 @@ def forward_flops(network: Experiment | Trained) -> int:
 class Trainer:
     """Training steps of an experiment's last stage on random images, ready to be timed.
 
-    Attributes:
-      flops_per_image: floating-point operations, with those of the teacher if there is one.
-      compile_seconds: how long the compilation took.
-      temporary_bytes: what a call needs on a device beside its arguments and its result.
+    `flops_per_image` includes the teacher's; `temporary_bytes` is what a call needs on a device beside its arguments
+    and its result.
     """
 
     def __init__(self, experiment: Experiment, teacher: Trained | None):
         stage, info = experiment.stages[-1], experiment.data.info
-        self.flops_per_image = FORWARD_AND_BACKWARD * forward_flops(experiment)
-        if teacher is not None:
-            self.flops_per_image += forward_flops(teacher)
+        # The two gradients of a product cost as much as the product each.
+        self.flops_per_image = 3 * forward_flops(experiment) + (forward_flops(teacher) if teacher else 0)
         self._count = STEPS_PER_CALL * stage.batch_size
         learner = Learner(experiment, stage, self._count, teacher)
         rng = np.random.default_rng(0)
@@ -75,7 +69,7 @@ class Trainer:
         self.run()  # the first call is not typical
 
     def run(self) -> steps.TrainState:
-        """Takes the steps of one pass over the images, and waits for the state after them."""
+        """The state after one pass over the images."""
         return jax.block_until_ready(self._run(*self._arguments))
 
     def images_per_second(self) -> float:
