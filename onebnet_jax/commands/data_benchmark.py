@@ -92,9 +92,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dir", default="", help="as data.dir")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--source", default="auto", help="as data.source")
-    for name, (default, _, _, words) in OPTIONS.items():
+    for name, (default, _, _, text) in OPTIONS.items():
         place = group if name == "--generate" else parser
-        place.add_argument(name, type=type(default), default=default, metavar="N", help=f"{words} (default: {default})")
+        place.add_argument(name, type=type(default), default=default, metavar="N", help=f"{text} (default: {default})")
     args = parser.parse_args(argv)
     for name, (_, low, high, _) in OPTIONS.items():
         if not low <= getattr(args, name[2:].replace("-", "_")) <= high:

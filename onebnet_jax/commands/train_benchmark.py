@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
-    import jax  # not before, as --help need not wait for it
+    import jax  # not before: --help should not wait for it
 
     from onebnet_jax.runs import config
     from onebnet_jax.training import run, speed

@@ -10,8 +10,6 @@ import io
 import pickle
 import struct
 import tarfile
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +29,7 @@ def read_npz(folder: Path, name: str) -> tuple[Arrays, Path]:
     path = folder / name
     if not path.is_file():
         raise Missing(f"no {name} in {folder}")
-    with _naming(path), np.load(path, allow_pickle=False) as file:
+    with naming(path), np.load(path, allow_pickle=False) as file:
         arrays = [file[f"{split}_{part}"] for split in ("train", "test") for part in ("images", "labels")]
     return tuple(array[..., np.newaxis] if array.ndim == 3 else array for array in arrays), path
 
@@ -117,12 +115,14 @@ class _InertUnpickler(pickle.Unpickler):
 
 
 @contextlib.contextmanager
-def _naming(path: Path):
-    """Turns what a damaged file raises into a UserError that names it."""
+def naming(path: Path):
+    """Turns whatever a damaged file or folder raises into a UserError that names it."""
     try:
         yield
-    except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read: {error}; get the file again.") from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {error!r}; get it again.") from error
 
 
 def _contents(place: Path, names: list[str], prefix: str = "") -> list[bytes]:
@@ -130,13 +130,13 @@ def _contents(place: Path, names: list[str], prefix: str = "") -> list[bytes]:
     found = {}
     if place.is_file():
         # Unpacked as a whole, because tarfile alone would not read on to gzip's checksum.
-        with _naming(place), tarfile.open(fileobj=io.BytesIO(gzip.decompress(place.read_bytes())), mode="r:") as tar:
+        with naming(place), tarfile.open(fileobj=io.BytesIO(gzip.decompress(place.read_bytes())), mode="r:") as tar:
             wanted = {f"{prefix}/{name}": name for name in names}
             found = {wanted[m.name]: tar.extractfile(m).read() for m in tar if m.isreg() and m.name in wanted}
     for name in names:
         for path, unpack in ((place / name, bytes), (place / f"{name}.gz", gzip.decompress)):
             if name not in found and path.is_file():
-                with _naming(path):
+                with naming(path):
                     found[name] = unpack(path.read_bytes())
     lacking = [name for name in names if name not in found]
     if found and lacking:

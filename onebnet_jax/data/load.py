@@ -135,7 +135,7 @@ def _download(info: Info, directory: str) -> tuple[Arrays, str]:
         path = folder / url.rpartition("/")[2]
         try:
             there = path.exists()
-            content = path.read_bytes() if there else _fetch(url)
+            content = path.read_bytes() if there else _fetched(url)
             if hashlib.sha256(content).hexdigest() != sha256:
                 done = "not replaced; move it away, or set data.source='files' to read it" if there else "not kept"
                 raise UserError(f"{path if there else url} has another SHA-256 sum than it should, so it was {done}.")
@@ -149,7 +149,7 @@ def _download(info: Info, directory: str) -> tuple[Arrays, str]:
     return info.read(folder)[0], f"from the original files downloaded to {folder}"
 
 
-def _fetch(url: str) -> bytes:
+def _fetched(url: str) -> bytes:
     print(f"Downloading {url}", file=sys.stderr, flush=True)
     with urllib.request.urlopen(url, timeout=30) as response:  # seconds
         return response.read()

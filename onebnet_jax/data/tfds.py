@@ -1,6 +1,5 @@
 """Reads prepared TFDS data directories (https://www.tensorflow.org/datasets), without TensorFlow or code of theirs."""
 
-import contextlib
 import json
 import os
 import re
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from onebnet_jax.data.formats import Arrays, Missing
+from onebnet_jax.data.formats import Arrays, Missing, naming
 from onebnet_jax.errors import UserError
 
 _FEATURES = "tensorflow_datasets.core.features."
@@ -44,17 +43,6 @@ def open_directory(folder: epath.Path):
         if foreign:
             raise UserError(f"{path} asks for the code of {foreign[0]!r}, which is not run; prepare the data set anew.")
         return tfds.builder_from_directory(folder)
-
-
-@contextlib.contextmanager
-def naming(folder: epath.Path):
-    """Turns whatever TFDS raises for damaged files into a UserError that names the folder."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"The TFDS data in {folder} cannot be read: {error!r}; prepare them again.") from error
 
 
 def class_names(value: Any) -> Iterator[str]:

@@ -36,7 +36,8 @@ def replicate(tree):
     return jax.pmap(lambda _, x: x, in_axes=(0, None))(devices, tree)
 
 
-def _pmap(run: Callable, in_axes: tuple, **options) -> Callable:
+def pmap(run: Callable, in_axes: tuple, **options) -> Callable:
+    """The program of all devices, whose results are the same on each."""
     return jax.pmap(run, steps.AXIS, in_axes=in_axes, out_axes=None, **options)
 
 
@@ -55,17 +56,14 @@ class InMemory:
         return replicate((self._dataset.test_images, self._dataset.test_labels))
 
     def trainer(self, step, batch: Input, key: jax.Array, after=lambda state: state):
-        """Returns train(state, constants, epoch, first, last) -> state, which takes those steps of an epoch.
-
-        The arguments are those of `steps.many`. `constants` are replicated, and the memory of `state` is used again.
-        """
-        run = _pmap(steps.many(step, batch, key, after), (None, 0, 0, 0, None, None, None), donate_argnums=0)
+        """Returns train(state, constants, epoch, first, last) -> state, see `steps.many`; takes the state's memory."""
+        run = pmap(steps.many(step, batch, key, after), (None, 0, 0, 0, None, None, None), donate_argnums=0)
         return lambda state, constants, *places: run(state, constants, *self._train_data, *places)
 
     def scorer(self, apply, batch: Input):
         """Returns score(variables, stopping) -> Sums over all test images, or None once `stopping` says so."""
-        run = _pmap(steps.many(steps.make_score_step(apply, batch), batch), (None, None, 0, 0, None, None, None))
-        count = batch.steps(len(self._dataset.test_labels))
+        run = pmap(steps.many(steps.make_score_step(apply, batch), batch), (None, None, 0, 0, None, None, None))
+        count = batch.steps(self._dataset.test_size)
         per_call = -(-count // EVALUATION_CALLS)
 
         def score(variables, stopping=lambda: False):
@@ -98,7 +96,7 @@ class Streamed:
             state = after(step(state, *arguments))
             return state, jax.tree.leaves(state)[0]  # one leaf once more, as the state goes into the next call
 
-        run = _pmap(run, (None, 0, 0, 0, 0), donate_argnums=0)
+        run = pmap(run, (None, 0, 0, 0, 0), donate_argnums=0)
 
         def train(state, constants, epoch, first, last):
             calls = collections.deque()
@@ -110,7 +108,7 @@ class Streamed:
         return train
 
     def scorer(self, apply, batch):
-        run = _pmap(steps.make_score_step(apply, batch), (None, None, 0, 0, 0))
+        run = pmap(steps.make_score_step(apply, batch), (None, None, 0, 0, 0))
 
         def score(variables, stopping=lambda: False):
             calls, sums = collections.deque(), Sums.zero()

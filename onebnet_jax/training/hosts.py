@@ -6,11 +6,10 @@ then each for all of them (`_initialize`). In training each step adds up over al
 another; what depends on one process alone, such as a signal that it got, is agreed on first (`agree`). At the end, also
 where all stop after a checkpoint, each waits until all have come there (`jax.distributed.shutdown`).
 
-After an error, such as a full disk, a process must not wait for the others, as Python's usual way out would: they wait
-for it in the middle of a step. So it reports its error and leaves by `os._exit`. When a process has left so, was killed
-or lost its machine, JAX in the others notices, after HEARTBEAT_SECONDS at the latest: some find their step failing, the
-rest are aborted by JAX, as are those that wait for others longer than CONNECT_SECONDS. As no Python code runs in an
-aborted process, its `LastWords` say what to do: a little shell beside it.
+After an error a process must not wait for the others, as Python's usual way out would: they wait for it in the middle
+of a step. So it reports its error and leaves by `os._exit`. JAX in the others notices that, or that it was killed, in
+HEARTBEAT_SECONDS: some find their step failing, the rest are aborted, as are those that wait for others longer than
+CONNECT_SECONDS. As no Python code runs in an aborted process, its `LastWords` say what to do: a little shell beside it.
 """
 
 import contextlib
@@ -61,11 +60,9 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
     """Joins the other processes of a run, if there are any, before JAX looks for its devices.
 
     The coordinator, HOST:PORT, is where the first process listens; `process` is the number of this one, from 0. Without
-    these, JAX asks the environment: Slurm (srun), Open MPI (mpirun), or a TPU slice. Where that says nothing, this
-    process is alone. A process that loses the others ends with status 1, or by SIGABRT where JAX aborts it.
-
-    Raises UserError if the three are not given together or cannot be, Unavailable if the first process cannot be
-    reached or, in the first itself, the port is taken.
+    these, JAX asks the environment: Slurm (srun), Open MPI (mpirun), or a TPU slice. A process that loses the others
+    ends with status 1, or by SIGABRT where JAX aborts it. Raises UserError if the three cannot be, Unavailable if the
+    first process cannot be reached or, in the first itself, the port is taken.
     """
     _check(coordinator, processes, process)
     if coordinator is None and not _in_cluster():
@@ -111,7 +108,7 @@ def apart(coordinator: str | None, processes: int | None) -> str:
 def _check(coordinator: str | None, processes: int | None, process: int | None) -> None:
     given = {"--coordinator": coordinator, "--processes": processes, "--process": process}
     missing = [name for name, value in given.items() if value is None]
-    if len(missing) == len(given):
+    if len(missing) == 3:
         return
     if missing:
         raise UserError(f"{' and '.join(missing)} must be given too: {', '.join(given)} go together.")
@@ -171,9 +168,8 @@ def _initialize(coordinator: str | None, processes: int | None, process: int | N
         jax.distributed.initialize(coordinator, processes, process, **limits)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        if coordinator is None and "should be defined" in reason:
-            return  # a TPU machine on its own
-        raise errors.Unavailable(f"The other processes of the run could not be joined: {reason[:300]}") from error
+        if coordinator is not None or "should be defined" not in reason:  # as a TPU machine on its own says
+            raise errors.Unavailable(f"The other processes of the run could not be joined: {reason[:300]}") from error
 
 
 def is_leader() -> bool:

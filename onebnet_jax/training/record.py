@@ -58,7 +58,6 @@ class Record(contextlib.AbstractContextManager):
         self._bar = tqdm(**places, desc=name, unit="img", unit_scale=True, mininterval=1.0)
 
     def advance(self, images: int, seconds: float) -> None:
-        """Takes note of steps on so many images."""
         self._seconds += seconds
         self._bar.update(images)
 

@@ -84,17 +84,14 @@ def check_batches(experiment: Experiment, images: float = math.inf) -> None:
 
 
 def check_progress(experiment: Experiment, workdir: Workdir, images: int) -> None:
-    """Raises UserError where a stage was trained further than the config says, or only its best network was kept.
-
-    To begin anew would overwrite that and its metrics. `images` is the number of training images.
-    """
+    """Raises UserError where a stage was trained further than the config says, or only its best network was kept."""
     for each in experiment.stages:
         epoch = math.ceil(workdir.last_step(each.name) / math.ceil(images / each.batch_size))
         if epoch > each.epochs:
             fault = f"is less than the {epoch} that the run in {workdir.folder} has begun already"
             remedy = f"set at least {epoch}, or choose another --workdir"
             raise UserError(f"{each.name}.epochs={each.epochs} {fault}; {remedy}.")
-        # After the first epoch a run that is killed may leave a best checkpoint alone.
+        # Which to begin anew would overwrite; after the first epoch a run that is killed may leave it alone.
         if epoch > 1 and not any(workdir.last_step(each.name, kind) for kind in (LAST, PENDING)):
             kept = f"keeps the best network of a run of at least {epoch} epochs, but no checkpoint to go on from"
             raise UserError(f"{workdir.folder} {kept}; choose another --workdir.")

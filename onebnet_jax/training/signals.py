@@ -22,25 +22,23 @@ def stopping() -> Iterator[Callable[[], bool]]:
         with contextlib.suppress(OSError):  # a full disk, a terminal that is gone
             os.write(sys.stderr.fileno(), words.encode())  # not by print: the signal may have come in the middle of it
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {n: signal.signal(n, ask) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
-    try:
+    with _handled_by(ask, signal.SIGINT, signal.SIGTERM):
         yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+def at_once() -> contextlib.AbstractContextManager:
+    """Within, Ctrl-C ends the process at once; Python's own way would wait for JAX, which may wait for long."""
+    return _handled_by(signal.SIG_DFL, signal.SIGINT)
 
 
 @contextlib.contextmanager
-def at_once() -> Iterator[None]:
-    """Within, Ctrl-C ends the process at once; Python's own way would wait for JAX, which may wait for long."""
-    before = signal.getsignal(signal.SIGINT)
-    if before != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _handled_by(handler, *numbers: int) -> Iterator[None]:
+    before = {n: signal.signal(n, handler) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _outlive_readers() -> None:

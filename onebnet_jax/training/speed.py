@@ -10,7 +10,7 @@ from onebnet_jax.networks import cost
 from onebnet_jax.runs.experiment import Experiment
 from onebnet_jax.runs.trained import Trained
 from onebnet_jax.training import steps
-from onebnet_jax.training.feed import replicate
+from onebnet_jax.training.feed import pmap, replicate
 from onebnet_jax.training.stage import Learner
 
 GEMM_SECONDS = 0.2  # of timing at least, beside which starting and waiting do not count
@@ -42,11 +42,7 @@ def forward_flops(network: Experiment | Trained) -> int:
 
 
 class Trainer:
-    """Training steps of an experiment's last stage on random images, ready to be timed.
-
-    `flops_per_image` includes the teacher's; `temporary_bytes` is what a call needs on a device beside its arguments
-    and its result.
-    """
+    """Training steps of an experiment's last stage on random images, ready to be timed."""
 
     def __init__(self, experiment: Experiment, teacher: Trained | None):
         stage, info = experiment.stages[-1], experiment.data.info
@@ -61,11 +57,11 @@ class Trainer:
         state = learner.first_state(info.shape, jax.random.key(0))
         self._arguments = (state, learner.constants, *replicate((images, labels)), *places)
         run = steps.many(learner.step, learner.batch, jax.random.key(0))
-        run = jax.pmap(run, steps.AXIS, in_axes=(None, 0, 0, 0, None, None, None), out_axes=None)
+        run = pmap(run, (None, 0, 0, 0, None, None, None))
         begun = time.perf_counter()
         self._run = run.lower(*self._arguments).compile()
         self.compile_seconds = time.perf_counter() - begun
-        self.temporary_bytes = self._run.memory_analysis().temp_size_in_bytes
+        self.temporary_bytes = self._run.memory_analysis().temp_size_in_bytes  # beside arguments and result
         self.run()  # the first call is not typical
 
     def run(self) -> steps.TrainState:
@@ -73,7 +69,6 @@ class Trainer:
         return jax.block_until_ready(self._run(*self._arguments))
 
     def images_per_second(self) -> float:
-        """The rate of one pass over the images."""
         begun = time.perf_counter()
         self.run()
         return self._count / (time.perf_counter() - begun)

@@ -22,7 +22,6 @@ DISPATCH_SECONDS = 2.0  # how long one call to the devices should take: long eno
 
 
 def make_input(data: Data, batch_size: int) -> Input:
-    """How batches of a data set are made, for all devices."""
     return Input(batch_size, jax.device_count(), data.info.mean, data.info.std, data.crop_padding, data.flip)
 
 
@@ -55,7 +54,6 @@ class Learner:
         self.constants = replicate(teacher.variables if teacher else {})
 
     def first_state(self, image_shape: tuple[int, int, int], key: jax.Array) -> TrainState:
-        """The state before the first step, with random parameters."""
         return TrainState.first(jax.jit(self.network.init)(key, jnp.zeros((1, *image_shape))), self.optimizer)
 
 

@@ -45,16 +45,16 @@ class Sums:
     def means(self) -> dict[str, float]:
         """Loss and accuracies in percent."""
         count = max(int(self.count), 1)
-        percent = {"top1": 100 * int(self.top1) / count, "top5": 100 * int(self.top5) / count}
-        return {"loss": float(self.loss) / count, **percent}
+        top1, top5 = (100 * int(top) / count for top in (self.top1, self.top5))
+        return {"loss": float(self.loss) / count, "top1": top1, "top5": top5}
 
 
 @flax.struct.dataclass
 class TrainState:
     """All that changes during training, so all that a checkpoint has to hold.
 
-    `bad_step` is the first step whose loss was not finite, or the last step of the first call that ended with a state
-    which is not finite; -1 while all is well.
+    `bad_step` is the first step whose loss was not finite, or the last of the first call that ended with a state which
+    is not finite; -1 while all is well.
     """
 
     step: jax.Array  # steps taken since the beginning of the stage
@@ -101,9 +101,8 @@ def make_train_step(
 ) -> Callable:
     """Returns the step of training, from `TrainState` to `TrainState`.
 
-    It is given a network's `apply` and a loss(logits, labels, images, constants) -> [N] of the normalized images and
-    constants such as a teacher's variables. The share of the `total` steps of the stage that has been taken is the
-    progress by which estimators may change: 0 at the first step.
+    loss(logits, labels, images, constants) -> [N] is given the normalized images. The share of the `total` steps of the
+    stage that has been taken is the progress by which estimators may change: 0 at the first step.
     """
 
     def train_step(state, constants, images, labels, mask):
@@ -120,15 +119,10 @@ def make_train_step(
         grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
         grads, sums = lax.psum((grads, sums), AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        bad = (state.bad_step < 0) & ~jnp.isfinite(sums.loss)
-        return TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            sums=jax.tree.map(jnp.add, state.sums, sums),
-            bad_step=jnp.where(bad, state.step, state.bad_step),
-        )
+        params = optax.apply_updates(state.params, updates)
+        bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(sums.loss), state.step, state.bad_step)
+        sums = jax.tree.map(jnp.add, state.sums, sums)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, sums, bad_step)
 
     return train_step
 

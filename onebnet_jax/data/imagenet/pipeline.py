@@ -53,18 +53,11 @@ def read_records(windows: Callable[[], Iterator], features) -> tf.data.Dataset:
 
 
 def batches(
-    examples: tf.data.Dataset,
-    positions: np.ndarray,
-    key: tuple[int, int] | None,
-    *,
-    batch_size: int,
-    image_size: int,
-    lighting: float,
-    threads: int,
+    examples, positions: np.ndarray, key, batch_size: int, image_size: int, lighting: float, threads: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Decodes examples of `read_files` or `read_records`, in their order, into batches; the last may be smaller.
 
-    The augmentation of each follows from the key, seed and epoch (None for evaluation), and its position in the epoch
+    The augmentation of each follows from the key, (seed, epoch) or None for evaluation, and its position in the epoch
     (int64 [M]). Yields {"images": uint8 [N, H, W, 3], "labels": int32 [N], "mask": float32 [N], "names": bytes [N]};
     image and mask are 0 where an image cannot be decoded.
     """

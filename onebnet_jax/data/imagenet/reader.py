@@ -63,9 +63,9 @@ class Streamed:
     def _batches(self, split: str, share: Share, key: tuple[int, int] | None, first_step: int) -> Iterator[Batch]:
         stored, size = self._stored, self._stored.size(split)
         examples = stored.examples(self._pipeline, split, key, share, first_step, self._threads)
-        sizes = {"batch_size": share.batch_size, "image_size": self.info.shape[0], "threads": self._threads}
-        positions = share.positions(size, first_step)
-        batches = self._pipeline.batches(examples, positions, key, lighting=self._lighting, **sizes)
+        order = examples, share.positions(size, first_step), key
+        options = share.batch_size, self.info.shape[0], self._lighting, self._threads
+        batches = self._pipeline.batches(*order, *options)
         none = {"labels": np.zeros(0, np.int32), "mask": np.zeros(0, np.float32), "names": np.zeros(0, object)}
         none["images"] = np.zeros((0, *self.info.shape), np.uint8)
         for _ in range(first_step, share.steps(size)):

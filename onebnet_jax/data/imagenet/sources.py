@@ -16,7 +16,7 @@ import numpy as np
 
 from onebnet_jax.data import tfds
 from onebnet_jax.data.catalog import Info
-from onebnet_jax.data.formats import Missing
+from onebnet_jax.data.formats import Missing, naming
 from onebnet_jax.errors import UserError
 
 WINDOW = 4096  # records that are shuffled among themselves, about 0.45 GB of JPEGs
@@ -44,11 +44,8 @@ class Share:
         return positions[positions < size]
 
 
-def list_images(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Sorted names of classes, paths [N] of ROOT/CLASS/*.jpeg (or .jpg, .png), and labels int32 [N].
-
-    Raises UserError where there is no image.
-    """
+def _list_images(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Sorted names of classes, paths [N] of ROOT/CLASS/*.jpeg (or .jpg, .png), and labels int32 [N]."""
     classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     folders = (os.scandir(os.path.join(root, name)) for name in classes)
     listed = [sorted(file.path for file in files if file.name.lower().endswith(_SUFFIXES)) for files in folders]
@@ -66,14 +63,13 @@ class Folders:
         if not directory or not all(map(os.path.isdir, roots.values())):
             raise Missing(f"no folders train and val in {directory or 'data.dir, which is empty'}")
         self.origin = f"from the folders train and val in {directory}"
-        self._files, classes = {}, {}
-        for split, root in roots.items():
-            classes[split], *self._files[split] = list_images(root)
-        differing = set(classes["train"]) ^ set(classes["validation"])
-        if differing:
-            raise UserError(f"{directory} has a class folder {min(differing)} in only one of train and val.")
-        if len(classes["train"]) > info.num_classes:
-            raise UserError(f"{directory}/train has {len(classes['train'])} classes, where {info.num_classes} may be.")
+        listed = {split: _list_images(root) for split, root in roots.items()}
+        self._files = {split: (paths, labels) for split, (_, paths, labels) in listed.items()}
+        classes, others = (set(names) for names, _, _ in listed.values())
+        if classes != others:
+            raise UserError(f"{directory} has a class folder {min(classes ^ others)} in only one of train and val.")
+        if len(classes) > info.num_classes:
+            raise UserError(f"{directory}/train has {len(classes)} classes, where {info.num_classes} may be.")
 
     def size(self, split: str) -> int:
         return len(self._files[split][1])
@@ -92,7 +88,7 @@ class Records:
     def __init__(self, info: Info, directory: str):
         folder = tfds.find(directory, info.name)
         builder = tfds.open_directory(folder)
-        with tfds.naming(folder):
+        with naming(folder):
             self._splits = {split: builder.info.splits[split] for split in _FOLDERS}
             self._features, file_format = builder.info.features, builder.info.file_format.value
         if file_format != "tfrecord":
