@@ -4,15 +4,14 @@
     python -m onebnet_jax.data_benchmark --dir=NEW_DIR --generate=4096
 
 Reads, decodes and augments training images as a run does, with nothing to use them. What the step takes is printed by
-`python -m onebnet_jax.train_benchmark CONFIG`. Without ImageNet, the second command first makes JPEGs, which training
-takes as well; where there are few of them, beginning an epoch again and again costs time.
+train_benchmark. Without ImageNet, the second command first makes JPEGs; few of them make many epochs, whose beginnings
+cost time.
 """
 
 import argparse
 import io
 import itertools
 import os
-import resource
 import time
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
-RANGES = {
-    "batch_size": (1, 2**16),
-    "image_size": (1, 1024),
-    "batches": (1, 10**6),
-    "threads": (0, 1024),
-    "step_images_per_second": (0.0, 1e9),
-    "generate": (0, 10**6),
+OPTIONS = {  # default, lowest and highest value, help
+    "--batch-size": (128, 1, 2**16, "of this process"),
+    "--image-size": (224, 1, 1024, "height and width"),
+    "--batches": (20, 1, 10**6, "how many are timed"),
+    "--threads": (0, 0, 1024, "0: one per core"),
+    "--step-images-per-second": (0.0, 0.0, 1e9, "what the training step takes"),
+    "--generate": (0, 0, 10**6, "first make so many JPEGs in --dir"),
 }
 DISTINCT = 32  # generated images; more files are links to them
 
@@ -49,15 +48,11 @@ def generated_jpeg(seed: int) -> bytes:
 
 
 def generate(folder: Path, count: int) -> None:
-    """Writes `count` training images of one class, and one for validation, to a new folder.
-
-    Raises UserError if the folder is in use or cannot be written.
-    """
+    """Writes `count` training images of one class, and one for validation, to a new folder; raises UserError if not."""
+    train, val = (folder / split / "class" for split in ("train", "val"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if folder.exists() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty; leave out --generate to read it, or choose another --dir.")
-        train, val = (folder / split / "class" for split in ("train", "val"))
         train.mkdir(parents=True)
         val.mkdir(parents=True)
         for index in range(count):
@@ -79,43 +74,31 @@ def measure(dataset, batch_size: int, batches: int) -> tuple[float, float]:
     stream = itertools.chain.from_iterable(epochs)
     for _ in itertools.islice(stream, WARM_UP):
         pass
-    begun, cpu_begun = time.perf_counter(), _cpu_seconds()
-    images = 0
-    for batch in itertools.islice(stream, batches):
-        images += int(batch["mask"].sum())
-    return images / (time.perf_counter() - begun), images / (_cpu_seconds() - cpu_begun)
-
-
-def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+    begun, cpu_begun = time.perf_counter(), time.process_time()
+    images = sum(int(batch["mask"].sum()) for batch in itertools.islice(stream, batches))
+    return images / (time.perf_counter() - begun), images / (time.process_time() - cpu_begun)
 
 
 def verdict(input_rate: float, per_core: float, step_rate: float) -> str:
     """Says which of the two limits training, and what would change that."""
+    limit = "input" if input_rate < step_rate else "step"
     needed = f"{step_rate / per_core:.1f} cores at {per_core:.0f} images/s each would keep up"
-    if input_rate < step_rate:
-        return f"the input is the limit: the step takes {step_rate:.0f} images/s; {needed}"
-    return f"the step is the limit: it takes {step_rate:.0f} images/s; {needed}"
+    return f"the {limit} is the limit: the step takes {step_rate:.0f} images/s; {needed}"
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m onebnet_jax.data_benchmark", description=__doc__.split("\n")[0], allow_abbrev=False
-    )
+    words = {"prog": "python -m onebnet_jax.data_benchmark", "description": __doc__.split("\n")[0]}
+    parser = argparse.ArgumentParser(**words, allow_abbrev=False)
     parser.add_argument("--dir", default="", help="as data.dir")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--source", default="auto", help="as data.source")
-    group.add_argument("--generate", type=int, default=0, metavar="N", help="first make N JPEGs in --dir")
-    parser.add_argument("--batch-size", type=int, default=128, help="of this process (default: 128)")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--batches", type=int, default=20, help="how many are timed (default: 20)")
-    parser.add_argument("--threads", type=int, default=0, help="default: one per core")
-    parser.add_argument("--step-images-per-second", type=float, default=0.0, help="what the training step takes")
+    for name, (default, _, _, text) in OPTIONS.items():
+        place = group if name == "--generate" else parser
+        place.add_argument(name, type=type(default), default=default, metavar="N", help=f"{text} (default: {default})")
     args = parser.parse_args(argv)
-    for name, (low, high) in RANGES.items():
-        if not low <= getattr(args, name) <= high:
-            parser.error(f"--{name.replace('_', '-')} must lie between {low} and {high}")
+    for name, (_, low, high, _) in OPTIONS.items():
+        if not low <= getattr(args, name[2:].replace("-", "_")) <= high:
+            parser.error(f"{name} must lie between {low} and {high}")
     if args.generate:
         if not args.dir:
             parser.error("--generate needs --dir, a new folder for the images")

@@ -3,9 +3,9 @@
     python -m onebnet_jax.train_benchmark configs/fashionmnist_ds32_64.py configs/cifar10_typeII.py
 
 Each round times matrix products and some training steps of each config in turn, so that a machine whose speed drifts
-does not favour either; medians over the rounds are printed. The steps are those of a config's last stage, with its
-teacher if it has one; the images are random. The products are of the config's type, on an accelerator of float32 and
-bfloat16, at JAX's default precision: on GPUs that have it, TF32 in place of float32, as in training.
+does not favour either; medians are printed. The steps are those of a config's last stage with its teacher, on random
+images. The products are of the config's type, on an accelerator of float32 and bfloat16, at JAX's default precision: on
+GPUs that have it, TF32 in place of float32, as in training.
 """
 
 import argparse
@@ -18,16 +18,14 @@ GEMM_SIZES = {"cpu": 2048, "accelerator": 8192}  # the larger one keeps all of a
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m onebnet_jax.train_benchmark", description=__doc__.split("\n")[0], allow_abbrev=False
-    )
+    words = {"prog": "python -m onebnet_jax.train_benchmark", "description": __doc__.split("\n")[0]}
+    parser = argparse.ArgumentParser(**words, allow_abbrev=False)
     parser.add_argument("configs", nargs="+", metavar="CONFIG")
     parser.add_argument("--rounds", type=int, default=5)
     args, overrides = parser.parse_known_args(argv)
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
-    # Not before: JAX takes most of a second to import, which --help need not wait for.
-    import jax
+    import jax  # not before: --help should not wait for it
 
     from onebnet_jax.runs import config
     from onebnet_jax.training import run, speed
@@ -40,11 +38,11 @@ def main(argv: list[str]) -> None:
     memory = jax.local_devices()[0].memory_stats() or {}  # before the large matrices
     peak = memory.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     on_cpu = jax.default_backend() == "cpu"
+    size = GEMM_SIZES["cpu" if on_cpu else "accelerator"]
     rounds = {path: [] for path in trainers}
     for _ in range(args.rounds):
         for path, trainer in trainers.items():
             dtypes = (experiments[path].dtype,) if on_cpu else ("float32", "bfloat16")
-            size = GEMM_SIZES["cpu" if on_cpu else "accelerator"]
             gemms = {dtype: speed.gemm_flops_per_second(dtype, size) for dtype in dtypes}
             rounds[path].append((trainer.images_per_second(), gemms))
     print(f"{jax.local_device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}, {args.rounds} rounds")
@@ -61,12 +59,9 @@ def report(trainer, rounds: list[tuple[float, dict[str, float]]], devices: int) 
         share = median(images * trainer.flops_per_image / (gemms[dtype] * devices) for images, gemms in rounds)
         rate = median(gemms[dtype] for _, gemms in rounds)
         parts.append(f"{100 * share:.1f} % of {rate / 1e9:.0f} GFLOP/s in {dtype}")
-    parts += [
-        f"{trainer.flops_per_image / 1e6:.0f} MFLOP/image",
-        f"temporary memory {trainer.temporary_bytes / 2**20:.0f} MiB",
-        f"compiled in {trainer.compile_seconds:.0f} s",
-    ]
-    return ", ".join(parts)
+    parts.append(f"{trainer.flops_per_image / 1e6:.0f} MFLOP/image")
+    parts.append(f"temporary memory {trainer.temporary_bytes / 2**20:.0f} MiB")
+    return ", ".join([*parts, f"compiled in {trainer.compile_seconds:.0f} s"])
 
 
 if __name__ == "__main__":

@@ -7,16 +7,10 @@ import jax.numpy as jnp
 
 
 class Draws(NamedTuple):
-    """The random choices for a batch.
+    """The random choices for a batch."""
 
-    Attributes:
-      offsets: int32 [N, 2], row and column of each crop in the padded image, 0 to 2 * crop_padding; crop_padding is the
-        image where it was.
-      flips: bool [N], whether to mirror left and right.
-    """
-
-    offsets: jax.Array
-    flips: jax.Array
+    offsets: jax.Array  # int32 [N, 2], row and column of each crop in the padded image, 0 to 2 * crop_padding
+    flips: jax.Array  # bool [N], whether to mirror left and right
 
 
 def epoch_order(key: jax.Array, size: int) -> jax.Array:
@@ -25,11 +19,7 @@ def epoch_order(key: jax.Array, size: int) -> jax.Array:
 
 
 def draw(key: jax.Array, count: int, crop_padding: int, flip: bool) -> Draws:
-    """Draws for `count` images, crops uniform over all offsets and flips with probability 1/2.
-
-    Draw for the global batch on every device and `apply` each device's rows: the images then do not depend on the
-    number of devices.
-    """
+    """Draws for `count` images, crops uniform over all offsets and flips with probability 1/2."""
     offsets_key, flips_key = jax.random.split(key)
     offsets = jax.random.randint(offsets_key, (count, 2), 0, 2 * crop_padding + 1, jnp.int32)
     flips = jax.random.bernoulli(flips_key, 0.5, (count,)) if flip else jnp.zeros((count,), bool)

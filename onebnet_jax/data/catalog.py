@@ -1,7 +1,4 @@
-"""The data sets by name; cheap to import.
-
-A new data set is one more entry here and, if its files have a format of their own, a reader in `formats`.
-"""
+"""The data sets by name; cheap to import. A new one is an entry here, and a reader in `formats` for a new format."""
 
 import dataclasses
 import functools
@@ -33,47 +30,40 @@ class Info:
 
     def describe(self, train_size: int, test_size: int, origin: str) -> str:
         """What was found and from where, for the log."""
+        full = f"(NOT the full set, which has {self.train_size} and {self.test_size})"
         text = f"{self.title}, {train_size} training and {test_size} test images, {origin}"
-        if (train_size, test_size) != (self.train_size, self.test_size):
-            text += f" (NOT the full set, which has {self.train_size} and {self.test_size})"
-        return text
+        return text if (train_size, test_size) == (self.train_size, self.test_size) else f"{text} {full}"
 
+
+# Addresses and sums are those that TFDS records.
+_FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+_CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_CIFAR = "https://www.cs.toronto.edu/~kriz"
 
 _FASHION_MNIST = Info(
     name="fashion_mnist",
     title="FashionMNIST",
     shape=(28, 28, 1),
     num_classes=10,
-    class_names=(
-        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-    ),
-    # Measured on the 60,000 training images, see tests/data/test_load.py.
-    mean=(0.2860,),
+    class_names=_CLOTHES,
+    mean=(0.2860,),  # of the 60,000 training images, see tests/data/test_load.py
     std=(0.3530,),
     train_size=60000,
     test_size=10000,
-    remedy=(
-        "install Debian's package (apt install dataset-fashion-mnist); or name by data.dir a folder of the four "
-        "original files (train-images-idx3-ubyte.gz and so on) or a TFDS data directory that holds fashion_mnist; or "
-        "set data.source='download'; or take data.name='fashion_mnist_mini', a small part shipped in this package"
-    ),
+    remedy="install Debian's package (apt install dataset-fashion-mnist); or name by data.dir a folder of the original "
+    "files (train-images-idx3-ubyte.gz and so on) or a TFDS data directory that holds fashion_mnist; or set "
+    "data.source='download'; or take data.name='fashion_mnist_mini', a small part shipped in this package",
     read=functools.partial(formats.read_idx, subfolder="FashionMNIST/raw"),
     folders=("/usr/share/datasets/fashion-mnist",),  # of Debian's package
-    # Addresses and sums, here and below, are those that TFDS records.
-    originals=tuple(
-        (f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{name}-ubyte.gz", sha256)
-        for name, sha256 in (
-            ("train-images-idx3", "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
-            ("train-labels-idx1", "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
-            ("t10k-images-idx3", "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
-            ("t10k-labels-idx1", "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
-        )
+    originals=(
+        (f"{_FASHION}/train-images-idx3-ubyte.gz", "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+        (f"{_FASHION}/train-labels-idx1-ubyte.gz", "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+        (f"{_FASHION}/t10k-images-idx3-ubyte.gz", "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+        (f"{_FASHION}/t10k-labels-idx1-ubyte.gz", "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
     ),
 )
-# Normalized as the full set is, so that a network trained on one can be scored on the other.
 _FASHION_MNIST_MINI = dataclasses.replace(
-    _FASHION_MNIST,
+    _FASHION_MNIST,  # also its mean and std, so that a network trained on one can be scored on the other
     name="fashion_mnist_mini",
     title="a 4,000-image part of FashionMNIST",
     train_size=4000,
@@ -90,22 +80,15 @@ _CIFAR10 = Info(
     shape=(32, 32, 3),
     num_classes=10,
     class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    # Not measured here: of the 50,000 training images by https://github.com/MadryLab/robustness/issues/70.
-    mean=(0.4914, 0.4822, 0.4465),
+    mean=(0.4914, 0.4822, 0.4465),  # not measured here, but by https://github.com/MadryLab/robustness/issues/70
     std=(0.2470, 0.2435, 0.2616),
     train_size=50000,
     test_size=10000,
-    remedy=(
-        "name by data.dir a folder of cifar-10-binary.tar.gz or cifar-10-python.tar.gz, packed or not, from "
-        "https://www.cs.toronto.edu/~kriz/cifar.html, or a TFDS data directory that holds cifar10; or set "
-        "data.source='download'"
-    ),
+    remedy="name by data.dir a folder of cifar-10-binary.tar.gz or cifar-10-python.tar.gz, packed or not, from "
+    f"{_CIFAR}/cifar.html, or a TFDS data directory that holds cifar10; or set data.source='download'",
     read=formats.read_cifar10,
     originals=(
-        (
-            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-        ),
+        (f"{_CIFAR}/cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
     ),
 )
 _IMAGENET = Info(
@@ -114,19 +97,16 @@ _IMAGENET = Info(
     shape=(224, 224, 3),
     num_classes=1000,
     class_names=(),
-    # Not measured here: those of torchvision's pretrained networks, so also of a teacher made from one.
-    mean=(0.485, 0.456, 0.406),
+    mean=(0.485, 0.456, 0.406),  # those of torchvision's pretrained networks, so also of a teacher made from one
     std=(0.229, 0.224, 0.225),
     train_size=1281167,
     test_size=50000,
-    remedy=(
-        # Not `tfds build`: in 4.9.10 it needs apache_beam, which it does not declare.
-        "register at https://image-net.org/download-images and get ILSVRC2012_img_train.tar and "
-        'ILSVRC2012_img_val.tar; then put both into DIR/downloads/manual, run python -c "import '
-        "tensorflow_datasets; tensorflow_datasets.builder('imagenet2012', data_dir='DIR').download_and_prepare()\" "
-        "and name DIR by data.dir or $TFDS_DATA_DIR; or unpack them as DIR/train/CLASS/*.JPEG and "
-        "DIR/val/CLASS/*.JPEG, as torchvision's ImageFolder has them, and name DIR by data.dir"
-    ),
+    # Not `tfds build`: in 4.9.10 it needs apache_beam, which it does not declare.
+    remedy="register at https://image-net.org/download-images and get ILSVRC2012_img_train.tar and "
+    'ILSVRC2012_img_val.tar; then put both into DIR/downloads/manual, run python -c "import tensorflow_datasets; '
+    "tensorflow_datasets.builder('imagenet2012', data_dir='DIR').download_and_prepare()\" and name DIR by data.dir or "
+    "$TFDS_DATA_DIR; or unpack them as DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, as torchvision's ImageFolder "
+    "has them, and name DIR by data.dir",
     sources=("tfds", "files"),
     streamed=True,
 )

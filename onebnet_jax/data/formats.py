@@ -1,7 +1,7 @@
-"""Readers of original files, by format. A reader takes a folder and returns `Arrays` and where in it they were.
+"""Readers of original files, by format: from a folder to `Arrays` and where in it they were.
 
-Every reader raises `Missing` where there is nothing to read and UserError, naming the file, where one is damaged. Files
-are data and no more: nothing is extracted to disk, and nothing that a file names is run.
+They raise `Missing` where there is nothing to read and UserError, naming the file, where one is damaged. Nothing is
+extracted to disk, and nothing that a file names is run.
 """
 
 import contextlib
@@ -10,8 +10,6 @@ import io
 import pickle
 import struct
 import tarfile
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +29,13 @@ def read_npz(folder: Path, name: str) -> tuple[Arrays, Path]:
     path = folder / name
     if not path.is_file():
         raise Missing(f"no {name} in {folder}")
-    with _naming(path), np.load(path, allow_pickle=False) as file:
+    with naming(path), np.load(path, allow_pickle=False) as file:
         arrays = [file[f"{split}_{part}"] for split in ("train", "test") for part in ("images", "labels")]
     return tuple(array[..., np.newaxis] if array.ndim == 3 else array for array in arrays), path
 
 
 def read_idx(folder: Path, subfolder: str) -> tuple[Arrays, Path]:
-    """The four IDX files of MNIST and sets like it, plain or .gz, in `folder` or its `subfolder`.
-
-    The format is described at http://yann.lecun.com/exdb/mnist; torchvision has subfolders such as FashionMNIST/raw.
-    """
+    """The four IDX files (http://yann.lecun.com/exdb/mnist), plain or .gz, in `folder` or torchvision's `subfolder`."""
     names = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     for place in (folder, folder / subfolder):
         if contents := _contents(place, names):
@@ -50,7 +45,6 @@ def read_idx(folder: Path, subfolder: str) -> tuple[Arrays, Path]:
 
 
 def _parse_idx(data: bytes, rank: int, path: Path) -> np.ndarray:
-    """The uint8 array of `rank` dimensions that an IDX file holds."""
     header = 4 + 4 * rank
     if len(data) < header or data[:4] != bytes((0, 0, 8, rank)):  # 8: unsigned byte
         raise UserError(f"{path} is not an IDX file of {rank}-D bytes (magic number {data[:4].hex() or 'missing'}).")
@@ -64,15 +58,13 @@ def _parse_idx(data: bytes, rank: int, path: Path) -> np.ndarray:
 def read_cifar10(folder: Path) -> tuple[Arrays, Path]:
     """CIFAR-10's binary or python version, https://www.cs.toronto.edu/~kriz/cifar.html, packed or unpacked.
 
-    Looks for cifar-10-batches-bin, cifar-10-batches-py, cifar-10-binary.tar.gz and cifar-10-python.tar.gz, and for the
-    batches in `folder` itself.
+    The batches may also lie in `folder` itself.
     """
-    for subfolder, archive, suffix, parse in (
-        ("cifar-10-batches-bin", "cifar-10-binary.tar.gz", ".bin", _parse_binary_batch),
-        ("cifar-10-batches-py", "cifar-10-python.tar.gz", "", _parse_python_batch),
-    ):
-        names = [f"{batch}{suffix}" for batch in (*(f"data_batch_{index}" for index in range(1, 6)), "test_batch")]
-        for place in (folder / subfolder, folder / archive, folder):
+    kinds = ("bin", "binary", ".bin", _parse_binary_batch), ("py", "python", "", _parse_python_batch)
+    for kind, version, suffix, parse in kinds:
+        subfolder = f"cifar-10-batches-{kind}"
+        names = [*(f"data_batch_{index}{suffix}" for index in range(1, 6)), f"test_batch{suffix}"]
+        for place in (folder / subfolder, folder / f"cifar-10-{version}.tar.gz", folder):
             if contents := _contents(place, names, subfolder):
                 *train, test = [parse(content, place / name) for content, name in zip(contents, names)]
                 pixels, labels = (np.concatenate(parts) for parts in zip(*train))
@@ -98,19 +90,17 @@ def _parse_python_batch(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray
     try:
         batch = _InertUnpickler(io.BytesIO(data), encoding="bytes").load()
         _, shape, dtype, is_fortran, pixels = batch[b"data"].state  # as numpy.ndarray.__setstate__ takes them
-        if dtype.arguments[0] not in (b"u1", "u1"):
-            raise ValueError(f"its pixels are of type {dtype.arguments[0]}, not u1")
-        images = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if is_fortran else "C")
         labels = np.array(batch[b"labels"], np.int64)
+        if dtype.arguments[0] not in (b"u1", "u1") or tuple(shape) != (*labels.shape, 3072):
+            raise ValueError(f"data of type {dtype.arguments[0]} {shape} for {labels.size} labels; u1 (N, 3072) needed")
+        images = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if is_fortran else "C")
     except Exception as error:  # unpickling damaged bytes raises nearly anything
         raise UserError(f"{path} is not a python batch of CIFAR-10: {error!r}.") from error
-    if images.shape != (*labels.shape, 3072):
-        raise UserError(f"{path} holds data of shape {images.shape} for {labels.size} labels; (N, 3072) is needed.")
     return images, labels
 
 
 class _Inert:
-    """Takes the place of every class and function that a pickle names: keeps what it is given and does nothing."""
+    """In the place of every class and function that a pickle names: keeps what it is given and does nothing."""
 
     def __init__(self, *arguments):
         self.arguments = arguments
@@ -125,32 +115,30 @@ class _InertUnpickler(pickle.Unpickler):
 
 
 @contextlib.contextmanager
-def _naming(path: Path):
-    """Turns what a damaged file raises into a UserError that names it."""
+def naming(path: Path):
+    """Turns whatever a damaged file or folder raises into a UserError that names it."""
     try:
         yield
-    except (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read: {error}; get the file again.") from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {error!r}; get it again.") from error
 
 
 def _contents(place: Path, names: list[str], prefix: str = "") -> list[bytes]:
-    """What is in files of a folder, plain or .gz, or of the folder `prefix` in a .tar.gz archive.
-
-    Returns [] if there is none of them; raises Missing if only some are there.
-    """
+    """What is in files of a folder, plain or .gz, or of `prefix` in a .tar.gz; [] for none, Missing if some lack."""
     found = {}
     if place.is_file():
         # Unpacked as a whole, because tarfile alone would not read on to gzip's checksum.
-        with _naming(place), tarfile.open(fileobj=io.BytesIO(gzip.decompress(place.read_bytes())), mode="r:") as tar:
+        with naming(place), tarfile.open(fileobj=io.BytesIO(gzip.decompress(place.read_bytes())), mode="r:") as tar:
             wanted = {f"{prefix}/{name}": name for name in names}
             found = {wanted[m.name]: tar.extractfile(m).read() for m in tar if m.isreg() and m.name in wanted}
     for name in names:
-        plain = place / name
-        path = plain if plain.is_file() else place / f"{name}.gz"
-        if path.is_file():
-            with _naming(path):
-                found[name] = path.read_bytes() if path == plain else gzip.decompress(path.read_bytes())
+        for path, unpack in ((place / name, bytes), (place / f"{name}.gz", gzip.decompress)):
+            if name not in found and path.is_file():
+                with naming(path):
+                    found[name] = unpack(path.read_bytes())
     lacking = [name for name in names if name not in found]
-    if 0 < len(lacking) < len(names):
+    if found and lacking:
         raise Missing(f"{place} lacks {', '.join(lacking)}")
     return [] if lacking else [found[name] for name in names]

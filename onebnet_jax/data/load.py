@@ -6,7 +6,7 @@ import http.client
 import os
 import sys
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from etils import epath
@@ -18,12 +18,10 @@ from onebnet_jax.data.imagenet import sources
 from onebnet_jax.data.imagenet.reader import Streamed
 from onebnet_jax.errors import UserError
 
-_TIMEOUT_SECONDS = 30
-
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set in memory. Images are in the order of the source: TFDS shuffles once, the original files do not."""
+    """A data set in memory, in the order of the source: TFDS shuffles once, the original files do not."""
 
     info: Info
     train_images: np.ndarray  # uint8 [N, H, W, C]
@@ -53,17 +51,13 @@ def open(
 ) -> Dataset | Streamed:
     """Finds a data set of the catalog, and reads it into memory unless it is streamed (`info.streamed`).
 
-    Args:
-      name: such as "cifar10".
-      source: "tfds", a prepared TFDS data directory; "files", the original files in a folder; "download", the
-        original files fetched into a folder first; "auto", the first of `info.sources` that is there.
-      directory: the TFDS data directory or the folder of the files. "" means the usual places: $TFDS_DATA_DIR or
-        ~/tensorflow_datasets for "tfds"; its downloads/NAME, and before that `info.folders`, for "files".
-      image_size, lighting, max_unreadable, threads: of streamed data sets, see `imagenet.reader.Streamed`.
+    `source` is "tfds", a prepared TFDS data directory; "files", the original files in a folder; "download", these
+    fetched into a folder first; or "auto", the first of `info.sources` that is there. `directory` is that directory or
+    folder; "" means $TFDS_DATA_DIR or ~/tensorflow_datasets for "tfds", and `info.folders` and then downloads/NAME in
+    that directory for "files". The rest is of streamed data sets, see `imagenet.reader.Streamed`.
 
-    Raises:
-      UserError: for an unknown name or source, data that are missing (with all ways to get them), or files that are
-        damaged (with the name of the file).
+    Raises UserError for an unknown name or source, data that are missing (with all ways to get them), and files that
+    are damaged (with the name of the file).
     """
     if name not in DATASETS:
         raise UserError(f"data.name={name!r} is unknown; it must be one of {', '.join(map(repr, DATASETS))}.")
@@ -71,47 +65,52 @@ def open(
     if source not in ("auto", *info.sources):
         choices = ", ".join(map(repr, ("auto", *info.sources)))
         raise UserError(f"data.source={source!r} will not do for {info.title}; it must be one of {choices}.")
+    wanted = info.sources if source == "auto" else (source,)
     directory = os.path.expanduser(directory)
     if directory and source != "download" and not os.path.isdir(directory) and "://" not in directory:
         raise UserError(f"data.dir={directory!r} is not a folder.")
-    wanted = info.sources if source == "auto" else (source,)
     if info.streamed:
-        stored = _first_found(info, wanted, directory, {"tfds": sources.Records, "files": sources.Folders})
-        return Streamed(info, stored, image_size, lighting, max_unreadable, threads)
-    if image_size or lighting:
+        finders = {"tfds": sources.Records, "files": sources.Folders}
+    elif image_size or lighting:
         raise UserError(f"{info.title} lies in memory in its own size: image_size and lighting have to be 0.")
-    readers = {"tfds": _read_tfds, "files": _read_files, "download": _download}
-    return _in_memory(info, *_first_found(info, wanted, directory, readers))
+    else:
+        finders = {"tfds": _read_tfds, "files": _read_files, "download": _download}
+    try:
+        found = _first_found(lambda each: finders[each](info, directory), wanted)
+    except Missing as error:
+        raise UserError(f"{info.title} was not found ({error}): {info.remedy}.") from error
+    except OSError as error:
+        raise UserError(f"{info.title} cannot be read: {error}.") from error
+    if info.streamed:
+        return Streamed(info, found, image_size, lighting, max_unreadable, threads)
+    return _in_memory(info, *found)
 
 
-def _first_found(info: Info, wanted: Sequence[str], directory: str, finders: dict[str, Callable]):
-    """What the first of the wanted finders returns that finds something."""
+def _first_found(find: Callable, places: Iterable):
+    """What is found in the first place where `find` does not raise Missing; raises it where all do."""
     missing = []
-    for candidate in wanted:
+    for place in places:
         try:
-            return finders[candidate](info, directory)
+            return find(place)
         except Missing as error:
             missing.append(str(error))
-        except OSError as error:
-            raise UserError(f"{info.title} cannot be read: {error}.") from error
-    raise UserError(f"{info.title} was not found ({'; '.join(missing)}): {info.remedy}.")
+    raise Missing("; ".join(missing))
 
 
 def _in_memory(info: Info, arrays: Arrays, origin: str) -> Dataset:
     """Checks what was read against `info`; the number of images is free, but told where it is not the official one."""
     for split, images, labels in (("training", *arrays[:2]), ("test", *arrays[2:])):
-        fault = ""
         if labels.ndim != 1 or images.shape != (len(labels), *info.shape) or images.dtype != np.uint8:
             fault = f"images of {images.dtype} {images.shape} for {labels.size} labels, not of uint8 {info.shape}"
         elif not len(labels):
             fault = "no images"
         elif labels.min() < 0 or labels.max() >= info.num_classes:
             fault = f"labels from {labels.min()} to {labels.max()}, where 0 to {info.num_classes - 1} are the classes"
-        if fault:
-            raise UserError(f"{info.title}, {origin}: the {split} set has {fault}.")
-    train_images, train_labels, test_images, test_labels = arrays
-    source = info.describe(len(train_labels), len(test_labels), origin)
-    return Dataset(info, train_images, train_labels.astype(np.int32), test_images, test_labels.astype(np.int32), source)
+        else:
+            continue
+        raise UserError(f"{info.title}, {origin}: the {split} set has {fault}.")
+    arrays = [array.astype(np.int32) if array.ndim == 1 else array for array in arrays]
+    return Dataset(info, *arrays, info.describe(len(arrays[1]), len(arrays[3]), origin))
 
 
 def _read_tfds(info: Info, directory: str) -> tuple[Arrays, str]:
@@ -124,33 +123,22 @@ def _downloads(info: Info, directory: str) -> epath.Path:
 
 
 def _read_files(info: Info, directory: str) -> tuple[Arrays, str]:
-    missing = []
-    for folder in (*(() if directory else info.folders), _downloads(info, directory)):
-        try:
-            arrays, path = info.read(epath.Path(folder))
-        except Missing as error:
-            missing.append(str(error))
-        else:
-            return arrays, f"from the original files in {path}"
-    raise Missing("; ".join(missing))
+    folders = (*(() if directory else info.folders), _downloads(info, directory))
+    arrays, path = _first_found(info.read, map(epath.Path, folders))
+    return arrays, f"from the original files in {path}"
 
 
 def _download(info: Info, directory: str) -> tuple[Arrays, str]:
-    """Fetches the original files, where they are not there already, and reads them.
-
-    TFDS could not do it: its builders of these data sets read files and encode images with TensorFlow.
-    """
+    """Fetches the original files, where they are not there already, and reads them: TFDS would need TensorFlow."""
     folder = _downloads(info, directory)
     for url, sha256 in info.originals:
         path = folder / url.rpartition("/")[2]
         try:
             there = path.exists()
-            content = path.read_bytes() if there else _fetch(url)
+            content = path.read_bytes() if there else _fetched(url)
             if hashlib.sha256(content).hexdigest() != sha256:
-                raise UserError(
-                    f"{path if there else url} has another SHA-256 sum than the original, so it was "
-                    + ("not replaced; move it away, or set data.source='files' to read it." if there else "not kept.")
-                )
+                done = "not replaced; move it away, or set data.source='files' to read it" if there else "not kept"
+                raise UserError(f"{path if there else url} has another SHA-256 sum than it should, so it was {done}.")
             if not there:
                 folder.mkdir(parents=True, exist_ok=True)
                 partial = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -158,11 +146,10 @@ def _download(info: Info, directory: str) -> tuple[Arrays, str]:
                 partial.replace(path)
         except (OSError, http.client.HTTPException) as error:
             raise Missing(f"the download of {url} to {folder} failed: {error}") from error
-    arrays, _ = info.read(folder)
-    return arrays, f"from the original files downloaded to {folder}"
+    return info.read(folder)[0], f"from the original files downloaded to {folder}"
 
 
-def _fetch(url: str) -> bytes:
+def _fetched(url: str) -> bytes:
     print(f"Downloading {url}", file=sys.stderr, flush=True)
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+    with urllib.request.urlopen(url, timeout=30) as response:  # seconds
         return response.read()

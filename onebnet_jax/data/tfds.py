@@ -1,9 +1,5 @@
-"""Reads prepared TFDS data directories (https://www.tensorflow.org/datasets) without running code that they name.
+"""Reads prepared TFDS data directories (https://www.tensorflow.org/datasets), without TensorFlow or code of theirs."""
 
-TensorFlow is not used, and TFDS imported when a directory is opened.
-"""
-
-import contextlib
 import json
 import os
 import re
@@ -13,10 +9,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from onebnet_jax.data.formats import Arrays, Missing
+from onebnet_jax.data.formats import Arrays, Missing, naming
 from onebnet_jax.errors import UserError
 
-FEATURES = "tensorflow_datasets.core.features."
+_FEATURES = "tensorflow_datasets.core.features."
 _NAMES = ("pythonClassName", "python_class_name", "type")  # the last in files of TFDS before 4.6
 
 
@@ -38,30 +34,15 @@ def find(directory: str, name: str) -> epath.Path:
 
 
 def open_directory(folder: epath.Path):
-    """The TFDS builder of one prepared version.
-
-    TFDS imports the module of every feature that features.json names, which may be any module that Python finds, also
-    one in the current folder. Raises UserError for features that are not TFDS's own, and for damaged files.
-    """
+    """The TFDS builder of one prepared version. Raises UserError for damaged files and for features not TFDS's own."""
     import tensorflow_datasets as tfds
 
-    with naming(folder):
+    with naming(folder):  # TFDS imports any module that features.json names, such as one in the current folder
         path = folder / "features.json"
-        foreign = [name for name in class_names(json.loads(path.read_text())) if not name.startswith(FEATURES)]
+        foreign = [name for name in class_names(json.loads(path.read_text())) if not name.startswith(_FEATURES)]
         if foreign:
             raise UserError(f"{path} asks for the code of {foreign[0]!r}, which is not run; prepare the data set anew.")
         return tfds.builder_from_directory(folder)
-
-
-@contextlib.contextmanager
-def naming(folder: epath.Path):
-    """Turns what TFDS raises for damaged files, which it does not document, into a UserError that names the folder."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"The TFDS data in {folder} cannot be read: {error!r}; prepare them again.") from error
 
 
 def class_names(value: Any) -> Iterator[str]:
@@ -82,22 +63,17 @@ def class_names(value: Any) -> Iterator[str]:
 def read(folder: epath.Path) -> Arrays:
     """Reads both splits of one prepared version into memory, in array_record, parquet or tfrecord format.
 
-    TFDS reads the first two without TensorFlow. Of the third, its default, TFDS only decodes the records; their frames
-    are read here.
+    TFDS reads the first two without TensorFlow. Of the third, its default, it only decodes the records.
     """
     builder = open_directory(folder)
     arrays = []
     with naming(folder):
         examples = _of_records if builder.info.file_format.value == "tfrecord" else _of_random_access
         for split in ("train", "test"):
-            found = list(examples(builder, split))
-            count = builder.info.splits[split].num_examples
+            found, count = list(examples(builder, split)), builder.info.splits[split].num_examples
             if len(found) != count:
-                raise UserError(
-                    f"{folder} announces {count} examples of '{split}', not {len(found)}; prepare it again."
-                )
-            images, labels = zip(*((example["image"], example["label"]) for example in found))
-            arrays += [np.stack(images), np.array(labels, np.int64)]
+                raise UserError(f"{folder} announces {count} examples of '{split}', not {len(found)}; prepare it anew.")
+            arrays += [np.stack([x["image"] for x in found]), np.array([x["label"] for x in found], np.int64)]
     return tuple(arrays)
 
 
@@ -108,12 +84,8 @@ def _of_random_access(builder, split: str) -> Iterator[dict]:
 
 
 def _of_records(builder, split: str) -> Iterator[dict]:
-    """Decoded examples of a split in TFRecord files.
-
-    A record is its length (uint64), 4 bytes of checksum, the data and 4 bytes of checksum, little-endian. The checksums
-    are not verified, which is slow in Python: damage to an image is noticed by PNG's own, damage to a label only where
-    it is no class any more.
-    """
+    """A record is its length (uint64, little-endian), 4 bytes of checksum, the data, and 4 bytes of checksum."""
+    # The checksums are not verified, which is slow in Python: damage to an image is noticed by PNG's own.
     for path in builder.info.splits[split].filepaths:
         data = memoryview(epath.Path(path).read_bytes())
         while data:

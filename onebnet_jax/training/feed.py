@@ -23,7 +23,7 @@ EVALUATION_CALLS = 32  # at most, of a data set in memory: long ones for the dev
 
 
 def open_data(data: Data) -> "Feed":
-    """Finds, and where it is small reads, a data set. Raises UserError where it is missing."""
+    """Opens a data set. Raises UserError where it is missing."""
     dataset = data.open()
     return Streamed(dataset) if dataset.info.streamed else InMemory(dataset)
 
@@ -36,13 +36,13 @@ def replicate(tree):
     return jax.pmap(lambda _, x: x, in_axes=(0, None))(devices, tree)
 
 
-class InMemory:
-    """A data set whose images stay on the devices, many steps to a call.
+def pmap(run: Callable, in_axes: tuple, **options) -> Callable:
+    """The program of all devices, whose results are the same on each."""
+    return jax.pmap(run, steps.AXIS, in_axes=in_axes, out_axes=None, **options)
 
-    Attributes:
-      train_size: number of training images.
-      source: what was read and from where, for the log.
-    """
+
+class InMemory:
+    """A data set whose images stay on the devices, many steps to a call."""
 
     def __init__(self, dataset: Dataset):
         self.train_size, self.source, self._dataset = dataset.train_size, dataset.source, dataset
@@ -56,23 +56,14 @@ class InMemory:
         return replicate((self._dataset.test_images, self._dataset.test_labels))
 
     def trainer(self, step, batch: Input, key: jax.Array, after=lambda state: state):
-        """Returns train(state, constants, epoch, first, last) -> state, which takes those steps of an epoch.
-
-        The arguments are those of `steps.many`. `constants` are replicated, and the memory of `state` is used again.
-        """
-        run = steps.many(step, batch, key, after)
-        in_axes = (None, 0, 0, 0, None, None, None)
-        run = jax.pmap(run, steps.AXIS, in_axes=in_axes, out_axes=None, donate_argnums=0)
+        """Returns train(state, constants, epoch, first, last) -> state, see `steps.many`; takes the state's memory."""
+        run = pmap(steps.many(step, batch, key, after), (None, 0, 0, 0, None, None, None), donate_argnums=0)
         return lambda state, constants, *places: run(state, constants, *self._train_data, *places)
 
     def scorer(self, apply, batch: Input):
-        """Returns score(variables, stopping) -> Sums over all test images, by a network's `apply`.
-
-        It gives up and returns None if `stopping`, which it asks now and then, says so.
-        """
-        run = steps.many(steps.make_score_step(apply, batch), batch)
-        run = jax.pmap(run, steps.AXIS, in_axes=(None, None, 0, 0, None, None, None), out_axes=None)
-        count = batch.steps(len(self._dataset.test_labels))
+        """Returns score(variables, stopping) -> Sums over all test images, or None once `stopping` says so."""
+        run = pmap(steps.many(steps.make_score_step(apply, batch), batch), (None, None, 0, 0, None, None, None))
+        count = batch.steps(self._dataset.test_size)
         per_call = -(-count // EVALUATION_CALLS)
 
         def score(variables, stopping=lambda: False):
@@ -80,8 +71,8 @@ class InMemory:
             for first in range(0, count, per_call):
                 if stopping():
                     return None
-                sums = run(sums, variables, *self._test_data, 0, first, min(first + per_call, count))
-                sums = jax.device_get(sums)
+                places = 0, first, min(first + per_call, count)
+                sums = jax.device_get(run(sums, variables, *self._test_data, *places))
             return sums
 
         return score
@@ -90,8 +81,7 @@ class InMemory:
 class Streamed:
     """A data set whose batches come from the host, one to a call; to be used as `InMemory`.
 
-    Calls are queued on the devices while a background thread waits for the next batch to be decoded, beyond the end of
-    an epoch, so that the next one has begun when the evaluation is over.
+    While calls are queued on the devices, a background thread waits for the next batch, also beyond an epoch's end.
     """
 
     def __init__(self, dataset: reader.Streamed):
@@ -106,28 +96,27 @@ class Streamed:
             state = after(step(state, *arguments))
             return state, jax.tree.leaves(state)[0]  # one leaf once more, as the state goes into the next call
 
-        run = jax.pmap(run, steps.AXIS, in_axes=(None, 0, 0, 0, 0), out_axes=None, donate_argnums=0)
+        run = pmap(run, (None, 0, 0, 0, 0), donate_argnums=0)
 
         def train(state, constants, epoch, first, last):
-            calls = _Calls()
+            calls = collections.deque()
             for index in range(first, last):
                 state, done = run(state, constants, *_shared(ahead.take(epoch, index)))
-                calls.add(done)
+                _note(calls, done)
             return state
 
         return train
 
     def scorer(self, apply, batch):
-        run = steps.make_score_step(apply, batch)
-        run = jax.pmap(run, steps.AXIS, in_axes=(None, None, 0, 0, 0), out_axes=None)
+        run = pmap(steps.make_score_step(apply, batch), (None, None, 0, 0, 0))
 
         def score(variables, stopping=lambda: False):
-            calls, sums = _Calls(), Sums.zero()
+            calls, sums = collections.deque(), Sums.zero()
             for images in self._dataset.test_batches(_share(batch)):
                 if stopping():
                     return None
                 sums = run(sums, variables, *_shared(images))
-                calls.add(sums)
+                _note(calls, sums)
             return jax.device_get(sums)
 
         return score
@@ -137,55 +126,39 @@ Feed = InMemory | Streamed
 
 
 class _Ahead:
-    """Training batches in turn, of which the next one is read while the last one is in use.
+    """Training batches in turn, of which the next one is read ahead; batches(epoch, first_step) gives an epoch's."""
 
-    batches(epoch, first_step) gives those of an epoch from a step on.
-    """
-
-    def __init__(self, batches: Callable[..., Iterator[Batch]], steps_per_epoch: int):
+    def __init__(self, batches: Callable[[int, int], Iterator[Batch]], steps_per_epoch: int):
         self._batches_of, self._steps_per_epoch = batches, steps_per_epoch
         self._background = ThreadPoolExecutor(1)
         self._next, self._batches, self._ahead = -1, iter(()), None  # the number of the step whose batch is read ahead
 
     def take(self, epoch: int, index: int) -> Batch:
-        """The batch of a step of an epoch."""
         step = epoch * self._steps_per_epoch + index
         if step != self._next:
-            self._batches = self._from(epoch, index)
+            epochs = (self._batches_of(each, index if each == epoch else 0) for each in itertools.count(epoch))
+            self._batches = itertools.chain.from_iterable(epochs)
             self._ahead = self._background.submit(next, self._batches)
         batch = self._ahead.result()
         self._next, self._ahead = step + 1, self._background.submit(next, self._batches)
         return batch
 
-    def _from(self, epoch: int, first: int) -> Iterator[Batch]:
-        yield from self._batches_of(epoch, first)
-        for later in itertools.count(epoch + 1):
-            yield from self._batches_of(later)
-
 
 def _share(batch: Input) -> Share:
-    """This process's part of each batch."""
     return Share(batch.batch_size // jax.process_count(), jax.process_index(), jax.process_count())
 
 
-class _Calls:
+def _note(calls: collections.deque, result) -> None:
     """Keeps the host a few calls ahead of the devices: they need not wait for it, nor hold a batch for many calls."""
-
-    def __init__(self):
-        self._results = collections.deque()
-
-    def add(self, result) -> None:
-        """Takes note of a call by what it returns."""
-        self._results.append(result)
-        if len(self._results) > CALLS_AHEAD:
-            jax.block_until_ready(self._results.popleft())
+    calls.append(result)
+    if len(calls) > CALLS_AHEAD:
+        jax.block_until_ready(calls.popleft())
 
 
 def _shared(batch: Batch) -> Iterator[np.ndarray]:
     """Images, labels and mask of this process, with a leading axis for its devices.
 
-    pmap begins to copy NumPy arrays when it is called, and does not wait for that on an accelerator: while a step runs
-    there, the batch of the next one, which is queued, is on its way.
+    In NumPy: pmap begins to copy them when it is called, so that the next batch is on its way while a step runs.
     """
     for name in ("images", "labels", "mask"):
         array = batch[name]

@@ -1,25 +1,15 @@
 """Several processes that train one network: how they find each other, agree, and end when one of them is lost.
 
 All run the same command, each with devices of its own. Process 0 is the leader: it runs the service of JAX by which
-all find each other, and it alone writes files and reports. Who waits for whom:
+all find each other, and it alone writes files and reports. At the start the others wait until it listens (`_find`), and
+then each for all of them (`_initialize`). In training each step adds up over all devices, so no process gets ahead of
+another; what depends on one process alone, such as a signal that it got, is agreed on first (`agree`). At the end, also
+where all stop after a checkpoint, each waits until all have come there (`jax.distributed.shutdown`).
 
-    start       The others wait until the leader listens (`_find`), then each for all of them (`_initialize`).
-    training    Each step adds up over all devices, so no process gets ahead of another. What depends on one process
-                alone, such as a signal that it got, is agreed on first (`agree`).
-    end         Each waits until all have come there (`jax.distributed.shutdown`). So it is at the end of the run, and
-                where all stop after a checkpoint.
-
-And what happens when a process ends before the others:
-
-    An error in one process, such as a full disk. It must not wait for the others, as Python's usual way out would:
-    they wait for it in the middle of a step. So it reports its error and leaves by `os._exit`. The others are then
-    the next case.
-    A process that is killed, loses its machine, or left as above. JAX in the others notices, after HEARTBEAT_SECONDS
-    at the latest. Some find their step failing, which is a Python exception. The rest are aborted by JAX itself, in the
-    middle of whatever they do; no Python code runs any more.
-    Not all come within CONNECT_SECONDS. JAX aborts those that wait.
-
-As nothing in an aborted process can say what to do then, its `LastWords` do: a little shell beside it.
+After an error a process must not wait for the others, as Python's usual way out would: they wait for it in the middle
+of a step. So it reports its error and leaves by `os._exit`. JAX in the others notices that, or that it was killed, in
+HEARTBEAT_SECONDS: some find their step failing, the rest are aborted, as are those that wait for others longer than
+CONNECT_SECONDS. As no Python code runs in an aborted process, its `LastWords` say what to do: a little shell beside it.
 """
 
 import contextlib
@@ -48,10 +38,7 @@ LOST = (
 
 
 class LastWords:
-    """A line that appears on standard error when this process has ended, however it did, unless it is taken back.
-
-    A shell holds the line and reads from a pipe; it speaks when the pipe closes, which the system does for the dead.
-    """
+    """A line that a shell writes to standard error when this process ends, however it does: its pipe closes then."""
 
     SHELL = 'trap "" INT TERM HUP; while read -r line; do words=$line; done; [ -z "$words" ] || echo "$words" >&2'
 
@@ -60,12 +47,11 @@ class LastWords:
         self.change(words)
 
     def change(self, words: str) -> None:
-        """Puts another line in the place of the one before."""
         self._shell.stdin.write(f"{words}\n".encode())
         self._shell.stdin.flush()
 
     def end(self, spoken: bool) -> None:
-        """Ends the shell while this process lives still, with or without the line."""
+        """Ends the shell while this process lives still."""
         self._shell.communicate(b"" if spoken else b"\n")
 
 
@@ -73,16 +59,10 @@ class LastWords:
 def joined(coordinator: str | None = None, processes: int | None = None, process: int | None = None):
     """Joins the other processes of a run, if there are any, before JAX looks for its devices.
 
-    Args:
-      coordinator: HOST:PORT of the first process, where it listens.
-      processes: how many there are.
-      process: the number of this one, from 0.
-
-    Without these, JAX asks the environment: Slurm (srun), Open MPI (mpirun), or a TPU slice. Where that says nothing,
-    this process is alone. A process that loses the others ends with status 1, or by SIGABRT where JAX aborts it.
-
-    Raises UserError if the three are not given together or cannot be, Unavailable if the first process cannot be
-    reached or, in the first itself, the port is taken.
+    The coordinator, HOST:PORT, is where the first process listens; `process` is the number of this one, from 0. Without
+    these, JAX asks the environment: Slurm (srun), Open MPI (mpirun), or a TPU slice. A process that loses the others
+    ends with status 1, or by SIGABRT where JAX aborts it. Raises UserError if the three cannot be, Unavailable if the
+    first process cannot be reached or, in the first itself, the port is taken.
     """
     _check(coordinator, processes, process)
     if coordinator is None and not _in_cluster():
@@ -99,8 +79,12 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
             raise
         words.change(LOST)
     try:
-        with _ended_together():
+        try:
             yield
+        except errors.Interrupted:  # as all processes are, at the same step
+            jax.distributed.shutdown()
+            raise
+        jax.distributed.shutdown()
     except BaseException as error:
         # Any exception but these may be what the loss of another process looks like from here.
         foreseen = isinstance(error, (*errors.FORESEEN, KeyboardInterrupt, SystemExit))
@@ -114,30 +98,17 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
     words.end(spoken=False)
 
 
-@contextlib.contextmanager
-def _ended_together():
-    """At the end waits for the other processes, and also where all are interrupted, which they are at the same step."""
-    try:
-        yield
-    except errors.Interrupted:
-        jax.distributed.shutdown()
-        raise
-    jax.distributed.shutdown()
-
-
 def apart(coordinator: str | None, processes: int | None) -> str:
     """What is said of a process that ends before it has joined the others."""
     where = f" ({processes} at {coordinator})" if coordinator else ""
-    return (
-        f"error: this process ended before all processes of the run had met{where}; start all of them within "
-        f"{CONNECT_SECONDS} s, the first where the others can reach it."
-    )
+    remedy = f"start all of them within {CONNECT_SECONDS} s, the first where the others can reach it."
+    return f"error: this process ended before all processes of the run had met{where}; {remedy}"
 
 
 def _check(coordinator: str | None, processes: int | None, process: int | None) -> None:
     given = {"--coordinator": coordinator, "--processes": processes, "--process": process}
     missing = [name for name, value in given.items() if value is None]
-    if len(missing) == len(given):
+    if len(missing) == 3:
         return
     if missing:
         raise UserError(f"{' and '.join(missing)} must be given too: {', '.join(given)} go together.")
@@ -155,9 +126,9 @@ def _in_cluster() -> bool:
 
 
 def _find(coordinator: str, process: int) -> None:
-    """Returns once JAX can be left to join the others; the errors that it meets there end the whole process.
+    """Returns once the first process listens, or in the first itself, when it can listen and its host has an address.
 
-    That is when the first process listens, or in the first itself, when it can listen and its own host has an address.
+    Only then can JAX be left to join the others, as the errors that it meets there end the whole process.
     """
     host, _, port = coordinator.rpartition(":")
     host, limit = host.strip("[]"), time.monotonic() + CONNECT_SECONDS
@@ -187,26 +158,18 @@ def _check_port(port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier run do not count
             probe.bind(("", port))
     except OSError as error:
-        raise errors.Unavailable(
-            f"The first process cannot listen at port {port} ({error.strerror or error}); choose another one in the "
-            "--coordinator=HOST:PORT of all processes."
-        ) from error
+        fault = f"The first process cannot listen at port {port} ({error.strerror or error})"
+        raise errors.Unavailable(f"{fault}; choose another one in the --coordinator of all processes.") from error
 
 
 def _initialize(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    limits = {"initialization_timeout": CONNECT_SECONDS, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
     try:
-        jax.distributed.initialize(
-            coordinator,
-            processes,
-            process,
-            initialization_timeout=CONNECT_SECONDS,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+        jax.distributed.initialize(coordinator, processes, process, **limits)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        if coordinator is None and "should be defined" in reason:
-            return  # a TPU machine on its own
-        raise errors.Unavailable(f"The other processes of the run could not be joined: {reason[:300]}") from error
+        if coordinator is not None or "should be defined" not in reason:  # as a TPU machine on its own says
+            raise errors.Unavailable(f"The other processes of the run could not be joined: {reason[:300]}") from error
 
 
 def is_leader() -> bool:

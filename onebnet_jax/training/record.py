@@ -14,26 +14,18 @@ from onebnet_jax.runs.metrics import Metrics
 from onebnet_jax.training.steps import TrainState
 
 
-class Record:
-    """The record of a stage in its folder, for as long as the `with` block lasts; only the leader has one.
-
-    Attributes:
-      best, result: the best and the latest evaluation: epoch, loss, top1, top5.
-      seconds: that the steps of the current epoch have taken.
-    """
+class Record(contextlib.AbstractContextManager):
+    """The record of a stage in its folder; `best` and `result` are evaluations, the latter is the latest."""
 
     def __init__(self, folder: Path, checkpoint_seconds: float):
         self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
         self._checkpoints = Checkpoints(folder)
         self._saved_step, self._saved_at = 0, 0.0
         self._bar = tqdm(disable=True)  # until the start
-        self.best, self.result, self.seconds = {"top1": -1.0}, {}, 0.0
-
-    def __enter__(self) -> "Record":
-        return self
+        self.best, self.result, self._seconds = {"top1": -1.0}, {}, 0.0  # of the steps of the current epoch
 
     def __exit__(self, kind, *_) -> None:
-        """Ends the record; returns when everything is on disk, unless that has failed already."""
+        """Returns when everything is on disk, unless that has failed already."""
         try:
             if kind in (None, Interrupted):
                 self._checkpoints.close()
@@ -42,7 +34,6 @@ class Record:
             self._bar.close()
 
     def say(self, text: str) -> None:
-        """Prints a line."""
         print(text, flush=True)
 
     def restore(self, state: TrainState) -> TrainState:
@@ -54,31 +45,26 @@ class Record:
         restored = restored or self._checkpoints.restore(LAST, like=state)
         if restored is not None:
             step, state, info = restored
-            self.best, self.result, self.seconds = info["best"], info["result"], info.get("seconds", 0.0)
+            self.best, self.result, self._seconds = info["best"], info["result"], info.get("seconds", 0.0)
             self.say(f"resumed from the checkpoint of step {step}")
         return state
 
     def start(self, name: str, state: TrainState, total: int, batch_size: int, pending: bool) -> None:
-        """Begins to measure and show the progress of stage `name`, of `total` steps.
-
-        With `pending`, the epoch that ends with the state is still to be written down.
-        """
+        """Begins to show the progress in `total` steps; with `pending`, the state's epoch is yet to be written down."""
         done = int(state.step)
         self._saved_step, self._saved_at = done, time.monotonic()
         self._metrics = Metrics(self._folder, done if pending else done + 1)
-        self._bar = tqdm(
-            total=total * batch_size, initial=done * batch_size, desc=name, unit="img", unit_scale=True, mininterval=1.0
-        )
+        places = {"total": total * batch_size, "initial": done * batch_size}
+        self._bar = tqdm(**places, desc=name, unit="img", unit_scale=True, mininterval=1.0)
 
     def advance(self, images: int, seconds: float) -> None:
-        """Takes note of steps on so many images."""
-        self.seconds += seconds
+        self._seconds += seconds
         self._bar.update(images)
 
     def trained(self, step: int, values: dict) -> None:
         """Writes down what was measured in an epoch of training, its time, and the memory held after it."""
-        self._metrics.write(step, "train", values | {"seconds": self.seconds} | memory())
-        self.seconds = 0.0
+        self._metrics.write(step, "train", values | {"seconds": self._seconds} | memory())
+        self._seconds = 0.0
 
     def evaluated(self, step: int, variables: dict, result: dict) -> None:
         """Writes down an evaluation, and keeps the variables if it is the best so far."""
@@ -97,11 +83,10 @@ class Record:
     def save(self, step: int, state: TrainState, pending: bool) -> None:
         """Saves the state, to go on from; with `pending`, its epoch is still to be written down."""
         self._saved_step, self._saved_at = step, time.monotonic()
-        info = {"best": self.best, "result": self.result, "seconds": self.seconds}
+        info = {"best": self.best, "result": self.result, "seconds": self._seconds}
         self._checkpoints.save(PENDING if pending else LAST, step, state, info)
 
     def last_checkpoint(self) -> Path | None:
-        """The newest of which nothing is missing."""
         self._checkpoints.wait()
         step = self._checkpoints.latest_step(LAST)
         return None if step is None else self._folder / "checkpoints" / LAST / str(step)
@@ -109,27 +94,21 @@ class Record:
 
 def memory() -> dict[str, float]:
     """What this process holds now, in MiB: resident on the host, and in use on its first device if that says so."""
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    found = {"host_mib": resident / 2**20}
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    found = {"host_mib": pages * os.sysconf("SC_PAGE_SIZE") / 2**20}
     device = jax.local_devices()[0].memory_stats()
     return found | {"device_mib": device["bytes_in_use"] / 2**20} if device else found
 
 
-class Silent(contextlib.nullcontext):
+class Silent(contextlib.AbstractContextManager):
     """The record of a process that is not the leader: none."""
 
     result = {}
 
-    def __enter__(self) -> "Silent":
-        return self
-
     def restore(self, state: TrainState) -> TrainState:
         return state
 
-    def due(self, step: int) -> bool:
+    def due(self, *_, **__) -> bool:
         return False
 
-    def say(self, *_, **__) -> None:
-        pass
-
-    start = advance = trained = evaluated = save = last_checkpoint = say
+    __exit__ = say = start = advance = trained = evaluated = save = last_checkpoint = due

@@ -17,13 +17,9 @@ from onebnet_jax.training import feed, hosts, stage, steps
 def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
     """Scores a trained network on all test images of its data set, and prints what it is and what they are.
 
-    Args:
-      trained: the network.
-      bn_batches: so many batches of training images first move BN's running statistics, as in a step of training that
-        leaves the parameters alone. These lag behind a binarized network whose weights still change fast; by 0.9 a
-        batch, what they were is gone after about 40.
-
-    Raises UserError for images that are missing, and for more batches than an epoch has.
+    Before that, `bn_batches` of training images move BN's running statistics, which lag behind a binarized network
+    whose weights still change fast; by 0.9 a batch, what they were is gone after about 40. Raises UserError for images
+    that are missing, and for more batches than an epoch has.
     """
     data = feed.open_data(trained.data)
     if hosts.is_leader():
@@ -36,25 +32,19 @@ def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
         raise UserError(f"--bn-batches={bn_batches} is more than the {steps_per_epoch} batches of an epoch.")
     apply, variables = trained.network(steps.AXIS).apply, trained.variables
     if bn_batches:
-        key = jax.random.key(trained.config["seed"])
-        move = data.trainer(steps.make_statistics_step(apply, batch), batch, key)
-        variables = move(variables, {}, 0, 0, bn_batches)
+        step, key = steps.make_statistics_step(apply, batch), jax.random.key(trained.config["seed"])
+        variables = data.trainer(step, batch, key)(variables, {}, 0, 0, bn_batches)
     return data.scorer(apply, batch)(variables).means()
 
 
 def train(experiment: Experiment, workdir: Workdir, stopping: Callable[[], bool] = lambda: False) -> dict[str, float]:
     """Trains all stages, or goes on training, in a work directory; returns the last evaluation.
 
-    Args:
-      experiment: the run.
-      workdir: where it is; of several processes, the leader alone uses it.
-      stopping: says when to stop; asked at least every few seconds.
+    Of several processes, the leader alone uses the work directory. `stopping` is asked at least every few seconds.
 
-    Raises:
-      UserError: for missing data, an impossible batch size, a teacher that does not fit, a work directory of another
-        config, of more epochs, or that cannot be written, or a loss that is not finite.
-      Unavailable: if another run uses the work directory.
-      Interrupted: after a checkpoint, when any process is asked to stop.
+    Raises UserError for missing data, an impossible batch size, a teacher that does not fit, a work directory of
+    another config, of more epochs, or that cannot be written, or a loss that is not finite; Unavailable if another run
+    uses the work directory; Interrupted after a checkpoint, when any process is asked to stop.
     """
     check_batches(experiment, experiment.data.info.train_size)
     if hosts.is_leader():
@@ -94,25 +84,17 @@ def check_batches(experiment: Experiment, images: float = math.inf) -> None:
 
 
 def check_progress(experiment: Experiment, workdir: Workdir, images: int) -> None:
-    """Raises UserError where a run, on so many images, cannot go on from what there is of it.
-
-    That is where a stage has been trained further than the config says, or where only its best network was kept: to
-    begin anew would overwrite it and its metrics.
-    """
+    """Raises UserError where a stage was trained further than the config says, or only its best network was kept."""
     for each in experiment.stages:
-        name = each.name
-        epoch = math.ceil(workdir.last_step(name) / math.ceil(images / each.batch_size))
+        epoch = math.ceil(workdir.last_step(each.name) / math.ceil(images / each.batch_size))
         if epoch > each.epochs:
-            raise UserError(
-                f"{name}.epochs={each.epochs} is less than the {epoch} that the run in {workdir.folder} has begun "
-                f"already; set at least {epoch}, or choose another --workdir."
-            )
-        # After the first epoch a run that is killed may leave a best checkpoint alone.
-        if epoch > 1 and not any(workdir.last_step(name, kind) for kind in (LAST, PENDING)):
-            raise UserError(
-                f"{workdir.folder} keeps the best network of a run of at least {epoch} epochs, but no checkpoint to "
-                "go on from; choose another --workdir."
-            )
+            fault = f"is less than the {epoch} that the run in {workdir.folder} has begun already"
+            remedy = f"set at least {epoch}, or choose another --workdir"
+            raise UserError(f"{each.name}.epochs={each.epochs} {fault}; {remedy}.")
+        # Which to begin anew would overwrite; after the first epoch a run that is killed may leave it alone.
+        if epoch > 1 and not any(workdir.last_step(each.name, kind) for kind in (LAST, PENDING)):
+            kept = f"keeps the best network of a run of at least {epoch} epochs, but no checkpoint to go on from"
+            raise UserError(f"{workdir.folder} {kept}; choose another --workdir.")
 
 
 def load_teacher(experiment: Experiment) -> Trained | None:
@@ -120,9 +102,7 @@ def load_teacher(experiment: Experiment) -> Trained | None:
     if not any(each.teacher_weight for each in experiment.stages):
         return None
     if not experiment.teacher:
-        raise UserError(
-            "teacher is empty, but a stage has a teacher_weight; set it to the work directory of a network."
-        )
+        raise UserError("teacher is empty, but a stage has a teacher_weight; name the work directory of a network.")
     teacher = trained_lib.load(experiment.teacher, LAST)
     trained_lib.check_same_images(experiment.data, teacher, f"teacher={experiment.teacher!r}")
     return teacher

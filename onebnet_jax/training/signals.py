@@ -18,37 +18,31 @@ def stopping() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(number)
         _outlive_readers()
-        name = signal.Signals(number).name
+        words = f"\n{signal.Signals(number).name}: stopping after a checkpoint (Ctrl-C: at once)\n"
         with contextlib.suppress(OSError):  # a full disk, a terminal that is gone
-            # Not by print, which may be what the signal came in the middle of.
-            os.write(sys.stderr.fileno(), f"\n{name}: stopping after a checkpoint (Ctrl-C: at once)\n".encode())
+            os.write(sys.stderr.fileno(), words.encode())  # not by print: the signal may have come in the middle of it
 
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
+    with _handled_by(ask, signal.SIGINT, signal.SIGTERM):
         yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+def at_once() -> contextlib.AbstractContextManager:
+    """Within, Ctrl-C ends the process at once; Python's own way would wait for JAX, which may wait for long."""
+    return _handled_by(signal.SIG_DFL, signal.SIGINT)
 
 
 @contextlib.contextmanager
-def at_once() -> Iterator[None]:
-    """Within, Ctrl-C ends the process at once; Python's own way would wait for JAX, which may wait for long."""
-    before = signal.getsignal(signal.SIGINT)
-    if before != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _handled_by(handler, *numbers: int) -> Iterator[None]:
+    before = {n: signal.signal(n, handler) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _outlive_readers() -> None:
-    """Keeps standard output and error writable without their reader: in `... | tee log`, Ctrl-C ends tee as well.
-
-    A pipe breaks when nobody has its other end open, so this process opens it.
-    """
+    """Holds the other end of pipes open too, so that none breaks when Ctrl-C also ends `tee` in `... | tee log`."""
     for number in (1, 2):
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(os.fstat(number).st_mode):

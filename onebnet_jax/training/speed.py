@@ -10,19 +10,16 @@ from onebnet_jax.networks import cost
 from onebnet_jax.runs.experiment import Experiment
 from onebnet_jax.runs.trained import Trained
 from onebnet_jax.training import steps
-from onebnet_jax.training.feed import replicate
+from onebnet_jax.training.feed import pmap, replicate
 from onebnet_jax.training.stage import Learner
 
 GEMM_SECONDS = 0.2  # of timing at least, beside which starting and waiting do not count
-FORWARD_AND_BACKWARD = 3  # the two gradients of a product cost as much as the product each
 STEPS_PER_CALL = 4
 
 
 def gemm_flops_per_second(dtype: str, size: int) -> float:
-    """The rate of [size, size] matrix products on one device, in FLOP/s (2 per multiply-accumulate).
-
-    The entries are random: the power that a GPU draws, and so its clock, depends on them.
-    """
+    """The rate of [size, size] matrix products on one device, in FLOP/s (2 per multiply-accumulate)."""
+    # Random, as the power that a GPU draws, and so its clock, depends on the entries.
     matrix = jax.random.normal(jax.random.key(0), (size, size), dtype) / size**0.5  # its powers stay in range
     product = jax.jit(jnp.matmul)
     product(matrix, matrix).block_until_ready()
@@ -45,19 +42,12 @@ def forward_flops(network: Experiment | Trained) -> int:
 
 
 class Trainer:
-    """Training steps of an experiment's last stage on random images, ready to be timed.
-
-    Attributes:
-      flops_per_image: floating-point operations, with those of the teacher if there is one.
-      compile_seconds: how long the compilation took.
-      temporary_bytes: what a call needs on a device beside its arguments and its result.
-    """
+    """Training steps of an experiment's last stage on random images, ready to be timed."""
 
     def __init__(self, experiment: Experiment, teacher: Trained | None):
         stage, info = experiment.stages[-1], experiment.data.info
-        self.flops_per_image = FORWARD_AND_BACKWARD * forward_flops(experiment)
-        if teacher is not None:
-            self.flops_per_image += forward_flops(teacher)
+        # The two gradients of a product cost as much as the product each.
+        self.flops_per_image = 3 * forward_flops(experiment) + (forward_flops(teacher) if teacher else 0)
         self._count = STEPS_PER_CALL * stage.batch_size
         learner = Learner(experiment, stage, self._count, teacher)
         rng = np.random.default_rng(0)
@@ -67,19 +57,18 @@ class Trainer:
         state = learner.first_state(info.shape, jax.random.key(0))
         self._arguments = (state, learner.constants, *replicate((images, labels)), *places)
         run = steps.many(learner.step, learner.batch, jax.random.key(0))
-        run = jax.pmap(run, steps.AXIS, in_axes=(None, 0, 0, 0, None, None, None), out_axes=None)
+        run = pmap(run, (None, 0, 0, 0, None, None, None))
         begun = time.perf_counter()
         self._run = run.lower(*self._arguments).compile()
         self.compile_seconds = time.perf_counter() - begun
-        self.temporary_bytes = self._run.memory_analysis().temp_size_in_bytes
+        self.temporary_bytes = self._run.memory_analysis().temp_size_in_bytes  # beside arguments and result
         self.run()  # the first call is not typical
 
     def run(self) -> steps.TrainState:
-        """Takes the steps of one pass over the images, and waits for the state after them."""
+        """The state after one pass over the images."""
         return jax.block_until_ready(self._run(*self._arguments))
 
     def images_per_second(self) -> float:
-        """The rate of one pass over the images."""
         begun = time.perf_counter()
         self.run()
         return self._count / (time.perf_counter() - begun)

@@ -22,7 +22,6 @@ DISPATCH_SECONDS = 2.0  # how long one call to the devices should take: long eno
 
 
 def make_input(data: Data, batch_size: int) -> Input:
-    """How batches of a data set are made, for all devices."""
     return Input(batch_size, jax.device_count(), data.info.mean, data.info.std, data.crop_padding, data.flip)
 
 
@@ -42,16 +41,7 @@ def make_loss(stage: Stage, teacher: Network | None) -> Callable:
 
 
 class Learner:
-    """What learns in a stage.
-
-    Attributes:
-      network: with batch statistics over all devices.
-      optimizer, schedule: see `optim.make`.
-      batch: how batches are made.
-      steps_per_epoch, total: how many steps an epoch has, and the stage.
-      step: of training.
-      constants: of the step: the teacher's variables, on every local device.
-    """
+    """What learns in a stage of `total` steps: `step` takes one, with `constants`, the teacher's variables."""
 
     def __init__(self, experiment: Experiment, stage: Stage, train_size: int, teacher: Trained | None):
         self.network = Network(experiment.structure, stage.binarization, AXIS, jnp.dtype(experiment.dtype))
@@ -64,7 +54,6 @@ class Learner:
         self.constants = replicate(teacher.variables if teacher else {})
 
     def first_state(self, image_shape: tuple[int, int, int], key: jax.Array) -> TrainState:
-        """The state before the first step, with random parameters."""
         return TrainState.first(jax.jit(self.network.init)(key, jnp.zeros((1, *image_shape))), self.optimizer)
 
 
@@ -73,27 +62,15 @@ def train(
     stage: Stage,
     folder: Path | None,
     feed: Feed,
-    teacher: Trained | None = None,
-    variables: dict | None = None,
-    stopping: Callable[[], bool] = lambda: False,
+    teacher: Trained | None,
+    variables: dict | None,
+    stopping: Callable[[], bool],
 ) -> tuple[dict, dict[str, float]]:
-    """Trains a stage, or goes on training it, in a folder of its own.
+    """Trains a stage of an experiment, or goes on training it, in a folder; only the leader's is not None.
 
-    Args:
-      experiment: the run.
-      stage: one of its stages.
-      folder: where its checkpoints and metrics are; None in processes other than the leader.
-      feed: the data set to learn.
-      teacher: the network of the distribution loss.
-      variables: {"params", "batch_stats"} to begin with, of the stage before; random where None.
-      stopping: says when to stop.
-
-    Returns:
-      (variables, evaluation) after the last epoch; the leader's evaluation counts.
-
-    Raises:
-      UserError: if the loss is not finite, or nothing can be read from or written to the folder.
-      Interrupted: after a checkpoint, when any process is to stop.
+    Begins with the `variables`, {"params", "batch_stats"}, of the stage before, if any. Returns those after the last
+    epoch, and their evaluation, of which the leader's counts. Raises UserError if the loss is not finite, or the folder
+    cannot be used; Interrupted after a checkpoint, when any process is to stop.
     """
     learner = Learner(experiment, stage, feed.train_size, teacher)
     # Stages of one run see the images in different orders.
@@ -105,9 +82,8 @@ def train(
     take = feed.trainer(learner.step, learner.batch, batch_key, check_finite)
     score = feed.scorer(learner.network.apply, learner.batch)
     with Silent() if folder is None else Record(folder, experiment.checkpoint_seconds) as record:
-        parameters = sum(x.size for x in jax.tree.leaves(state.params))
-        length = f"{stage.epochs} epochs of {learner.steps_per_epoch} steps"
-        record.say(f"stage {stage.name}: {parameters:,} parameters, {length}")
+        parameters = f"{sum(x.size for x in jax.tree.leaves(state.params)):,} parameters"
+        record.say(f"stage {stage.name}: {parameters}, {stage.epochs} epochs of {learner.steps_per_epoch} steps")
         state = hosts.from_leader(record.restore(state))
         loop = _Loop(stage, learner, experiment.eval_every_epochs, take, score, record, stopping)
         record.start(stage.name, state, learner.total, stage.batch_size, loop.epoch_ended(state))
@@ -152,7 +128,7 @@ class _Loop:
     def end_epoch(self, state: TrainState) -> TrainState:
         """Scores the test images where it is time to, writes all down, and saves; nothing of it if asked to stop."""
         step = int(state.step)
-        epoch, result = step // self.learner.steps_per_epoch, None
+        epoch, result = step // self.learner.steps_per_epoch, {}
         if epoch % self.eval_every_epochs == 0 or step >= self.learner.total:
             sums = self.score(state.variables, lambda: bool(hosts.agree(self.stopping())[0]))
             if sums is None:
@@ -175,16 +151,10 @@ class _Loop:
         bad_step = int(state.bad_step)  # waits for the devices
         seconds = time.monotonic() - begun
         if bad_step >= 0:
-            raise self.not_finite(bad_step)
+            checkpoint = self.record.last_checkpoint()
+            where = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint was saved yet"
+            remedy = f"Lower {self.stage.name}.learning_rate in a new --workdir"
+            raise UserError(f"The loss or the network is not finite at step {bad_step}; {where}. {remedy}.")
         self.record.advance((last - first) * self.stage.batch_size, seconds)
         # The first call also compiles; after it the length follows the speed.
         return state, 2 if length == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
-
-    def not_finite(self, step: int) -> UserError:
-        """The error for a loss or a network that is not finite, naming what there is to go back to."""
-        checkpoint = self.record.last_checkpoint()
-        where = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint was saved yet"
-        return UserError(
-            f"The loss or the network is not finite at step {step}; {where}. "
-            f"Lower {self.stage.name}.learning_rate in a new --workdir."
-        )

@@ -1,8 +1,7 @@
 """Training and evaluation on one device of many, as pure functions for pmap over the axis "devices".
 
 A step is a function step(state, constants, images, labels, mask) -> state of this device's part of a batch: images
-[N, H, W, C] uint8, labels [N], and mask [N], 0 for images that do not count, because they fill up a batch or cannot be
-decoded. There are three, and `many` makes one call of many such steps where the data set lies on every device.
+[N, H, W, C] uint8, labels [N], and mask [N], 0 for images that fill up a batch or cannot be decoded.
 """
 
 import dataclasses
@@ -46,61 +45,46 @@ class Sums:
     def means(self) -> dict[str, float]:
         """Loss and accuracies in percent."""
         count = max(int(self.count), 1)
-        return {
-            "loss": float(self.loss) / count,
-            "top1": 100 * int(self.top1) / count,
-            "top5": 100 * int(self.top5) / count,
-        }
+        top1, top5 = (100 * int(top) / count for top in (self.top1, self.top5))
+        return {"loss": float(self.loss) / count, "top1": top1, "top5": top5}
 
 
 @flax.struct.dataclass
 class TrainState:
     """All that changes during training, so all that a checkpoint has to hold.
 
-    Attributes:
-      step: steps taken since the beginning of the stage.
-      params, batch_stats, opt_state: of the network and the optimizer.
-      sums: over the current epoch so far.
-      bad_step: the first step whose loss was not finite, or the last step of the first call that ended with a state
-        which is not finite; -1 while all is well.
+    `bad_step` is the first step whose loss was not finite, or the last of the first call that ended with a state which
+    is not finite; -1 while all is well.
     """
 
-    step: jax.Array
+    step: jax.Array  # steps taken since the beginning of the stage
     params: Any
     batch_stats: Any
     opt_state: Any
-    sums: Sums
+    sums: Sums  # over the current epoch so far
     bad_step: jax.Array
 
     @classmethod
     def first(cls, variables: dict, optimizer: optax.GradientTransformation) -> "TrainState":
         """The state before the first step, which begins with {"params", "batch_stats"}."""
-        params = variables["params"]
-        opt_state = optimizer.init(params)
-        return cls(np.int32(0), params, variables["batch_stats"], opt_state, Sums.zero(), np.int32(-1))
+        params, batch_stats = variables["params"], variables["batch_stats"]
+        return cls(np.int32(0), params, batch_stats, optimizer.init(params), Sums.zero(), np.int32(-1))
 
     @property
     def variables(self) -> dict:
-        """What the network needs of it: {"params", "batch_stats"}."""
+        """{"params", "batch_stats"}."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """How batches are made of the data set.
+    """How batches are made of the data set."""
 
-    Attributes:
-      batch_size: global, over all devices.
-      devices: number of devices that share a batch.
-      mean, std: per channel, of pixels in 0..1.
-      crop_padding, flip: the augmentation of training images, see `augment`.
-    """
-
-    batch_size: int
-    devices: int
-    mean: tuple[float, ...]
+    batch_size: int  # global, over all devices
+    devices: int  # that share a batch
+    mean: tuple[float, ...]  # per channel, of pixels in 0..1
     std: tuple[float, ...]
-    crop_padding: int = 0
+    crop_padding: int = 0  # of training images, as flip; see `augment`
     flip: bool = False
 
     def steps(self, size: int) -> int:
@@ -108,7 +92,7 @@ class Input:
         return -(-size // self.batch_size)
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Images uint8 [N, H, W, C] as the network takes them: float32 of the same shape."""
+        """Images uint8 [N, H, W, C] as the network takes them, float32."""
         return augment.normalize(images, self.mean, self.std, jnp.float32)
 
 
@@ -117,14 +101,8 @@ def make_train_step(
 ) -> Callable:
     """Returns the step of training, from `TrainState` to `TrainState`.
 
-    Args:
-      apply: the network's apply.
-      optimizer: of the parameters.
-      loss: loss(logits, labels, images, constants) -> [N], of each image, given the normalized images and the constants
-        of the loss, such as a teacher's variables.
-      batch: how images are normalized.
-      total: steps of the whole stage. The share of them that has been taken is the progress by which estimators may
-        change: 0 at the first step.
+    loss(logits, labels, images, constants) -> [N] is given the normalized images. The share of the `total` steps of the
+    stage that has been taken is the progress by which estimators may change: 0 at the first step.
     """
 
     def train_step(state, constants, images, labels, mask):
@@ -141,34 +119,23 @@ def make_train_step(
         grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
         grads, sums = lax.psum((grads, sums), AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        bad = (state.bad_step < 0) & ~jnp.isfinite(sums.loss)
-        return TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            sums=jax.tree.map(jnp.add, state.sums, sums),
-            bad_step=jnp.where(bad, state.step, state.bad_step),
-        )
+        params = optax.apply_updates(state.params, updates)
+        bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(sums.loss), state.step, state.bad_step)
+        sums = jax.tree.map(jnp.add, state.sums, sums)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, sums, bad_step)
 
     return train_step
 
 
 def check_finite(state: TrainState) -> TrainState:
-    """Marks the step behind a state that is not finite.
-
-    An update can overflow where the loss did not, and the sign of a NaN hides it from all later losses.
-    """
+    """Marks the step behind a state that is not finite, where the loss was: the sign of a NaN hides it from losses."""
     checked = state.params, state.batch_stats, state.opt_state
     finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), checked))
     return state.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step - 1, state.bad_step))
 
 
 def make_statistics_step(apply: Callable, batch: Input) -> Callable:
-    """Returns the step that moves BN's running statistics as training does, and leaves the parameters alone.
-
-    Its state is {"params", "batch_stats"}; it has no constants.
-    """
+    """Returns the step, from {"params", "batch_stats"} to the same, that moves only BN's running statistics."""
 
     def statistics_step(variables, constants, images, labels, mask):
         _, updates = apply(variables, batch.normalize(images), True, mask, mutable=["batch_stats"])
@@ -178,10 +145,7 @@ def make_statistics_step(apply: Callable, batch: Input) -> Callable:
 
 
 def make_score_step(apply: Callable, batch: Input) -> Callable:
-    """Returns the step of an evaluation, from `Sums` to `Sums` over the images of all devices so far.
-
-    Its constants are {"params", "batch_stats"}. The loss is plain cross entropy.
-    """
+    """Returns the step of an evaluation, from `Sums` to `Sums`; its constants are {"params", "batch_stats"}."""
 
     def score_step(sums, variables, images, labels, mask):
         logits = apply(variables, batch.normalize(images))
@@ -194,16 +158,10 @@ def make_score_step(apply: Callable, batch: Input) -> Callable:
 def many(step: Callable, batch: Input, key: jax.Array | None = None, after: Callable = lambda state: state) -> Callable:
     """Returns run(state, constants, images, labels, epoch, first, last) -> state, to be pmapped over `AXIS`.
 
-    It takes the steps first, ..., last - 1 of an epoch, given all images [size, H, W, C] uint8 and labels [size]. Every
-    epoch sees every image once; its last batch is filled up with images that do not count. One compiled program serves
-    any range of steps, and how an epoch is cut into calls does not change a bit of the result.
-
-    Args:
-      step: what is done with a batch, see above.
-      batch: how batches are made.
-      key: from which the order of the images and the augmentation of every epoch follow; None leaves the images in
-        their order and as they are.
-      after: of the state, once at the end of each call.
+    It takes the steps first, ..., last - 1 of an epoch, given all images [size, H, W, C] uint8 and labels [size], and
+    ends with `after` of the state. Every epoch sees every image once, in an order and with an augmentation that follow
+    from the key; None leaves the images as they are. The last batch is filled up with images that do not count. One
+    compiled program serves any range of steps, and how an epoch is cut into calls does not change a bit of the result.
     """
     order_key, augment_key = (None, None) if key is None else jax.random.split(key)
 

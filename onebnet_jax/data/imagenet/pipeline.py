@@ -12,13 +12,10 @@ Error = tf.errors.OpError  # what the iterators raise where files cannot be read
 READERS = 8  # records are read from so many files at once
 CHUNK = 16  # images that are decoded one after another by one thread
 RESIZE_RATIO = 256 / 224  # shorter side before the central crop, in units of the crop
-
 SCALE = (0.08, 1.0)  # share of the image's area that a random crop takes
 RATIO = (3 / 4, 4 / 3)  # its width / height
 TRIES = 10
-
-# Principal components of ImageNet's colours in 0..1, Krizhevsky et al. 2012, section 4.1; values of the Torch code that
-# ReActNet's goes back to.
+# Principal components of ImageNet's colours in 0..1, Krizhevsky et al. 2012, section 4.1, with the values of Torch.
 _EIGENVALUES = (0.2175, 0.0188, 0.0045)
 _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
@@ -30,12 +27,10 @@ def read_files(paths: np.ndarray, labels: np.ndarray, threads: int) -> tf.data.D
 
 
 def read_records(windows: Callable[[], Iterator], features) -> tf.data.Dataset:
-    """The undecoded images of TFDS records, with label and name, window by window.
+    """The undecoded images of TFDS records, with label and name; one window is used while the next is read.
 
-    Args:
-      windows: makes an iterator of (paths [P], skips [P], takes [P], order [M]): the stretches of files that hold a
-        window's records, and the order in which these are wanted. The next window is read while one is used.
-      features: of the TFDS builder.
+    `windows` makes an iterator of (paths [P], skips [P], takes [P], order [M]): the stretches of files that hold a
+    window's records, and the order in which these are wanted. `features` are those of the TFDS builder.
     """
     import tensorflow_datasets as tfds
 
@@ -58,25 +53,13 @@ def read_records(windows: Callable[[], Iterator], features) -> tf.data.Dataset:
 
 
 def batches(
-    examples: tf.data.Dataset,
-    positions: np.ndarray,
-    key: tuple[int, int] | None,
-    *,
-    batch_size: int,
-    image_size: int,
-    lighting: float,
-    threads: int,
+    examples, positions: np.ndarray, key, batch_size: int, image_size: int, lighting: float, threads: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Decodes examples of `read_files` or `read_records`, in their order, into batches; the last may be smaller.
 
-    Args:
-      examples: what to decode.
-      positions: int64 [M], the position of each in the epoch, from which with the key its augmentation follows.
-      key: seed and epoch; None for evaluation.
-      batch_size, image_size, lighting, threads: see `reader.Streamed`.
-
-    Yields {"images": uint8 [N, H, W, 3], "labels": int32 [N], "mask": float32 [N], "names": bytes [N]}; image and mask
-    are 0 where an image cannot be decoded.
+    The augmentation of each follows from the key, (seed, epoch) or None for evaluation, and its position in the epoch
+    (int64 [M]). Yields {"images": uint8 [N, H, W, 3], "labels": int32 [N], "mask": float32 [N], "names": bytes [N]};
+    image and mask are 0 where an image cannot be decoded.
     """
     shape = (image_size, image_size, 3)
 
@@ -93,12 +76,9 @@ def batches(
 
         def into_slots(slots, images):
             slots = slots[:, tf.newaxis]
-            return {
-                "images": tf.scatter_nd(slots, images, [size, *shape]),
-                "mask": tf.scatter_nd(slots, tf.ones(tf.shape(slots)[:1]), [size]),
-                "labels": chunk["labels"],
-                "names": chunk["names"],
-            }
+            images = tf.scatter_nd(slots, images, [size, *shape])
+            mask = tf.scatter_nd(slots, tf.ones(tf.shape(slots)[:1]), [size])
+            return {"images": images, "mask": mask, "labels": chunk["labels"], "names": chunk["names"]}
 
         return decoded.map(into_slots)
 
@@ -115,13 +95,11 @@ def batches(
 def central_view(content: tf.Tensor, size: int) -> tf.Tensor:
     """Resizes the shorter side to size * `RESIZE_RATIO` and cuts the centre out: encoded image -> uint8 [H, W, 3].
 
-    The same as torchvision's Resize and CenterCrop on a Pillow image, roundings included, but only what the crop needs
-    is decoded and resized.
+    As torchvision's Resize and CenterCrop on a Pillow image, but only what the crop needs is decoded and resized.
     """
     target = round(size * RESIZE_RATIO)
 
-    def geometry(shape):
-        """Output pixels per input pixel, and where the crop begins in the resized image."""
+    def geometry(shape):  # output pixels per input pixel, and where the crop begins in the resized image
         resized = target * shape // tf.reduce_min(shape)
         return resized / shape, tf.round((resized - size) / 2)
 
@@ -139,10 +117,7 @@ def central_view(content: tf.Tensor, size: int) -> tf.Tensor:
 
 @tf.function(autograph=False)
 def random_view(content: tf.Tensor, size: int, key: tf.Tensor, lighting: float) -> tf.Tensor:
-    """A random crop, resized, perhaps flipped and with another light: encoded image -> uint8 [H, W, 3].
-
-    key: int [2], from which all random choices follow.
-    """
+    """A random crop, resized, perhaps flipped and with another light by a key [2]: encoded image -> uint8 [H, W, 3]."""
     draws = tf.random.stateless_uniform([2 * TRIES + 3], key, dtype=tf.float64, alg="philox")
     _, _, pixels = _decode(content, lambda shape: random_window(shape, draws[:-1]))
     scale = tf.fill([2], tf.constant(size, tf.float64)) / tf.cast(tf.shape(pixels)[:2], tf.float64)
@@ -158,7 +133,7 @@ def random_window(shape: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """The crop of torchvision's RandomResizedCrop: (H, W) -> (top, left, height, width), int32 [4].
 
     draws: float64 [22], uniform in 0..1: for each of ten tries the area and the logarithm of the ratio; then the place.
-    The first crop that fits is taken; if none does, the central one of the nearest ratio.
+    If no try fits, the central crop of the nearest ratio is taken.
     """
     size = tf.cast(shape, tf.float64)
     areas = size[0] * size[1] * (SCALE[0] + (SCALE[1] - SCALE[0]) * draws[:TRIES])
@@ -173,10 +148,7 @@ def random_window(shape: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
 
 
 def _decode(content: tf.Tensor, window_of: Callable) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Decodes a part of an image: -> its (H, W), the window (top, left, height, width), uint8 pixels of the window.
-
-    Where the image is no JPEG, as one of ImageNet is a PNG, it is decoded as a whole first.
-    """
+    """Decodes a part of an image: -> its (H, W), the window (top, left, height, width), uint8 pixels of the window."""
 
     def jpeg():
         shape = tf.io.extract_jpeg_shape(content)[:2]
@@ -184,7 +156,7 @@ def _decode(content: tf.Tensor, window_of: Callable) -> tuple[tf.Tensor, tf.Tens
         # The accurate transform is Pillow's default, and as quick.
         return shape, window, tf.io.decode_and_crop_jpeg(content, window, channels=3, dct_method="INTEGER_ACCURATE")
 
-    def other():
+    def other():  # one of ImageNet is a PNG
         image = tf.io.decode_image(content, channels=3, expand_animations=False)
         shape = tf.shape(image)[:2]
         window = window_of(shape)
@@ -195,15 +167,9 @@ def _decode(content: tf.Tensor, window_of: Callable) -> tuple[tf.Tensor, tf.Tens
 
 def _resize(pixels: tf.Tensor, size: int, scale: tf.Tensor, translation: tf.Tensor) -> tf.Tensor:
     """Bilinear with antialiasing: the [size, size] square at -translation of the pixels scaled by `scale`, float32."""
-    scale, translation = (tf.cast(x, tf.float32) for x in (scale, translation))
-    images = tf.raw_ops.ScaleAndTranslate(
-        images=pixels[tf.newaxis],
-        size=[size, size],
-        scale=scale,
-        translation=translation,
-        kernel_type="triangle",
-        antialias=True,
-    )
+    places = {"scale": tf.cast(scale, tf.float32), "translation": tf.cast(translation, tf.float32)}
+    options = {"size": [size, size], "kernel_type": "triangle", "antialias": True}
+    images = tf.raw_ops.ScaleAndTranslate(images=pixels[tf.newaxis], **places, **options)
     return tf.ensure_shape(images[0], [size, size, 3])
 
 

@@ -18,41 +18,26 @@ Batch = dict[str, np.ndarray]
 class Streamed:
     """Training and test images that are decoded and augmented when their batch is asked for.
 
-    The order of an epoch and every random choice in it follow from the seed, the epoch and the position of an image in
-    the epoch, so training goes on at any step as if it had never stopped. Every epoch has every image once.
-
-    Training: torchvision's RandomResizedCrop (scale 0.08 to 1, ratio 3/4 to 4/3) and a horizontal flip, as ReActNet
-    does. Test: torchvision's Resize and CenterCrop, 256 and 224 or in that ratio. Both resize bilinearly with
-    antialiasing, as torchvision does with Pillow's images; only the needed part of a JPEG is decoded.
+    Every epoch has every image once. Its order and every random choice follow from the seed, the epoch and the position
+    of an image in the epoch, so training goes on at any step as if it had never stopped. Training: torchvision's
+    RandomResizedCrop (scale 0.08 to 1, ratio 3/4 to 4/3) and a horizontal flip, as ReActNet does. Test: torchvision's
+    Resize and CenterCrop, 256 and 224 or in that ratio. Both resize as torchvision does with Pillow's images.
 
     A batch is a dict: "images" uint8 [N, H, W, 3], "labels" int32 [N] and "mask" float32 [N], which is 0 where the last
-    batch is filled up and where an image cannot be decoded.
-
-    Attributes:
-      info: what is known of it, with the shape that the images get here.
-      train_size, test_size: number of images, over all processes.
-      source: what is read and from where, for the log.
-      unreadable: the names of the images that could not be decoded so far.
+    batch is filled up and where an image cannot be decoded. `info.shape` is that of the images here, and `unreadable`
+    has the names of those that could not be decoded so far.
     """
 
     def __init__(
-        self,
-        info: Info,
-        stored: Folders | Records,
-        image_size: int = 0,
-        lighting: float = 0.0,
-        max_unreadable: int = 10,
-        threads: int = 0,
+        self, info: Info, stored: Folders | Records, image_size: int, lighting: float, max_unreadable: int, threads: int
     ):
         """Reads nothing before the first batch is asked for. Raises UserError where TensorFlow is not installed.
 
         Args:
-          info, stored: what is known of the data set, and where its images are.
           image_size: height and width that the images get; 0 for those of `info`.
           lighting: standard deviation of AlexNet's colour noise, 0.1 in its paper; ReActNet's code adds that noise to
             pixels of 0..255 as if they were 0..1, which changes them by 1 at most, so 0 stands for it.
-          max_unreadable: how many images may be left out because they cannot be decoded. Each process counts those that
-            it met since it was started: N processes may leave out N times as many, and a resumed run begins at 0.
+          max_unreadable: how many undecodable images may be left out, by each process and since it was started.
           threads: for reading and decoding; 0 for as many as there are cores for this process.
         """
         self._stored, self._pipeline = stored, _import_pipeline()
@@ -65,10 +50,9 @@ class Streamed:
         self.unreadable: set[str] = set()
 
     def train_batches(self, share: Share, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """One process's batches of an epoch from a step on, in an order that follows from seed and epoch.
+        """One process's batches of an epoch from a step on; what comes before is not decoded.
 
-        What comes before is not decoded, and at most a window of it is read. Raises UserError where files cannot be
-        read or too many images cannot be decoded, with their names.
+        Raises UserError where files cannot be read or too many images cannot be decoded, with their names.
         """
         return self._batches("train", share, (seed, epoch), first_step)
 
@@ -78,21 +62,12 @@ class Streamed:
 
     def _batches(self, split: str, share: Share, key: tuple[int, int] | None, first_step: int) -> Iterator[Batch]:
         stored, size = self._stored, self._stored.size(split)
-        batches = self._pipeline.batches(
-            stored.examples(self._pipeline, split, key, share, first_step, self._threads),
-            share.positions(size, first_step),
-            key,
-            batch_size=share.batch_size,
-            image_size=self.info.shape[0],
-            lighting=self._lighting,
-            threads=self._threads,
-        )
-        none = {
-            "images": np.zeros((0, *self.info.shape), np.uint8),
-            "labels": np.zeros(0, np.int32),
-            "mask": np.zeros(0, np.float32),
-            "names": np.zeros(0, object),
-        }
+        examples = stored.examples(self._pipeline, split, key, share, first_step, self._threads)
+        order = examples, share.positions(size, first_step), key
+        options = share.batch_size, self.info.shape[0], self._lighting, self._threads
+        batches = self._pipeline.batches(*order, *options)
+        none = {"labels": np.zeros(0, np.int32), "mask": np.zeros(0, np.float32), "names": np.zeros(0, object)}
+        none["images"] = np.zeros((0, *self.info.shape), np.uint8)
         for _ in range(first_step, share.steps(size)):
             try:
                 batch = next(batches, none)  # there is none where only other processes have images left
@@ -110,9 +85,8 @@ class Streamed:
             print(f"left out, as it cannot be decoded: {name}", file=sys.stderr, flush=True)
         if len(self.unreadable) > self._max_unreadable:
             raise UserError(
-                f"{len(self.unreadable)} images of {self.info.title} cannot be decoded, such as "
-                f"{sorted(self.unreadable)[0]}, where {self._max_unreadable} may be left out; get them again, or allow "
-                "more by data.max_unreadable."
+                f"{len(self.unreadable)} images of {self.info.title} cannot be decoded, such as {min(self.unreadable)},"
+                f" where {self._max_unreadable} may be left out; get them again, or allow more by data.max_unreadable."
             )
 
 
@@ -129,7 +103,6 @@ def _import_pipeline():
     except ModuleNotFoundError as error:
         if error.name != "tensorflow":
             raise
-        raise UserError(
-            "Images are streamed by TensorFlow, which is not installed: pip install tensorflow==2.21.0"
-        ) from error
+        remedy = "pip install tensorflow==2.21.0"
+        raise UserError(f"Images are streamed by TensorFlow, which is not installed: {remedy}") from error
     return pipeline

@@ -1,14 +1,11 @@
 """Where the images of a streamed data set are, which of them a process takes, and in which order; without TensorFlow.
 
-`Folders` and `Records` have the same attributes and methods:
-  origin: what is read and from where, for the log.
-  size(split): number of images of "train" or "validation".
-  examples(pipeline, split, key, share, first_step, threads): a process's undecoded images of an epoch from a step on,
-    as a tf.data.Dataset made by the module `pipeline`. key is (seed, epoch), or None for the stored order.
+`Folders` and `Records` have the same methods; the splits are "train" and "validation". `examples` gives a process's
+undecoded images of an epoch from a step on, as a tf.data.Dataset made by the module `pipeline`, in the order that
+follows from a key (seed, epoch), or as they are stored where it is None.
 
-Folders are shuffled as a whole, and a global batch does not depend on the number of processes. Records can only be read
-one after another: they are shuffled by file and then in windows of `WINDOW`, and each process reads its own part of
-them, so another number of processes means another order.
+Folders are shuffled as a whole, so that a global batch does not depend on the number of processes. Of records, which
+can only be read in turn, each process shuffles its own part, by file and then in windows of `WINDOW`.
 """
 
 import dataclasses
@@ -19,7 +16,7 @@ import numpy as np
 
 from onebnet_jax.data import tfds
 from onebnet_jax.data.catalog import Info
-from onebnet_jax.data.formats import Missing
+from onebnet_jax.data.formats import Missing, naming
 from onebnet_jax.errors import UserError
 
 WINDOW = 4096  # records that are shuffled among themselves, about 0.45 GB of JPEGs
@@ -36,7 +33,7 @@ class Share:
     process_count: int = 1
 
     def steps(self, size: int) -> int:
-        """Global batches that it takes to see `size` images once, the last one perhaps filled up."""
+        """Global batches in an epoch of `size` images, the last one perhaps filled up."""
         return -(-size // (self.batch_size * self.process_count))
 
     def positions(self, size: int, first_step: int = 0) -> np.ndarray:
@@ -47,16 +44,11 @@ class Share:
         return positions[positions < size]
 
 
-def list_images(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Lists ROOT/CLASS/*.jpeg (or .jpg, .png) of all classes: their sorted names, paths [N] and labels int32 [N].
-
-    Raises UserError where there is no image.
-    """
+def _list_images(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Sorted names of classes, paths [N] of ROOT/CLASS/*.jpeg (or .jpg, .png), and labels int32 [N]."""
     classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    listed = [
-        sorted(entry.path for entry in os.scandir(os.path.join(root, name)) if entry.name.lower().endswith(_SUFFIXES))
-        for name in classes
-    ]
+    folders = (os.scandir(os.path.join(root, name)) for name in classes)
+    listed = [sorted(file.path for file in files if file.name.lower().endswith(_SUFFIXES)) for files in folders]
     labels = np.repeat(np.arange(len(listed), dtype=np.int32), [len(paths) for paths in listed])
     if not len(labels):
         raise UserError(f"{root} has no class folders with images such as {root}/n01440764/*.JPEG.")
@@ -71,17 +63,13 @@ class Folders:
         if not directory or not all(map(os.path.isdir, roots.values())):
             raise Missing(f"no folders train and val in {directory or 'data.dir, which is empty'}")
         self.origin = f"from the folders train and val in {directory}"
-        self._files, classes = {}, {}
-        for split, root in roots.items():
-            classes[split], *self._files[split] = list_images(root)
-        differing = set(classes["train"]) ^ set(classes["validation"])
-        if differing:
-            raise UserError(
-                f"{directory}/train and {directory}/val do not have the same class folders: {min(differing)} is in one "
-                "of them only, so the labels would not fit."
-            )
-        if len(classes["train"]) > info.num_classes:
-            raise UserError(f"{directory}/train has {len(classes['train'])} classes, where {info.num_classes} may be.")
+        listed = {split: _list_images(root) for split, root in roots.items()}
+        self._files = {split: (paths, labels) for split, (_, paths, labels) in listed.items()}
+        classes, others = (set(names) for names, _, _ in listed.values())
+        if classes != others:
+            raise UserError(f"{directory} has a class folder {min(classes ^ others)} in only one of train and val.")
+        if len(classes) > info.num_classes:
+            raise UserError(f"{directory}/train has {len(classes)} classes, where {info.num_classes} may be.")
 
     def size(self, split: str) -> int:
         return len(self._files[split][1])
@@ -100,7 +88,7 @@ class Records:
     def __init__(self, info: Info, directory: str):
         folder = tfds.find(directory, info.name)
         builder = tfds.open_directory(folder)
-        with tfds.naming(folder):
+        with naming(folder):
             self._splits = {split: builder.info.splits[split] for split in _FOLDERS}
             self._features, file_format = builder.info.features, builder.info.file_format.value
         if file_format != "tfrecord":
@@ -111,10 +99,8 @@ class Records:
         return self._splits[split].num_examples
 
     def examples(self, pipeline, split: str, key, share: Share, first_step: int, threads: int):
-        counts = [
-            len(dataclasses.replace(share, process_index=index).positions(self.size(split)))
-            for index in range(share.process_index + 1)
-        ]
+        shares = (dataclasses.replace(share, process_index=index) for index in range(share.process_index + 1))
+        counts = [len(each.positions(self.size(split))) for each in shares]
         start, stop = sum(counts[:-1]), sum(counts)
         first = start + first_step * share.batch_size
         paths = np.array([str(path) for path in self._splits[split].filepaths], object)
@@ -134,17 +120,11 @@ class Records:
 def windows_of(
     lengths: np.ndarray, key: tuple[int, int] | None, start: int, stop: int, first: int, size: int
 ) -> Iterator[tuple[list[tuple[int, int, int]], np.ndarray]]:
-    """Cuts the records start, ..., stop - 1 of a row of shards into windows, and shuffles each.
+    """Cuts the records start, ..., stop - 1 of a row of shards into windows of `size`, and shuffles each by the key.
 
-    Args:
-      lengths: records of each shard.
-      key: of the shuffling; None leaves the records in order.
-      start, stop: the records that are asked for, counted over all shards.
-      first: the first of these that is still wanted; whole windows before it do not come.
-      size: of a window.
-
-    Yields ([(shard, first record, number of records), ...], order): the stretches that make up a window, and the places
-    in it [M] of the records in the order in which they are wanted.
+    Records are counted over all shards, of which `lengths` has the numbers; those before `first` are left out. Yields
+    ([(shard, first record, number of records), ...], order): the stretches that make up a window, and the places in it
+    [M] of the records in the order in which they are wanted.
     """
     ends = np.cumsum(lengths)
     for begin in range(start + (first - start) // size * size, stop, size):
