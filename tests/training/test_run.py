@@ -279,7 +279,7 @@ def test_a_kept_result_is_not_trained_over(copied):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (load("--config.train.batch_size=400"), r"train.batch_size \(500 there, 400 now\), .*another train.batch_size"),
+        (load("--config.train.batch_size=400"), r"train.batch_size \(500 there, 400 now\).*another train.batch_size"),
         (load(stages=("train", "step1")), r"stages \(\('train',\) there, .*another stages"),
     ],
     ids=["batch size", "stages"],
