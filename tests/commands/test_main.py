@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from small_runs import ROOT, TINY, cached_compilation
+from small_runs import QUICK, ROOT, TINY, cached_compilation
 
 from onebnet_jax import errors, main
 from onebnet_jax.networks import families
@@ -40,7 +40,8 @@ def command(tmp_path, monkeypatch, capfd):
     return run
 
 
-TRAIN_ONE_EPOCH = (QUICKSTART, "--config.train.epochs=1", "--config.train.batch_size=500")
+FIELDS = QUICK | {"train.epochs": 1}
+TRAIN_ONE_EPOCH = (QUICKSTART, *(f"--config.{name}={value}" for name, value in FIELDS.items()))
 
 
 def test_train_then_evaluate_in_a_folder_named_after_the_config(command, tmp_path):

@@ -53,6 +53,23 @@ def shrunken(family, *body):
 
 
 TINY = {name: shrunken(family) for name, family in families.FAMILIES.items()}
+# Of runs that need nothing else: their steps are one and the same program, however many epochs they take.
+QUICK = {"train.batch_size": 500, "train.learning_rate": 0.02, "train.schedule": "constant"}
+
+
+def shortened(family):
+    """A family of which only the stem and the first block of the second stage are left."""
+
+    @functools.wraps(family)
+    def short(**fields):
+        whole = family(**fields)
+        units = (unit for unit in whole.units[1:] if unit.name.startswith("stage2_block1_"))
+        return dataclasses.replace(whole, units=(whole.units[0], *units))
+
+    return short
+
+
+SHORT = {name: shortened(family) for name, family in families.FAMILIES.items()}
 
 
 def tiny_maps(params, images):

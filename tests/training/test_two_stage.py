@@ -3,6 +3,8 @@
 Batches hold all training images, so that batch statistics, losses and gradients are those of the whole data set.
 """
 
+import contextlib
+import io
 import types
 
 import jax
@@ -67,7 +69,10 @@ def run(tmp_path_factory):
         checkpoints = Checkpoints(folder / "teacher" / "train")
         checkpoints.save(LAST, 9, wrong, {})
         checkpoints.close()
-        train(config, folder / "run")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            train(config, folder / "run")
+        teacher = trained.load(folder / "teacher", LAST)
+        assert f"teacher: {folder / 'teacher'}, {teacher.describe()}" in printed.getvalue().splitlines()
         yield folder / "run", wrong
 
 
