@@ -8,7 +8,6 @@ Reads, decodes and augments training images as a run does, with nothing to use t
 takes as well; where there are few of them, beginning an epoch again and again costs time.
 """
 
-import argparse
 import io
 import itertools
 import os
@@ -20,14 +19,8 @@ from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
-RANGES = {
-    "batch_size": (1, 2**16),
-    "image_size": (1, 1024),
-    "batches": (1, 10**6),
-    "threads": (0, 1024),
-    "step_images_per_second": (0.0, 1e9),
-    "generate": (0, 10**6),
-}
+RANGES = {"batch_size": (1, 2**16), "image_size": (1, 1024), "batches": (1, 10**6)}
+RANGES |= {"threads": (0, 1024), "step_images_per_second": (0.0, 1e9), "generate": (0, 10**6)}
 DISTINCT = 32  # generated images; more files are links to them
 
 
@@ -49,10 +42,7 @@ def generated_jpeg(seed: int) -> bytes:
 
 
 def generate(folder: Path, count: int) -> None:
-    """Writes `count` training images of one class, and one for validation, to a new folder.
-
-    Raises UserError if the folder is in use or cannot be written.
-    """
+    """Writes `count` training images of one class, and one for validation. Raises UserError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -80,9 +70,7 @@ def measure(dataset, batch_size: int, batches: int) -> tuple[float, float]:
     for _ in itertools.islice(stream, WARM_UP):
         pass
     begun, cpu_begun = time.perf_counter(), _cpu_seconds()
-    images = 0
-    for batch in itertools.islice(stream, batches):
-        images += int(batch["mask"].sum())
+    images = sum(int(batch["mask"].sum()) for batch in itertools.islice(stream, batches))
     return images / (time.perf_counter() - begun), images / (_cpu_seconds() - cpu_begun)
 
 
@@ -100,9 +88,7 @@ def verdict(input_rate: float, per_core: float, step_rate: float) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m onebnet_jax.data_benchmark", description=__doc__.split("\n")[0], allow_abbrev=False
-    )
+    parser = arguments.parser("data_benchmark", __doc__)
     parser.add_argument("--dir", default="", help="as data.dir")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--source", default="auto", help="as data.source")

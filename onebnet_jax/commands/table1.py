@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line, converts, prints two tables; exits with 1 if a difference is not explained."""
+    """Converts, prints two tables; exits with 1 if a difference is not explained."""
     parser = arguments.parser("table1", __doc__, EXAMPLES)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {' '.join(NAMED)}; or all")
     parser.add_argument("--images", type=int, default=8, help="random images for the comparison (default 8; 0: none)")
@@ -48,8 +48,7 @@ def main(argv: list[str]) -> None:
     header += ["max logit difference", "mean logit difference", "first flips"]
     kinds = sorted({kind for _, counts in operators for kind in counts})
     counts = [[*names, *(str(found.get(kind, 0)) for kind in kinds)] for names, found in operators]
-    print(render([header, *sizes], args.markdown))
-    print()
+    print(render([header, *sizes], args.markdown), end="\n\n")
     print(render([["network", "graph", *kinds], *counts], args.markdown))
     if unexplained:
         print(f"\nNOT explained by float rounding: {', '.join(unexplained)}")

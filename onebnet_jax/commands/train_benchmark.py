@@ -8,25 +8,23 @@ teacher if it has one; the images are random. The products are of the config's t
 bfloat16, at JAX's default precision: on GPUs that have it, TF32 in place of float32, as in training.
 """
 
-import argparse
 import resource
 from statistics import median
 
+from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
 
 GEMM_SIZES = {"cpu": 2048, "accelerator": 8192}  # the larger one keeps all of a large accelerator busy
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m onebnet_jax.train_benchmark", description=__doc__.split("\n")[0], allow_abbrev=False
-    )
+    parser = arguments.parser("train_benchmark", __doc__)
     parser.add_argument("configs", nargs="+", metavar="CONFIG")
     parser.add_argument("--rounds", type=int, default=5)
     args, overrides = parser.parse_known_args(argv)
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
-    # Not before: JAX takes most of a second to import, which --help need not wait for.
+
     import jax
 
     from onebnet_jax.runs import config
@@ -61,12 +59,9 @@ def report(trainer, rounds: list[tuple[float, dict[str, float]]], devices: int) 
         share = median(images * trainer.flops_per_image / (gemms[dtype] * devices) for images, gemms in rounds)
         rate = median(gemms[dtype] for _, gemms in rounds)
         parts.append(f"{100 * share:.1f} % of {rate / 1e9:.0f} GFLOP/s in {dtype}")
-    parts += [
-        f"{trainer.flops_per_image / 1e6:.0f} MFLOP/image",
-        f"temporary memory {trainer.temporary_bytes / 2**20:.0f} MiB",
-        f"compiled in {trainer.compile_seconds:.0f} s",
-    ]
-    return ", ".join(parts)
+    parts.append(f"{trainer.flops_per_image / 1e6:.0f} MFLOP/image")
+    parts.append(f"temporary memory {trainer.temporary_bytes / 2**20:.0f} MiB")
+    return ", ".join([*parts, f"compiled in {trainer.compile_seconds:.0f} s"])
 
 
 if __name__ == "__main__":

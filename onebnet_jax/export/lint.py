@@ -15,15 +15,9 @@ PADDING_SAME = 0  # of an LceBconv2d operator
 
 
 def check_file(operators: list, plan: Plan) -> None:
-    """Raises UserError that names the layer of every finding, if there is one.
-
-    Args:
-      operators: of the file, see `lce.operators`.
-      plan: what the file was converted from.
-    """
-    expected = plan.operators()
+    """Raises UserError with the layers in which `lce.operators` of a file are not those of its plan."""
+    expected, findings = plan.operators(), []
     found = {section: collections.Counter() for section in expected}
-    findings = []
     convs = collections.defaultdict(list)  # section -> its binarized convolutions, last first
     for unit in reversed(plan.units):
         if unit.conv.binary:
@@ -38,9 +32,8 @@ def check_file(operators: list, plan: Plan) -> None:
         kinds = sorted(kind for kind in {*asked, *there} if asked[kind] != there[kind])
         findings += [f"{section} has {there[kind]} {kind} and not {asked[kind]}" for kind in kinds]
     if findings:
-        rest = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
-        findings = "; ".join(findings[:SHOWN] + rest)
-        raise UserError(f"The converted file is not what the network asks for: {findings}.")
+        rest = [f"and {len(findings) - SHOWN} more"] * (len(findings) > SHOWN)
+        raise UserError(f"The converted file is not what the network asks for: {'; '.join(findings[:SHOWN] + rest)}.")
 
 
 def check_map_sizes(plan: Plan) -> None:
@@ -62,19 +55,17 @@ def check_map_sizes(plan: Plan) -> None:
 
 def _check_convolution(operator, conv: Conv) -> list[str]:
     """A binarized convolution of the file against the plan's: shapes, strides and padding."""
-    (_, height, width, _), (_, *kernel, _) = operator.shapes[:2]
-    options = operator.options
+    (image, kernel), options = operator.shapes[:2], operator.options
     pairs = {
-        "map": ((height, width), conv.input_size),
-        "kernel": (tuple(kernel), conv.kernel.shape[:2]),
+        "map": (image[1:3], conv.input_size),
+        "kernel": (kernel[1:3], conv.kernel.shape[:2]),
         "input channels": (options["channels_in"], conv.kernel.shape[2]),
         "strides": ((options["stride_height"], options["stride_width"]), conv.strides),
         "padding": (options["padding"], PADDING_SAME),
         "pad value": (options["pad_values"], conv.pad_value),
     }
-    return [
-        f"{conv.name} has {name} {there} and not {asked}" for name, (there, asked) in pairs.items() if there != asked
-    ]
+    wrong = ((name, there, asked) for name, (there, asked) in pairs.items() if there != asked)
+    return [f"{conv.name} has {name} {there} and not {asked}" for name, there, asked in wrong]
 
 
 def _merge_elementwise(count: collections.Counter) -> collections.Counter:

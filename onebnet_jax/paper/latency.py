@@ -54,17 +54,15 @@ def fit() -> Fit:
     counts = (cost.total(cost.layers(table1_structure(row), IMAGENET_INPUT)) for row in numbers.TABLE1)
     design = np.stack([features(count) for count in counts])
     rates, *_ = np.linalg.lstsq(design, measured, rcond=None)
-    residuals = measured - design @ rates
-    inverse = np.linalg.inv(design.T @ design)
-    degrees_of_freedom = len(measured) - len(rates)
-    standard_errors = np.sqrt(np.diag(inverse) * (residuals @ residuals) / degrees_of_freedom)
+    residuals, inverse = measured - design @ rates, np.linalg.inv(design.T @ design)
+    standard_errors = np.sqrt(np.diag(inverse) * (residuals @ residuals) / (len(measured) - len(rates)))
     # For least squares, leaving row i out divides its residual by 1 - leverage_i.
     leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
     return Fit(rates, standard_errors, residuals, residuals / (1 - leverage))
 
 
 def estimate(counts: Cost) -> float:
-    """Estimated milliseconds on a Raspberry Pi 4 with one thread, for the graph that `counts` describes."""
+    """Estimated milliseconds on a Raspberry Pi 4 with one thread."""
     return float(features(counts) @ fit().rates)
 
 
@@ -85,8 +83,6 @@ def folding_saves(naive: Cost, folded: Cost) -> tuple[float, float]:
 
 def checks() -> dict[str, tuple[float, float]]:
     """Networks of Table 3 that the fit has not seen: name -> (estimated, measured) in ms."""
-    structures = {name: imagenet(family) for name, family in numbers.FAMILIES.items() if name != "ReActNet18"}
-    return {
-        name: (estimate(cost.total(cost.layers(structure, IMAGENET_INPUT))), numbers.TABLE3[name].latency_ms)
-        for name, structure in structures.items()
-    }
+    names = [name for name in numbers.FAMILIES if name != "ReActNet18"]
+    counts = (cost.total(cost.layers(imagenet(numbers.FAMILIES[name]), IMAGENET_INPUT)) for name in names)
+    return {name: (estimate(count), numbers.TABLE3[name].latency_ms) for name, count in zip(names, counts)}

@@ -13,6 +13,9 @@ from onebnet_jax.errors import UserError
 # Bits of the Pi firmware's get_throttled; 16 bits further up, each stands for "since the machine was started".
 THROTTLING = {0: "under-voltage", 1: "capped clock", 2: "throttling", 3: "temperature limit"}
 
+KERNELS = {"reference": "use_reference_bconv", "indirect": "use_indirect_bgemm"}  # the first whose flag is set
+TRUE = ("true", "1")
+
 _STATE = re.compile(r"^(before|after) (\w+)=(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"^command=(.*)$", re.MULTILINE)
 _FLAG = re.compile(r"--(\w+)=(\S+)")
@@ -50,14 +53,7 @@ class Run:
 
 
 def parse(text: str, name: str) -> Run:
-    """The run that a log tells of.
-
-    Args:
-      text: of the log.
-      name: of the log, for messages.
-
-    Raises UserError if the log is no such log, or ends before the result.
-    """
+    """The run that a log tells of. Raises UserError, with the log's name, if it is no such log or not complete."""
     command = _COMMAND.search(text)
     flags = dict(_FLAG.findall(command[1])) if command else {}
     if "graph" not in flags or not flags.get("num_threads", "").isdecimal():
@@ -67,7 +63,8 @@ def parse(text: str, name: str) -> Run:
     fields = {key: float(value) for key, value in _FIELD.findall(counts[-1])} if counts else {}
     mean = fields.get("avg", fields.get("curr"))  # equal times are printed once, as curr
     if timings is None or mean != float(timings[4]):
-        raise UserError(f"{name} holds no complete result: measure again or remove it; it ends: {_last_words(text)}")
+        *_, last = _STATE.sub("", text).strip().splitlines()
+        raise UserError(f"{name} holds no complete result: measure again or remove it; it ends: {last.strip()}")
     states = {"before": {}, "after": {}}
     for when, key, value in _STATE.findall(text):
         states[when][key] = value
@@ -75,8 +72,8 @@ def parse(text: str, name: str) -> Run:
     return Run(
         model=flags["graph"],
         threads=int(flags["num_threads"]),
-        kernel=_kernel(flags),
-        xnnpack=_is_true(flags.get("use_xnnpack")),
+        kernel=next((kernel for kernel, flag in KERNELS.items() if flags.get(flag) in TRUE), "default"),
+        xnnpack=flags.get("use_xnnpack") in TRUE,
         count=int(fields["count"]),
         mean_ms=mean / 1e3,
         std_ms=fields.get("std", 0.0) / 1e3,
@@ -92,33 +89,11 @@ def parse(text: str, name: str) -> Run:
 
 def throttling(runs: list[Run]) -> list[str] | None:
     """What slowed the Pi down while the runs lasted: any of `THROTTLING`. None if its firmware was not heard."""
-    states = [(_bits(run.before), _bits(run.after)) for run in runs]
-    if any(bits is None for state in states for bits in state):
+    try:
+        states = [[int(state["throttled"], 16) for state in (run.before, run.after)] for run in runs]
+    except (KeyError, ValueError):
         return None
     during = 0
     for before, after in states:
         during |= before | after | (after & ~before) >> 16
     return [meaning for bit, meaning in THROTTLING.items() if during >> bit & 1]
-
-
-def _bits(state: dict[str, str]) -> int | None:
-    try:
-        return int(state["throttled"], 16)
-    except (KeyError, ValueError):
-        return None
-
-
-def _kernel(flags: dict[str, str]) -> str:
-    if _is_true(flags.get("use_reference_bconv")):
-        return "reference"
-    return "indirect" if _is_true(flags.get("use_indirect_bgemm")) else "default"
-
-
-def _is_true(value: str | None) -> bool:
-    return value in ("true", "1")
-
-
-def _last_words(text: str) -> str:
-    """The last line of a program's output."""
-    lines = [line.strip() for line in _STATE.sub("", text).splitlines() if line.strip()]
-    return lines[-1]

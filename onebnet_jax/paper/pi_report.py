@@ -55,12 +55,7 @@ class Result:
 
 
 def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
-    """Runs grouped into measurements, in the order of model, threads and kernel.
-
-    Args:
-      runs: in any order.
-      cards: by the models' file names; a model may have none.
-    """
+    """Runs grouped into measurements, in the order of model, threads and kernel; cards by the models' file names."""
     key, graphs = operator.attrgetter(*SETTINGS), {True: "folded", False: "naive", None: ""}
     measured = []
     for (model, *_), group in itertools.groupby(sorted(runs, key=key), key):
@@ -96,12 +91,7 @@ def _shape(structure: Structure) -> tuple:
 
 
 def latency_table(measured: Sequence[Result], compare: bool) -> Table:
-    """One row for each measurement.
-
-    Args:
-      measured: what to show.
-      compare: adds the paper's figures; only for runs on a Raspberry Pi.
-    """
+    """One row for each measurement; with the paper's figures to compare, for runs on a Raspberry Pi."""
     tables = [table for tables in PAPER_MS.values() for table in tables] if compare else []
     header = ["model", "graph", "threads", "kernel", "XNNPACK", "runs", "mean (ms)", "std (ms)", "each repetition (ms)"]
     rows = [header + ["network"] * compare + [f"{table} (ms)" for table in tables]]
@@ -109,8 +99,7 @@ def latency_table(measured: Sequence[Result], compare: bool) -> Table:
         run, means = result.runs[0], [run.mean_ms for run in result.runs]
         row = [run.model, result.graph or "-", str(run.threads), run.kernel, "on" if run.xnnpack else "off"]
         row += [str(result.count), f"{result.mean_ms:.2f}", f"{result.std_ms:.2f}"]
-        row.append(f"{min(means):.2f} to {max(means):.2f}")
-        row += [result.network or "-"] * compare
+        row += [f"{min(means):.2f} to {max(means):.2f}", *[result.network or "-"] * compare]
         rows.append(row + [f"{result.paper_ms[table]:.1f}" if table in result.paper_ms else "-" for table in tables])
     return rows
 
@@ -120,9 +109,8 @@ def storage_table(measured: Sequence[Result]) -> Table:
     rows = [["model", "network", "file (MiB)", "Table 3 (MiB)"]]
     for model, group in itertools.groupby(measured, lambda result: result.runs[0].model):
         first = next(group)
-        size, row = first.runs[0].size_mib, numbers.TABLE3.get(first.network)
-        cells = [first.network or "-", "-" if size is None else f"{size:.2f}", f"{row.storage_mib:.2f}" if row else "-"]
-        rows.append([model, *cells])
+        sizes = first.runs[0].size_mib, getattr(numbers.TABLE3.get(first.network), "storage_mib", None)
+        rows.append([model, first.network or "-", *("-" if size is None else f"{size:.2f}" for size in sizes)])
     return rows
 
 
@@ -135,11 +123,7 @@ def comparison_note(measured: Sequence[Result]) -> str:
 
 
 def device_lines(runs: Sequence[Run]) -> list[str]:
-    """The Pi in words: what it is, how fast and how warm it was, and what makes the figures doubtful.
-
-    Args:
-      runs: with the state of the machine before and after each, in the order in which they were run.
-    """
+    """The Pi in words, by runs in their order: what it is, how fast and how warm, what makes the figures doubtful."""
     first, last = runs[0].before, runs[-1].after
 
     def say(name, state=first):
@@ -153,8 +137,7 @@ def device_lines(runs: Sequence[Run]) -> list[str]:
         f"{say('temperature_c')} °C before the first run, {say('temperature_c', last)} °C after the last; "
         f"{_span(temperatures)} °C in all",
     ]
-    slowed = throttling(list(runs))
-    if slowed is None:
+    if (slowed := throttling(list(runs))) is None:
         lines.append("WARNING: whether the Pi was throttled is unknown; vcgencmd or the kernel's get_throttled tells.")
     elif slowed:
         lines.append(f"WARNING: the Pi was slowed down during the runs: {', '.join(slowed)}.")
@@ -167,10 +150,8 @@ def device_lines(runs: Sequence[Run]) -> list[str]:
 
 def _span(values: Sequence[str | None]) -> str:
     """Lowest and highest of the values that are numbers."""
-    numbers = sorted(float(value) for value in values if value and value.replace(".", "", 1).isdecimal())
-    if not numbers:
-        return "unknown"
-    return f"{numbers[0]:g} to {numbers[-1]:g}" if numbers[0] < numbers[-1] else f"{numbers[0]:g}"
+    found = sorted({float(value) for value in values if value and value.replace(".", "", 1).isdecimal()})
+    return " to ".join(f"{value:g}" for value in (found if len(found) < 3 else (found[0], found[-1]))) or "unknown"
 
 
 def as_json(measured: Sequence[Result], compare: bool) -> list[dict]:
@@ -179,7 +160,6 @@ def as_json(measured: Sequence[Result], compare: bool) -> list[dict]:
     for result in measured:
         entry = {field: getattr(result.runs[0], field) for field in (*SETTINGS, "size_mib")}
         entry |= {"network": result.network, "graph": result.graph, "inferences": result.count}
-        entry |= {"mean_ms": result.mean_ms, "std_ms": result.std_ms}
-        entry |= {"paper_ms": result.paper_ms} if compare else {}
+        entry |= {name: getattr(result, name) for name in ("mean_ms", "std_ms", "paper_ms")[: 2 + compare]}
         entries.append(entry | {"repetitions": [dataclasses.asdict(run) for run in result.runs]})
     return entries
