@@ -12,9 +12,13 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
-from onebnet_jax.paper import pi_log
+from onebnet_jax.export import card
+from onebnet_jax.paper import pi_log, pi_report
+from onebnet_jax.tables import render
 
 DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
 EXAMPLES = """examples:
@@ -46,8 +50,6 @@ def main(argv: list[str]) -> None:
     for name in DEFAULTS.keys() - given:
         setattr(args, name, DEFAULTS[name])
 
-    from onebnet_jax.export import card
-
     output = args.json or (args.logs / "benchmark.json" if args.logs else None)
     if args.json is not None:
         card.check_writable(args.json, ".json", "results")
@@ -59,10 +61,6 @@ def main(argv: list[str]) -> None:
 
 def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
     """What a Raspberry Pi measured: JSON values, and the same as sections of text."""
-    from onebnet_jax.export import card
-    from onebnet_jax.paper import pi_report
-    from onebnet_jax.tables import render
-
     try:
         texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
     except OSError as error:
@@ -81,23 +79,20 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
         elif facts:
             print(f"warning: {path} describes another file: not used", file=sys.stderr)
     measured, device = pi_report.results(runs, cards), pi_report.device_lines(runs)
-    tables = (pi_report.latency_table(measured, compare=True), pi_report.storage_table(measured))
     report = {"device": device, "sha256": digests, "results": pi_report.as_json(measured, compare=True)}
-    tables = (render(table, markdown) for table in tables)
-    return report, ["\n".join(device), *tables, pi_report.comparison_note(measured)]
+    tables = (pi_report.latency_table(measured, compare=True), pi_report.storage_table(measured))
+    texts = [render(table, markdown) for table in tables]
+    return report, ["\n".join(device), *texts, pi_report.comparison_note(measured)]
 
 
 def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
     """Timings through LCE's interpreter: JSON values, and the same as sections of text."""
-    from onebnet_jax.paper import pi_report
-    from onebnet_jax.tables import render
-
     for name in ("threads", "runs", "repetitions"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name}={getattr(args, name)} must be 1 or more.")
     files = {path: _read_model(path) for path in args.models}
     runs = [_time(path, tflite, args) for path, (tflite, _) in files.items() for _ in range(args.repetitions)]
-    measured = pi_report.results(runs, {str(path): card for path, (_, card) in files.items()})
+    measured = pi_report.results(runs, {str(path): facts for path, (_, facts) in files.items()})
     machine = {"machine": platform.machine(), "platform": platform.platform(), "cpus": os.cpu_count()}
     note = f"Measured on this machine ({machine['machine']}) through LCE's Python interpreter, not on a Raspberry Pi."
     if machine["machine"] not in ("aarch64", "arm64"):
@@ -110,8 +105,6 @@ def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
 
 def _read_model(path: Path) -> tuple[bytes, dict | None]:
     """A model and its card, if it has one. Raises UserError for what is no whole .tflite file."""
-    from onebnet_jax.export import card
-
     try:
         tflite, facts = path.read_bytes(), None
     except OSError as error:
@@ -131,8 +124,6 @@ def _read_model(path: Path) -> tuple[bytes, dict | None]:
 
 def _time(path: Path, tflite: bytes, args: argparse.Namespace) -> pi_log.Run:
     """One repetition with a new interpreter, on random inputs with batch 1."""
-    import numpy as np
-
     from onebnet_jax.export import lce
 
     options = {flag: True for kernel, flag in pi_log.KERNELS.items() if kernel == args.kernel}
@@ -141,17 +132,10 @@ def _time(path: Path, tflite: bytes, args: argparse.Namespace) -> pi_log.Run:
         init_ms, first_ms, *rest = lce.timings(tflite, 1 + args.runs, **options)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"LCE's interpreter cannot run {path}: {' '.join(str(error).split())}") from error
-    return pi_log.Run(
-        **{"model": str(path), "threads": args.threads, "kernel": args.kernel, "xnnpack": args.xnnpack},
-        count=args.runs,
-        mean_ms=float(np.mean(rest)),
-        std_ms=float(np.std(rest)),
-        min_ms=min(rest),
-        max_ms=max(rest),
-        init_ms=init_ms,
-        first_ms=first_ms,
-        size_mib=len(tflite) / 2**20,
-    )
+    facts = {"model": str(path), "threads": args.threads, "kernel": args.kernel, "xnnpack": args.xnnpack}
+    facts |= {"mean_ms": float(np.mean(rest)), "std_ms": float(np.std(rest)), "min_ms": min(rest), "max_ms": max(rest)}
+    size = len(tflite) / 2**20
+    return pi_log.Run(**facts, count=args.runs, init_ms=init_ms, first_ms=first_ms, size_mib=size)
 
 
 if __name__ == "__main__":

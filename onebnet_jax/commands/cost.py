@@ -31,10 +31,9 @@ def main(argv: list[str]) -> None:
     from onebnet_jax.tables import render
 
     entries = [_entry(path, overrides) for path in options.configs]
-    if options.table1:
-        for row in numbers.TABLE1:
-            structure = latency.table1_structure(row)
-            entries.append(cost_report.Entry(row.label, structure, latency.IMAGENET_INPUT, measured_ms=row.latency_ms))
+    for row in numbers.TABLE1 if options.table1 else ():
+        structure = latency.table1_structure(row)
+        entries.append(cost_report.Entry(row.label, structure, latency.IMAGENET_INPUT, measured_ms=row.latency_ms))
     sections = [("", cost_report.summary(entries))] if entries else []
     for entry in entries:
         if options.layers:

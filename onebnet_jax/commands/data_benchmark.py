@@ -3,15 +3,14 @@
     python -m onebnet_jax.data_benchmark --dir=DIR --step-images-per-second=2000
     python -m onebnet_jax.data_benchmark --dir=NEW_DIR --generate=4096
 
-Reads, decodes and augments training images as a run does, with nothing to use them. What the step takes is printed by
-`python -m onebnet_jax.train_benchmark CONFIG`. Without ImageNet, the second command first makes JPEGs, which training
-takes as well; where there are few of them, beginning an epoch again and again costs time.
+Reads, decodes and augments training images as a run does. What the step takes is printed by `python -m
+onebnet_jax.train_benchmark CONFIG`. Without ImageNet, the second command first makes JPEGs, which training takes as
+well; where they are few, beginning an epoch again and again costs time.
 """
 
 import io
 import itertools
 import os
-import resource
 import time
 from pathlib import Path
 
@@ -69,22 +68,16 @@ def measure(dataset, batch_size: int, batches: int) -> tuple[float, float]:
     stream = itertools.chain.from_iterable(epochs)
     for _ in itertools.islice(stream, WARM_UP):
         pass
-    begun, cpu_begun = time.perf_counter(), _cpu_seconds()
+    begun, cpu_begun = time.perf_counter(), time.process_time()
     images = sum(int(batch["mask"].sum()) for batch in itertools.islice(stream, batches))
-    return images / (time.perf_counter() - begun), images / (_cpu_seconds() - cpu_begun)
-
-
-def _cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+    return images / (time.perf_counter() - begun), images / (time.process_time() - cpu_begun)
 
 
 def verdict(input_rate: float, per_core: float, step_rate: float) -> str:
     """Says which of the two limits training, and what would change that."""
+    limit = "input is the limit: the step" if input_rate < step_rate else "step is the limit: it"
     needed = f"{step_rate / per_core:.1f} cores at {per_core:.0f} images/s each would keep up"
-    if input_rate < step_rate:
-        return f"the input is the limit: the step takes {step_rate:.0f} images/s; {needed}"
-    return f"the step is the limit: it takes {step_rate:.0f} images/s; {needed}"
+    return f"the {limit} takes {step_rate:.0f} images/s; {needed}"
 
 
 def main(argv: list[str]) -> None:

@@ -2,10 +2,10 @@
 
     python -m onebnet_jax.train_benchmark configs/fashionmnist_ds32_64.py configs/cifar10_typeII.py
 
-Each round times matrix products and some training steps of each config in turn, so that a machine whose speed drifts
-does not favour either; medians over the rounds are printed. The steps are those of a config's last stage, with its
-teacher if it has one; the images are random. The products are of the config's type, on an accelerator of float32 and
-bfloat16, at JAX's default precision: on GPUs that have it, TF32 in place of float32, as in training.
+Each round times matrix products and some training steps of each config in turn, lest a machine whose speed drifts
+favour either; medians are printed. The steps are those of a config's last stage, with its teacher, on random images;
+the products are of the config's type, on an accelerator of float32 and bfloat16, at JAX's default precision (on GPUs
+that have it, TF32 in place of float32), as in training.
 """
 
 import resource

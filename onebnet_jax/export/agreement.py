@@ -1,9 +1,8 @@
 """Do the trained network, its Keras model and the converted file give the same answers, and if not, why not?
 
-Float rounding differs between the three, and a rounding error that carries a value over the threshold of a sign turns
-a -1 into a +1: a flip. A flip moves all that follows, and more flips follow from it. So the logits of single images
-can differ visibly with nothing wrong. The report separates the two: the first flips of an image must lie within
-rounding of their threshold; whatever comes after them is their consequence.
+Float rounding differs between the three, and one that carries a value over the threshold of a sign turns a -1 into a
++1: a flip. It moves all that follows, and more flips follow from it, so the logits of single images can differ visibly
+with nothing wrong. Only the first flips of an image must lie within rounding of their threshold.
 """
 
 import dataclasses
@@ -47,11 +46,8 @@ class Comparison:
     correct: int | None  # images whose highest logit is the label's; None without labels
     equal_predictions: int  # images on which the two predict the same class
     images_with_flips: int  # images in which any sign differs
-    # Images, by their number, whose first flip is wider than rounding, or whose logits are further apart than rounding
-    # without any flip. Empty if all is well.
-    unexplained: list[int]
-    # (image, unit, margin) of images predicted differently: where their first flip is and how wide; ("", 0) for none.
-    differing: list[tuple[int, str, float]]
+    unexplained: list[int]  # images whose first flip, or whose logits' difference without any, is wider than rounding
+    differing: list[tuple[int, str, float]]  # image of another class, unit ("" for none) and margin of its first flip
     units: list[UnitFlips]  # in order
 
 
@@ -64,9 +60,7 @@ class Report:
     correct: int | None  # images that the trained network gets right; None without labels
     keras: Comparison
     lce: Comparison
-    # Between the file's logits and those of the conversion whose signs were read, which has all of them as outputs; 0
-    # says that the file does what the report says.
-    conversion_difference: float
+    conversion_difference: float  # of logits, the file's from those of the conversion whose signs were read; must be 0
 
     @property
     def explained(self) -> bool:

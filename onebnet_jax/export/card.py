@@ -26,7 +26,8 @@ PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engin
 
 def make(trained: "Trained", tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
     """The card of a file, JSON values only, by what was converted, the histogram of its operators, and how."""
-    info = trained.info
+    info, words = trained.info, "pixels, 0 to 255" if raw_input else "(pixels / 255 - mean) / std"
+    taken = {"shape": [1, *info.shape], "dtype": "float32", "range": words}
     return {
         "sha256": hashlib.sha256(tflite).hexdigest(),
         "bytes": len(tflite),
@@ -34,13 +35,7 @@ def make(trained: "Trained", tflite: bytes, operators: dict[str, int], fold: boo
         "source": trained.origin,
         "metrics": trained.metrics,
         "notes": trained.notes,
-        "input": {
-            "shape": [1, *info.shape],
-            "dtype": "float32",
-            "range": "pixels, 0 to 255" if raw_input else "(pixels / 255 - mean) / std",
-            "mean": list(info.mean),
-            "std": list(info.std),
-        },
+        "input": taken | {"mean": list(info.mean), "std": list(info.std)},
         "classes": list(trained.class_names),
         "folded": fold,
         "raw_input": raw_input,

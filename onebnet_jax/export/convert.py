@@ -51,18 +51,15 @@ def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> C
 
 
 class Prediction(NamedTuple):
-    """The class with the highest probability, by its name (or number, where it has none), and that of every class."""
-
-    label: str
+    label: str  # the class with the highest probability, by its name, or number where it has none
     probability: float
-    probabilities: np.ndarray
+    probabilities: np.ndarray  # of every class
 
 
 def predict(model: str | Path, images: np.ndarray) -> list[Prediction]:
-    """Classifies images with a converted file, by LCE's interpreter; all else that it takes is on the file's card.
+    """Classifies uint8 images [N, H, W, C], pixels of 0..255, with a converted file, by LCE's interpreter and the card.
 
-    images: uint8 [N, H, W, C], pixels of 0..255 of the size that the file takes. Raises UserError for others, and where
-    the file or its card is missing.
+    Raises UserError for images of another size or type than the file takes, and where it or its card is missing.
     """
     tflite, facts = card.read(Path(model))
     images = np.asarray(images)

@@ -11,8 +11,8 @@ the four additions that a OneBNet's unit has beside its convolution (-alpha, the
 
 A batch normalization before a sign, a x + c, is a comparison of x with -c / a: one subtraction.
 
-All this is exact in real arithmetic; in floating point it moves values by their rounding, so that a sign can turn
-out otherwise only where a value is within rounding of its threshold.
+All this is exact in real arithmetic; in floating point a sign can turn out otherwise, but only where a value is within
+rounding of its threshold.
 """
 
 import functools
@@ -85,8 +85,8 @@ def below(value: np.ndarray) -> np.ndarray:
 def decided(multiplier: np.ndarray, bias: np.ndarray, terms: int) -> np.ndarray:
     """The same for multiplier * n + bias, [C] each, where n is a whole number of -terms to terms.
 
-    What `below` takes away would be lost: LCE adds multiplier * terms to the bias, and subtracts for each bit that is
-    not set. So the change of sign is put halfway between the two whole numbers around it.
+    LCE adds multiplier * terms to the bias and subtracts for each bit not set, in which what `below` takes away would
+    be lost. So the change of sign is put halfway between the two whole numbers around it.
     """
     n = np.clip(-bias / np.where(multiplier == 0, 1, multiplier), -terms - 1, terms + 1)
     halfway = np.where(multiplier > 0, np.floor(n) + 0.5, np.ceil(n) - 0.5)
@@ -94,10 +94,7 @@ def decided(multiplier: np.ndarray, bias: np.ndarray, terms: int) -> np.ndarray:
 
 
 def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor) -> tuple[Unit, np.ndarray]:
-    """The plan of a unit whose input lacks the last of `offsets`, and the offset that its own output lacks.
-
-    after: the unit behind it, as it is placed, or None. divisor: of its inputs, for each channel.
-    """
+    """The plan of a unit, and what its output lacks, as its input the last of `offsets`; after: the next, or None."""
     unit, offset = place.unit, offsets[-1]
     params = _at(variables["params"], unit.module)
     activations, weights = (unit.binary and kind for kind in (binarization.activations, binarization.weights))
@@ -211,9 +208,8 @@ def _affine(variables, path) -> tuple[np.ndarray, np.ndarray]:
 def _explicit_pads(size, kernel, strides) -> Pads | None:
     """PyTorch's padding of (k - 1) / 2 on either side, or None where TensorFlow's SAME is the same.
 
-    LCE's converter takes any padding that gives SAME's output size for SAME, although with stride 2 PyTorch's begins
-    one pixel earlier. The last row that PyTorch pads is read by no window then; without it the sizes differ and the
-    padding stays as it is.
+    LCE's converter takes any padding with SAME's output size for SAME; with stride 2 PyTorch's begins one pixel
+    earlier. So the last row that PyTorch pads, which no window reads then, is left out: the sizes differ.
     """
     pads, same = [], []
     for length, extent, stride in zip(size, kernel, strides, strict=True):

@@ -105,15 +105,11 @@ def separate_sections(plan: Plan) -> tf.keras.Model:
 
 def sections(plan: Plan) -> list[tuple[str, list[Unit]]]:
     """The sections of the body in order, with their units."""
-    grouped = itertools.groupby(plan.units[1:], lambda unit: unit.section)
-    return [(name, list(group)) for name, group in grouped]
+    return [(name, list(group)) for name, group in itertools.groupby(plan.units[1:], lambda unit: unit.section)]
 
 
 def save(model: tf.keras.Model, path: Path) -> None:
-    """Saves a model as a .keras file. Raises UserError if that fails.
-
-    `onebnet_jax.export.keras` has to be imported where it is loaded.
-    """
+    """Saves a model as a .keras file; whoever loads it has to import this module. Raises UserError if that fails."""
     try:
         model.save(path)
     except OSError as error:
@@ -122,11 +118,10 @@ def save(model: tf.keras.Model, path: Path) -> None:
 
 def _units(units, x, sign_inputs: dict):
     """Units one after the other: [N, H, W, C] -> [N, H', W', C']; fills in what their signs are taken of, by name."""
-    inputs = []
+    inputs = [x]
     for unit in units:
-        inputs.append(x)
-        x = _unit(unit, inputs, sign_inputs)
-    return x
+        inputs.append(_unit(unit, inputs, sign_inputs))
+    return inputs[-1]
 
 
 def _unit(unit: Unit, inputs: list, sign_inputs: dict):
@@ -150,11 +145,9 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
             kernel_constraint="weight_clip" if conv.binary else None,
             name=conv.name,
         )
+        y = _apply(quant_conv, y, *([conv.kernel] if conv.binary else [conv.kernel, conv.bias]))
         if conv.binary:
-            y = _apply(quant_conv, y, conv.kernel)
             y = _apply(ChannelAffine(name=unit.layer("bn")), y, conv.multiplier, conv.bias)
-        else:
-            y = _apply(quant_conv, y, conv.kernel, conv.bias)
     else:
         y = _float_conv(conv, y)
     if unit.shortcut:
@@ -190,9 +183,8 @@ def _float_conv(conv: Conv, x):
     if conv.pads is not None:
         x, padding = Pad(conv.pads, 0.0, name=f"{conv.name}_pad")(x), "valid"
     filters, size = conv.kernel.shape[3], conv.kernel.shape[:2]
-    return _apply(
-        tf.keras.layers.Conv2D(filters, size, conv.strides, padding, name=conv.name), x, conv.kernel, conv.bias
-    )
+    layer = tf.keras.layers.Conv2D(filters, size, conv.strides, padding, name=conv.name)
+    return _apply(layer, x, conv.kernel, conv.bias)
 
 
 def _apply(layer, x, *weights):

@@ -37,10 +37,10 @@ def check_file(operators: list, plan: Plan) -> None:
 
 
 def check_map_sizes(plan: Plan) -> None:
-    """Refuses maps on which LCE's kernels are silently wrong. Raises UserError with the layer's name.
+    """Raises UserError, with the layer's name, for maps on which LCE's kernels are silently wrong.
 
-    With zero padding they correct the borders as if a filter never stuck out of the map on both sides, which a
-    filter of height 3 does on a map of height 1 or 2 (and likewise for widths).
+    With zero padding they correct borders as if a filter never stuck out of the map on both sides, as one of height 3
+    does on a map of height 1 or 2 (and likewise for widths).
     """
     for unit in plan.units:
         size, kernel = unit.conv.input_size, unit.conv.kernel.shape[:2]

@@ -29,17 +29,15 @@ class Agreement:
     sections: list["parity.Parity"]  # every section alone on a few images; none for a network without signs
 
     @property
-    def explained(self) -> bool:
-        """Whether float rounding explains every difference."""
+    def explained(self) -> bool:  # by float rounding
         return self.whole.explained and all(section.explained for section in self.sections)
 
     def as_json(self) -> dict:
-        """All of it as JSON values."""
         return dataclasses.asdict(self.whole) | {"sections": [dataclasses.asdict(section) for section in self.sections]}
 
     def describe(self) -> str:
         """Tables, and the verdict in words."""
-        return "\n\n".join([*_tables(self), *_sentences(self)])
+        return "\n\n".join([*_tables(self), _sentences(self)])
 
 
 def agree(
@@ -105,7 +103,7 @@ def _tables(result: Agreement) -> list[str]:
     return tables
 
 
-def _sentences(result: Agreement) -> list[str]:
+def _sentences(result: Agreement) -> str:
     report, lines, problems = result.whole, [], []
     for name, other in (("Keras", report.keras), ("LCE", report.lce)):
         for index, unit, margin in other.differing:
@@ -130,7 +128,7 @@ def _sentences(result: Agreement) -> list[str]:
             f"Of {report.images} images, {whole[0]} have no flip in Keras and {whole[1]} none in LCE; their logits "
             "agree within rounding."
         ]
-    return ["\n".join(lines + problems)]
+    return "\n".join(lines + problems)
 
 
 def _share(correct: int | None, images: int) -> str:

@@ -68,6 +68,8 @@ def parse(text: str, name: str) -> Run:
     states = {"before": {}, "after": {}}
     for when, key, value in _STATE.findall(text):
         states[when][key] = value
+    microseconds = {"mean": mean, "std": fields.get("std", 0.0), "init": float(timings[1]), "first": float(timings[2])}
+    microseconds |= {name: fields.get(name, mean) for name in ("min", "max")}
     size, memory = _FILE_SIZE.search(text), _MEMORY.search(text)
     return Run(
         model=flags["graph"],
@@ -75,12 +77,7 @@ def parse(text: str, name: str) -> Run:
         kernel=next((kernel for kernel, flag in KERNELS.items() if flags.get(flag) in TRUE), "default"),
         xnnpack=flags.get("use_xnnpack") in TRUE,
         count=int(fields["count"]),
-        mean_ms=mean / 1e3,
-        std_ms=fields.get("std", 0.0) / 1e3,
-        min_ms=fields.get("min", mean) / 1e3,
-        max_ms=fields.get("max", mean) / 1e3,
-        init_ms=float(timings[1]) / 1e3,
-        first_ms=float(timings[2]) / 1e3,
+        **{f"{name}_ms": value / 1e3 for name, value in microseconds.items()},
         size_mib=float(size[1]) * 1e6 / 2**20 if size else None,
         memory_mb=float(memory[2]) if memory else None,
         **states,

@@ -33,12 +33,10 @@ class Result:
 
     @property
     def count(self) -> int:
-        """Inferences in all."""
         return sum(run.count for run in self.runs)
 
     @property
     def mean_ms(self) -> float:
-        """Over all inferences."""
         return sum(run.count * run.mean_ms for run in self.runs) / self.count
 
     @property
