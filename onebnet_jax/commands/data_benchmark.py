@@ -61,7 +61,7 @@ def generate(folder: Path, count: int) -> None:
 
 
 def measure(dataset, batch_size: int, batches: int) -> tuple[float, float]:
-    """Images/s of a streamed data set, and images per second of processor time: what one core would give."""
+    """Images/s of a streamed data set, and per second of processor time: what one core would give."""
     from onebnet_jax.data.imagenet.sources import Share
 
     epochs = (dataset.train_batches(Share(batch_size), 0, epoch) for epoch in itertools.count())
@@ -95,9 +95,9 @@ def main(argv: list[str]) -> None:
     for name, (low, high) in RANGES.items():
         if not low <= getattr(args, name) <= high:
             parser.error(f"--{name.replace('_', '-')} must lie between {low} and {high}")
+    if args.generate and not args.dir:
+        parser.error("--generate needs --dir, a new folder for the images")
     if args.generate:
-        if not args.dir:
-            parser.error("--generate needs --dir, a new folder for the images")
         generate(arguments.path(args.dir), args.generate)
     from onebnet_jax.data import load
 

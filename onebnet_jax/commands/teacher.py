@@ -1,7 +1,7 @@
 """Makes a teacher from torchvision's weights: onebnet teacher --weights=resnet34-b627a593.pth
 
-The result is a work directory as a run leaves it, so whatever takes a run takes it: `teacher` of a config, --mode=eval.
-Its weights.json says where the weights are from.
+The result is a work directory as a run leaves it, for `teacher` of a config or --mode=eval; its weights.json says where
+the weights are from.
 """
 
 from pathlib import Path

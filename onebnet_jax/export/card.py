@@ -54,7 +54,6 @@ def normalize(pixels: np.ndarray, mean, std) -> np.ndarray:
 
 
 def path_of(model: Path) -> Path:
-    """model.tflite -> model.json."""
     return model.with_suffix(".json")
 
 
@@ -124,7 +123,7 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
     if "workdir" in card.get("source", {}):
         workdir = os.path.relpath(card["source"]["workdir"], model.parent)
         card = card | {"source": card["source"] | {"workdir": workdir}}
-    # The card first: a file without a card is never there, and a card that is not of the file is found out by `read`.
+    # The card first: no file is without one, and a card that is not of the file is found out by `read`.
     save({path_of(model): to_json(card), model: tflite})
 
 
@@ -143,12 +142,10 @@ def save(contents: dict[Path, bytes]) -> None:
 
 
 def to_json(content: dict) -> bytes:
-    """A dictionary as it is written to a file."""
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _partial(path: Path) -> Path:
-    """Where a file is written before it takes its name."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 

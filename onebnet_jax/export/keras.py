@@ -90,10 +90,7 @@ def _whole(plan: Plan):
 
 
 def separate_sections(plan: Plan) -> tf.keras.Model:
-    """Every section of the body, and the head, on its own, to compare them on equal inputs.
-
-    The inputs are named SECTION_input; the outputs are those of `with_sign_inputs`, and SECTION_output.
-    """
+    """Every section and the head alone: SECTION_input -> SECTION_output and the outputs of `with_sign_inputs`."""
     inputs, outputs = [], {}
     for name, section in sections(plan):
         first = section[0].conv
@@ -166,9 +163,7 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
     if unit.zeta is not None:
         y = _apply(ChannelShift(subtract=False, name=unit.layer("zeta")), y, unit.zeta)
     if unit.max_pool:
-        padding = "same"
-        if unit.pool_pads is not None:
-            y, padding = Pad(unit.pool_pads, LOWEST, name=unit.layer("max_pool_pad"))(y), "valid"
+        y, padding = _padded(y, unit.pool_pads, LOWEST, unit.layer("max_pool_pad"))
         y = layers.MaxPooling2D(3, 2, padding, name=unit.layer("max_pool"))(y)
     return y
 
@@ -179,12 +174,14 @@ def _head(plan: Plan, x):
 
 
 def _float_conv(conv: Conv, x):
-    padding = "same"
-    if conv.pads is not None:
-        x, padding = Pad(conv.pads, 0.0, name=f"{conv.name}_pad")(x), "valid"
+    x, padding = _padded(x, conv.pads, 0.0, f"{conv.name}_pad")
     filters, size = conv.kernel.shape[3], conv.kernel.shape[:2]
     layer = tf.keras.layers.Conv2D(filters, size, conv.strides, padding, name=conv.name)
     return _apply(layer, x, conv.kernel, conv.bias)
+
+
+def _padded(x, pads: Pads | None, value: float, name: str):
+    return (x, "same") if pads is None else (Pad(pads, value, name=name)(x), "valid")
 
 
 def _apply(layer, x, *weights):

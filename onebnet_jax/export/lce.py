@@ -28,8 +28,7 @@ class Operator:
 def convert(model: tf.keras.Model) -> bytes:
     """The .tflite file of a Keras model, as LCE's converter makes it for ARM, with batches of one.
 
-    Goes by way of one traced function. Saving the Keras model itself, as LCE's convert_keras_model does, traces every
-    layer many times over and takes five times as long, for the same file.
+    LCE's convert_keras_model traces every layer many times and takes five times as long, for the same file.
     """
     inputs = zip(model.input_names, model.inputs, strict=True)
     specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name) for name, tensor in inputs]
@@ -67,10 +66,9 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
 
 
 def timings(tflite: bytes, count: int, **options) -> list[float]:
-    """Milliseconds to load a file, then those of each of `count` inferences on random inputs; options as above.
+    """Milliseconds to load a file, then of each of `count` inferences on floats in [0, 1) or any integers.
 
-    Inputs are floats in [0, 1), or any integers of their type. Raises RuntimeError or ValueError for a file that the
-    interpreter cannot run.
+    Options as above. Raises RuntimeError or ValueError for a file that the interpreter cannot run.
     """
     start = time.perf_counter()
     interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
@@ -97,9 +95,8 @@ def operators(tflite: bytes) -> list[Operator]:
         kind = BUILTIN_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
         options = {}
         if kind == "CUSTOM":
-            kind = code.customCode.decode()
-            if operator.customOptions is not None and len(operator.customOptions):
-                options = flexbuffers.Loads(bytes(operator.customOptions))
+            kind, custom = code.customCode.decode(), operator.customOptions
+            options = flexbuffers.Loads(bytes(custom)) if custom is not None and len(custom) else {}
         shapes = tuple(tuple(map(int, graph.tensors[i].shape)) for i in operator.inputs if i >= 0)
         result.append(Operator(kind, graph.tensors[operator.outputs[0]].name.decode(), shapes, options))
     return result

@@ -18,15 +18,13 @@ def check_file(operators: list, plan: Plan) -> None:
     """Raises UserError with the layers in which `lce.operators` of a file are not those of its plan."""
     expected, findings = plan.operators(), []
     found = {section: collections.Counter() for section in expected}
-    convs = collections.defaultdict(list)  # section -> its binarized convolutions, last first
-    for unit in reversed(plan.units):
-        if unit.conv.binary:
-            convs[unit.section].append(unit.conv)
+    binary = [unit for unit in plan.units if unit.conv.binary]
+    convs = {section: iter([unit.conv for unit in binary if unit.section == section]) for section in expected}
     for operator in operators:
         section = _section(operator.tensor, expected)
         found[section][operator.kind] += 1
-        if operator.kind == "LceBconv2d" and convs[section]:
-            findings += _check_convolution(operator, convs[section].pop())
+        if operator.kind == "LceBconv2d" and (conv := next(convs[section], None)):
+            findings += _check_convolution(operator, conv)
     for section in expected:
         asked, there = _merge_elementwise(expected[section]), _merge_elementwise(found[section])
         kinds = sorted(kind for kind in {*asked, *there} if asked[kind] != there[kind])

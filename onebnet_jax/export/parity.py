@@ -1,7 +1,6 @@
 """Every section of a converted network alone, on the trained network's own inputs: where does a difference come from?
 
-A flip hides all that comes after it from `agreement`; nothing is hidden here. A section is a unit with its shortcut, or
-the units that share one.
+A flip hides all that comes after it from `agreement`; nothing is hidden here. A section: units that share a shortcut.
 """
 
 import dataclasses

@@ -66,7 +66,7 @@ class Unit:
     pool_pads: Pads | None  # its padding, as `pads` of a `Conv`
 
     def layer(self, part: str) -> str:
-        """The name of a layer of the unit, such as "stage1_block1_conv1_rsign"."""
+        """Such as "stage1_block1_conv1_rsign"."""
         return self.prefix.format(part)
 
     def operators(self) -> collections.Counter:

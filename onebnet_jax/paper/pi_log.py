@@ -1,8 +1,8 @@
 """One timing run, and how it is read from a log of LCE's `lce_benchmark_model`. Pure functions of text.
 
 A log is what launch/rpi4_remote.sh prints on the Pi: lines "before NAME=VALUE" with the state of the machine, one line
-"command=..." with the program's flags, the program's own output, and lines "after NAME=VALUE". The program is
-TensorFlow Lite's benchmark_model with LCE's operators; newer versions of it start each line with "INFO: ".
+"command=..." with the program's flags, its output, and lines "after NAME=VALUE". The program is TensorFlow Lite's
+benchmark_model with LCE's operators; newer versions of it start each line with "INFO: ".
 """
 
 import dataclasses
@@ -20,11 +20,8 @@ _STATE = re.compile(r"^(before|after) (\w+)=(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"^command=(.*)$", re.MULTILINE)
 _FLAG = re.compile(r"--(\w+)=(\S+)")
 _NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
-_TIMINGS = re.compile(
-    rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER}, "
-    rf"Warmup \(avg\): {_NUMBER}, Inference \(avg\): {_NUMBER}$",
-    re.MULTILINE,
-)
+_NAMES = ("Inference timings in us: Init", "First inference", r"Warmup \(avg\)", r"Inference \(avg\)")
+_TIMINGS = re.compile(", ".join(f"{name}: {_NUMBER}" for name in _NAMES) + "$", re.MULTILINE)
 _COUNT = re.compile(r"\bcount=[1-9]\d* .*$", re.MULTILINE)
 _FIELD = re.compile(rf"(\w+)={_NUMBER}")
 _FILE_SIZE = re.compile(rf"input model file size \(MB\): {_NUMBER}")

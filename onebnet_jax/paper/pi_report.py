@@ -63,10 +63,7 @@ def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
 
 
 def network(card: dict | None) -> str:
-    """Which of the paper's ImageNet networks a file holds, by its card: its name there, or "" for any other.
-
-    Two networks whose padding or stem activation differ take the same time; the paper says neither.
-    """
+    """The paper's name of the network that a file holds, by its card, whatever padding and stem activation; or ""."""
     if card is None or card.get("input", {}).get("shape") != [1, *latency.IMAGENET_INPUT]:
         return ""
     binarization = card.get("binarization", {})
@@ -83,7 +80,7 @@ def network(card: dict | None) -> str:
 
 
 def _shape(structure: Structure) -> tuple:
-    """What decides how long a network takes."""
+    """What decides how long a network takes; the paper says neither padding nor stem activation."""
     plain = [dataclasses.replace(unit, pad_value=0, symmetric=False) for unit in structure.units]
     return dataclasses.replace(plain[0], activation="none"), *plain[1:], structure.num_classes
 
