@@ -37,16 +37,15 @@ class Entry:
 def summary(entries: Sequence[Entry]) -> Table:
     """One row for each network."""
     header = ["network", "input", "parameters", "float MACs (M)", "binary MACs (M)", "OPs (M)", "storage (MiB)"]
-    header += ["Pi 4 naive (ms)", "Pi 4 folded (ms)"]
     measured = any(entry.measured_ms is not None for entry in entries)
-    rows = [header + ["paper (ms)"] * measured]
+    rows = [[*header, "Pi 4 naive (ms)", "Pi 4 folded (ms)", *["paper (ms)"] * measured]]
     for entry in entries:
         counts = entry.total()
         naive, least, most = entry.estimates()
         row = [entry.name, _shape(entry.image_shape), f"{counts.parameters:,}"]
         row += [f"{count / 1e6:,.1f}" for count in (counts.float_macs, counts.binary_macs, counts.ops)]
-        row += [f"{counts.storage_mib:.3f}", f"{naive:.1f}"]
-        row.append(f"{least:.1f} to {most:.1f}" if least < most else f"{naive:.1f}")
+        folded = f"{least:.1f} to {most:.1f}" if least < most else f"{naive:.1f}"
+        row += [f"{counts.storage_mib:.3f}", f"{naive:.1f}", folded]
         rows.append(row + ["" if entry.measured_ms is None else f"{entry.measured_ms:.1f}"] * measured)
     return rows
 

@@ -154,7 +154,7 @@ def as_json(measured: Sequence[Result], compare: bool) -> list[dict]:
     entries = []
     for result in measured:
         entry = {field: getattr(result.runs[0], field) for field in (*SETTINGS, "size_mib")}
-        entry |= {"network": result.network, "graph": result.graph, "inferences": result.count}
-        entry |= {name: getattr(result, name) for name in ("mean_ms", "std_ms", "paper_ms")[: 2 + compare]}
+        names = ("network", "graph", "mean_ms", "std_ms", *["paper_ms"] * compare)
+        entry |= {"inferences": result.count} | {name: getattr(result, name) for name in names}
         entries.append(entry | {"repetitions": [dataclasses.asdict(run) for run in result.runs]})
     return entries
