@@ -14,11 +14,9 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line, compares, prints the report; exits with 1 if a difference is not explained."""
+    """Compares, prints the report; exits with 1 if a difference is not explained."""
     parser = arguments.parser("agree", __doc__, EXAMPLES)
-    parser.add_argument(
-        "model", type=arguments.path, help="a .tflite file made by `onebnet convert`, its card beside it"
-    )
+    parser.add_argument("model", type=arguments.path, help="a .tflite file by `onebnet convert`, beside its card")
     parser.add_argument("--images", type=int, default=1000, help="how many test images (default 1000; 0 for all)")
     parser.add_argument("--random-images", action="store_true", help="random pixels instead of test images")
     parser.add_argument("--workdir", type=arguments.path, help="folder of the run, if it is no longer where it was")
@@ -55,9 +53,9 @@ def main(argv: list[str]) -> None:
 
 
 def _test_images(network, count: int):
-    """How many test images there are, of at most `count` (0 for all), and these in batches, see `verify.agree`.
+    """At most `count` test images (0 for all): how many, and in batches as `verify.agree` takes them.
 
-    Raises UserError where the images are missing.
+    Raises UserError where they are missing.
     """
     from onebnet_jax.data.imagenet.sources import Share
 

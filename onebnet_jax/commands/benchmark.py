@@ -12,14 +12,14 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
+from onebnet_jax.export import card
+from onebnet_jax.paper import pi_log, pi_report
+from onebnet_jax.tables import render
 
-KERNELS = {
-    "default": {},
-    "indirect": {"use_indirect_bgemm": True},
-    "reference": {"use_reference_bconv": True},
-}
 DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
 EXAMPLES = """examples:
   onebnet benchmark model.tflite --threads=4 --json=here.json
@@ -28,22 +28,18 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line, measures or reads logs, prints tables."""
+    """Measures or reads logs, prints tables."""
     parser = arguments.parser("benchmark", __doc__, EXAMPLES)
-    parser.add_argument(
-        "models", nargs="*", type=arguments.path, metavar="MODEL.tflite", help="files made by `onebnet convert`"
-    )
-    parser.add_argument(
-        "--logs", type=arguments.path, metavar="DIR", help="read the logs of launch/rpi4_benchmark.sh instead"
-    )
+    parser.add_argument("models", nargs="*", type=arguments.path, metavar="MODEL.tflite", help="by `onebnet convert`")
+    parser.add_argument("--logs", type=arguments.path, metavar="DIR", help="of launch/rpi4_benchmark.sh, read instead")
     parser.add_argument("--threads", type=int, help="of the interpreter (default 1)")
-    parser.add_argument("--kernel", choices=KERNELS, help="of the binary convolution (default: default)")
+    parser.add_argument(
+        "--kernel", choices=("default", *pi_log.KERNELS), help="of the binary convolution (default: default)"
+    )
     parser.add_argument("--xnnpack", action=argparse.BooleanOptionalAction, help="for float operators (default: on)")
     parser.add_argument("--runs", type=int, help="inferences in a repetition (default 50, as in A.4)")
     parser.add_argument("--repetitions", type=int, help="each with a new interpreter (default 3, as in A.4)")
-    parser.add_argument(
-        "--json", type=arguments.path, metavar="FILE.json", help="write the figures here (default: DIR/benchmark.json)"
-    )
+    parser.add_argument("--json", type=arguments.path, metavar="FILE.json", help="default: DIR/benchmark.json")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     args = parser.parse_intermixed_args(argv)
     if bool(args.models) == (args.logs is not None):
@@ -53,8 +49,6 @@ def main(argv: list[str]) -> None:
         parser.error(f"--{given[0]} has no place beside --logs, which hold what was measured")
     for name in DEFAULTS.keys() - given:
         setattr(args, name, DEFAULTS[name])
-
-    from onebnet_jax.export import card
 
     output = args.json or (args.logs / "benchmark.json" if args.logs else None)
     if args.json is not None:
@@ -67,10 +61,6 @@ def main(argv: list[str]) -> None:
 
 def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
     """What a Raspberry Pi measured: JSON values, and the same as sections of text."""
-    from onebnet_jax.export import card
-    from onebnet_jax.paper import pi_log, pi_report
-    from onebnet_jax.tables import render
-
     try:
         texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
     except OSError as error:
@@ -88,28 +78,21 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
             cards[path.stem] = facts
         elif facts:
             print(f"warning: {path} describes another file: not used", file=sys.stderr)
-    measured = pi_report.results(runs, cards)
-    device = pi_report.device_lines(runs)
-    sections = [
-        "\n".join(device),
-        render(pi_report.latency_table(measured, compare=True), markdown),
-        render(pi_report.storage_table(measured), markdown),
-        pi_report.comparison_note(measured),
-    ]
-    return {"device": device, "sha256": digests, "results": pi_report.as_json(measured, compare=True)}, sections
+    measured, device = pi_report.results(runs, cards), pi_report.device_lines(runs)
+    report = {"device": device, "sha256": digests, "results": pi_report.as_json(measured, compare=True)}
+    tables = (pi_report.latency_table(measured, compare=True), pi_report.storage_table(measured))
+    texts = [render(table, markdown) for table in tables]
+    return report, ["\n".join(device), *texts, pi_report.comparison_note(measured)]
 
 
 def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
     """Timings through LCE's interpreter: JSON values, and the same as sections of text."""
-    from onebnet_jax.paper import pi_report
-    from onebnet_jax.tables import render
-
     for name in ("threads", "runs", "repetitions"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name}={getattr(args, name)} must be 1 or more.")
     files = {path: _read_model(path) for path in args.models}
     runs = [_time(path, tflite, args) for path, (tflite, _) in files.items() for _ in range(args.repetitions)]
-    measured = pi_report.results(runs, {str(path): card for path, (_, card) in files.items()})
+    measured = pi_report.results(runs, {str(path): facts for path, (_, facts) in files.items()})
     machine = {"machine": platform.machine(), "platform": platform.platform(), "cpus": os.cpu_count()}
     note = f"Measured on this machine ({machine['machine']}) through LCE's Python interpreter, not on a Raspberry Pi."
     if machine["machine"] not in ("aarch64", "arm64"):
@@ -122,8 +105,6 @@ def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
 
 def _read_model(path: Path) -> tuple[bytes, dict | None]:
     """A model and its card, if it has one. Raises UserError for what is no whole .tflite file."""
-    from onebnet_jax.export import card
-
     try:
         tflite, facts = path.read_bytes(), None
     except OSError as error:
@@ -141,32 +122,20 @@ def _read_model(path: Path) -> tuple[bytes, dict | None]:
     return tflite, facts
 
 
-def _time(path: Path, tflite: bytes, args: argparse.Namespace):
-    """A `pi_log.Run`: one repetition with a new interpreter, on random inputs with batch 1."""
-    import numpy as np
-
+def _time(path: Path, tflite: bytes, args: argparse.Namespace) -> pi_log.Run:
+    """One repetition with a new interpreter, on random inputs with batch 1."""
     from onebnet_jax.export import lce
-    from onebnet_jax.paper.pi_log import Run
 
-    options = {"num_threads": args.threads, "use_xnnpack": args.xnnpack, **KERNELS[args.kernel]}
+    options = {flag: True for kernel, flag in pi_log.KERNELS.items() if kernel == args.kernel}
+    options |= {"num_threads": args.threads, "use_xnnpack": args.xnnpack}
     try:
         init_ms, first_ms, *rest = lce.timings(tflite, 1 + args.runs, **options)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"LCE's interpreter cannot run {path}: {' '.join(str(error).split())}") from error
-    return Run(
-        model=str(path),
-        threads=args.threads,
-        kernel=args.kernel,
-        xnnpack=args.xnnpack,
-        count=args.runs,
-        mean_ms=float(np.mean(rest)),
-        std_ms=float(np.std(rest)),
-        min_ms=min(rest),
-        max_ms=max(rest),
-        init_ms=init_ms,
-        first_ms=first_ms,
-        size_mib=len(tflite) / 2**20,
-    )
+    facts = {"model": str(path), "threads": args.threads, "kernel": args.kernel, "xnnpack": args.xnnpack}
+    facts |= {"mean_ms": float(np.mean(rest)), "std_ms": float(np.std(rest)), "min_ms": min(rest), "max_ms": max(rest)}
+    size = len(tflite) / 2**20
+    return pi_log.Run(**facts, count=args.runs, init_ms=init_ms, first_ms=first_ms, size_mib=size)
 
 
 if __name__ == "__main__":

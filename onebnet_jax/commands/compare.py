@@ -10,7 +10,7 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line and prints a table with a line for each run; folders that hold none are named."""
+    """Prints a table with a line for each run; folders that hold none are named."""
     parser = arguments.parser("compare", __doc__, EXAMPLES)
     parser.add_argument("workdir", nargs="+", type=arguments.path, help="folder of a run")
     parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
@@ -27,10 +27,7 @@ def main(argv: list[str]) -> None:
 
 
 def plot(runs, path) -> None:
-    """Draws Top-1 against epochs into a file whose suffix names the format: test images solid, training images dashed.
-
-    Raises UserError where matplotlib is missing or the file cannot be written.
-    """
+    """Draws Top-1 against epochs: of test images solid, of training images dashed. Raises UserError as `figures`."""
     from onebnet_jax.commands import figures
 
     axes = figures.axes("epoch", "Top-1 (%), dashed: while training")

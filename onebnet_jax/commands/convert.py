@@ -12,23 +12,16 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line, converts, writes the file and its card."""
+    """Converts, writes the file and its card."""
     parser = arguments.parser("convert", __doc__, EXAMPLES)
     parser.add_argument("--workdir", type=arguments.path, help="folder of a run")
     parser.add_argument("--stage", help="of the run, such as step1 (default: the latest that has a checkpoint)")
     parser.add_argument("--checkpoint", choices=("best", "last"), help="of the stage (default: best, by test Top-1)")
-    parser.add_argument(
-        "--config",
-        help="instead of --workdir: an untrained network with random parameters; --config.field=value changes a field",
-    )
-    parser.add_argument(
-        "--output", type=arguments.path, required=True, help="the .tflite file; its card is written beside it"
-    )
+    parser.add_argument("--config", help="for an untrained network instead; --config.field=value changes a field")
+    parser.add_argument("--output", type=arguments.path, required=True, help="the .tflite file, its card beside it")
     parser.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True, help="merge element-wise layers")
     parser.add_argument("--raw-input", action="store_true", help="the file takes pixels of 0..255 and normalizes them")
-    parser.add_argument(
-        "--keras", type=arguments.path, metavar="FILE.keras", help="save the Keras model of Larq layers as well"
-    )
+    parser.add_argument("--keras", type=arguments.path, metavar="FILE.keras", help="save the Keras model as well")
     parser.add_argument("--summary", action="store_true", help="print larq.models.summary of it")
     args, overrides = parser.parse_known_args(argv)
     if args.config is None and overrides:
@@ -49,13 +42,12 @@ def main(argv: list[str]) -> None:
     else:
         network = trained.untrained(config.load(args.config, overrides))
     result = convert.convert(network, args.fold, args.raw_input)
-    if args.keras is not None or args.summary:
-        from onebnet_jax.export import keras
+    from onebnet_jax.export import keras
 
-        if args.summary:
-            keras.larq.models.summary(result.model)
-        if args.keras is not None:
-            keras.save(result.model, args.keras)
+    if args.summary:
+        keras.larq.models.summary(result.model)
+    if args.keras is not None:
+        keras.save(result.model, args.keras)
     result.save(args.output)
     operators = ", ".join(f"{count} {kind}" for kind, count in result.card["operators"].items())
     print(f"{args.output}: {result.card['mib']:.3f} MiB, made from {network.title}\n{operators}")

@@ -11,7 +11,7 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line, counts, prints tables."""
+    """Counts, prints tables."""
     parser = arguments.parser("cost", __doc__, EXAMPLES)
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help="a config, such as configs/quickstart.py")
     parser.add_argument("--table1", action="store_true", help="add the twelve structures of the paper's Table 1")
@@ -31,13 +31,10 @@ def main(argv: list[str]) -> None:
     from onebnet_jax.tables import render
 
     entries = [_entry(path, overrides) for path in options.configs]
-    if options.table1:
-        for row in numbers.TABLE1:
-            structure = latency.table1_structure(row)
-            entries.append(cost_report.Entry(row.label, structure, latency.IMAGENET_INPUT, measured_ms=row.latency_ms))
-    sections = []
-    if entries:
-        sections.append(("", cost_report.summary(entries)))
+    for row in numbers.TABLE1 if options.table1 else ():
+        structure = latency.table1_structure(row)
+        entries.append(cost_report.Entry(row.label, structure, latency.IMAGENET_INPUT, measured_ms=row.latency_ms))
+    sections = [("", cost_report.summary(entries))] if entries else []
     for entry in entries:
         if options.layers:
             sections.append((f"{entry.name}: layers", cost_report.layer_table(entry)))
@@ -66,11 +63,7 @@ def _entry(path: str, overrides):
 
 
 def plot(entries, path) -> None:
-    """Draws estimated latency against storage into a file whose suffix names the format.
-
-    Raises:
-      UserError: matplotlib is missing, there is nothing to draw, or the file cannot be written.
-    """
+    """Draws estimated latency against storage. Raises UserError where there is nothing to draw, and as `figures`."""
     from onebnet_jax.commands import figures
 
     if not entries:

@@ -8,7 +8,6 @@ train_benchmark. Without ImageNet, the second command first makes JPEGs; few of 
 cost time.
 """
 
-import argparse
 import io
 import itertools
 import os
@@ -87,8 +86,7 @@ def verdict(input_rate: float, per_core: float, step_rate: float) -> str:
 
 
 def main(argv: list[str]) -> None:
-    words = {"prog": "python -m onebnet_jax.data_benchmark", "description": __doc__.split("\n")[0]}
-    parser = argparse.ArgumentParser(**words, allow_abbrev=False)
+    parser = arguments.parser("data_benchmark", __doc__)
     parser.add_argument("--dir", default="", help="as data.dir")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--source", default="auto", help="as data.source")

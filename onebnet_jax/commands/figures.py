@@ -16,10 +16,7 @@ def axes(xlabel: str, ylabel: str) -> Any:
 
 
 def save(axes: Any, path: Path) -> None:
-    """Writes the figure, its legend beside it, to a file whose suffix names the format.
-
-    Raises UserError where it cannot be written.
-    """
+    """Writes the figure, its legend beside it, in the format of the suffix. Raises UserError where that fails."""
     axes.figure.legend(loc="outside right upper", fontsize="small")
     try:
         axes.figure.savefig(path, dpi=150)

@@ -1,7 +1,7 @@
 """Makes a teacher from torchvision's weights: onebnet teacher --weights=resnet34-b627a593.pth
 
-The result is a work directory as a run leaves it, so whatever takes a run takes it: `teacher` of a config, --mode=eval.
-Its weights.json says where the weights are from.
+The result is a work directory as a run leaves it, for `teacher` of a config or --mode=eval; its weights.json says where
+the weights are from.
 """
 
 from pathlib import Path
@@ -16,16 +16,11 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Parses the command line and makes the folder."""
+    """Makes the teacher's folder."""
     parser = arguments.parser("teacher", __doc__, EXAMPLES)
-    parser.add_argument(
-        "--weights", type=arguments.path, required=True, help=".pth (needs PyTorch) or .safetensors file"
-    )
-    parser.add_argument(
-        "--config",
-        default="configs/imagenet_teacher.py",
-        help="the network that they are of (default: %(default)s); --config.field=value changes a field of it",
-    )
+    parser.add_argument("--weights", type=arguments.path, required=True, help=".pth (with PyTorch) or .safetensors")
+    words = "the network that they are of (default: %(default)s); --config.field=value changes a field of it"
+    parser.add_argument("--config", default="configs/imagenet_teacher.py", help=words)
     parser.add_argument("--output", type=arguments.path, help="the teacher's folder (default: runs/NAME_OF_CONFIG)")
     args, overrides = parser.parse_known_args(argv)
 

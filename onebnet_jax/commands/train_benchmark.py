@@ -8,7 +8,6 @@ images. The products are of the config's type, on an accelerator of float32 and 
 GPUs that have it, TF32 in place of float32, as in training.
 """
 
-import argparse
 import resource
 from statistics import median
 
@@ -18,8 +17,7 @@ GEMM_SIZES = {"cpu": 2048, "accelerator": 8192}  # the larger one keeps all of a
 
 
 def main(argv: list[str]) -> None:
-    words = {"prog": "python -m onebnet_jax.train_benchmark", "description": __doc__.split("\n")[0]}
-    parser = argparse.ArgumentParser(**words, allow_abbrev=False)
+    parser = arguments.parser("train_benchmark", __doc__)
     parser.add_argument("configs", nargs="+", metavar="CONFIG")
     parser.add_argument("--rounds", type=int, default=5)
     args, overrides = parser.parse_known_args(argv)

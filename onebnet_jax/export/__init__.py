@@ -1,9 +1,8 @@
 """From a trained network to a file that Larq Compute Engine (LCE) runs, and the proof that the two agree.
 
-The way of the data: `fold` turns variables into a `plan` of constants; `keras` builds the Keras model of a plan, `lce`
-makes a file of it, `lint` checks the file; `convert` does all this and gives the file with its `card`. `verify` is the
-proof, by `agreement` and `parity`. Only keras, lce, agreement and parity import TensorFlow, and nothing here is
-imported by what trains. The tests have another witness: tests/helpers/reference.py runs a plan on packed bits.
+`fold` turns variables into a `plan` of constants, `keras` builds the Keras model of a plan, `lce` makes a file of it,
+`lint` checks the file; `convert` does all this and gives the file with its `card`. `verify` is the proof, by
+`agreement` and `parity`. Only keras, lce, agreement and parity import TensorFlow, and nothing that trains imports this.
 """
 
 import os

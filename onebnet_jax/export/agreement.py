@@ -1,12 +1,12 @@
 """Do the trained network, its Keras model and the converted file give the same answers, and if not, why not?
 
-Float rounding differs between the three, and a rounding error that carries a value over the threshold of a sign turns
-a -1 into a +1: a flip. A flip moves all that follows, and more flips follow from it. So the logits of single images
-can differ visibly with nothing wrong. The report separates the two: the first flips of an image must lie within
-rounding of their threshold; whatever comes after them is their consequence.
+Float rounding differs between the three, and one that carries a value over the threshold of a sign turns a -1 into a
++1: a flip. It moves all that follows, and more flips follow from it, so the logits of single images can differ visibly
+with nothing wrong. Only the first flips of an image must lie within rounding of their threshold.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 
 import jax
@@ -46,11 +46,8 @@ class Comparison:
     correct: int | None  # images whose highest logit is the label's; None without labels
     equal_predictions: int  # images on which the two predict the same class
     images_with_flips: int  # images in which any sign differs
-    # Images, by their number, whose first flip is wider than rounding, or whose logits are further apart than rounding
-    # without any flip. Empty if all is well.
-    unexplained: list[int]
-    # (image, unit, margin) of images predicted differently: where their first flip is and how wide; ("", 0) for none.
-    differing: list[tuple[int, str, float]]
+    unexplained: list[int]  # images whose first flip, or whose logits' difference without any, is wider than rounding
+    differing: list[tuple[int, str, float]]  # image of another class, unit ("" for none) and margin of its first flip
     units: list[UnitFlips]  # in order
 
 
@@ -63,9 +60,7 @@ class Report:
     correct: int | None  # images that the trained network gets right; None without labels
     keras: Comparison
     lce: Comparison
-    # Between the file's logits and those of the conversion whose signs were read, which has all of them as outputs; 0
-    # says that the file does what the report says.
-    conversion_difference: float
+    conversion_difference: float  # of logits, the file's from those of the conversion whose signs were read; must be 0
 
     @property
     def explained(self) -> bool:
@@ -74,43 +69,33 @@ class Report:
 
 
 def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable[Batch]) -> Report:
-    """Runs all three on the same images.
-
-    Args:
-      trained: the network.
-      plan, tflite: its deployment plan, and the file made from it.
-      batches: the images, one batch or more; all maps of a batch are in memory at once.
-    """
-    run = intermediates(trained)
-    probe = keras.with_sign_inputs(plan)
+    """Runs a network, its plan as a Keras model, and its file on the same images; a batch's maps are all in memory."""
+    run, probe = intermediates(trained), keras.with_sign_inputs(plan)
     file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
-    expected, of_keras, of_lce, truth, conversion_difference = [], [], [], [], 0.0
+    rows, truth, conversion_difference = [], [], 0.0
     for images, inputs, labels in batches:
         x = inputs.astype(np.float32)
         logits, kept = run(images)
-        expected.append(logits)
-        of_keras.append(_per_image(trained, plan, kept, probe.predict_on_batch(x)))
-        outputs = lce_probe(images=x)
-        of_lce.append(_per_image(trained, plan, kept, outputs))
+        of_keras, of_lce = probe.predict_on_batch(x), lce_probe(images=x)
+        rows.append(
+            (logits, *(part for other in (of_keras, of_lce) for part in _per_image(trained, plan, kept, other)))
+        )
         truth.append(labels)
-        conversion_difference = max(conversion_difference, _max_abs(outputs["head"] - file(images=x)["head"]))
-    expected = np.concatenate(expected)
+        conversion_difference = max(conversion_difference, _max_abs(of_lce["head"] - file(images=x)["head"]))
+    expected, *others = map(np.concatenate, zip(*rows))
     truth = None if truth[0] is None else np.concatenate(truth)
     return Report(
         images=len(expected),
         max_logit=_max_abs(expected),
         correct=_correct(expected, truth),
-        keras=_comparison(plan, expected, truth, *map(np.concatenate, zip(*of_keras))),
-        lce=_comparison(plan, expected, truth, *map(np.concatenate, zip(*of_lce))),
+        keras=_comparison(plan, expected, truth, *others[:3]),
+        lce=_comparison(plan, expected, truth, *others[3:]),
         conversion_difference=conversion_difference,
     )
 
 
 def _per_image(trained: Trained, plan: Plan, kept: dict, outputs: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits [N, num_classes], and for each unit with a sign how many flips [N, units] and the widest [N, units].
-
-    kept: by `intermediates`; outputs: of the other implementation, see `keras.with_sign_inputs`.
-    """
+    """Logits [N, num_classes], and for each unit with a sign how many flips [N, units] and the widest [N, units]."""
     flips, margins = (np.zeros((len(outputs["head"]), len(plan.signs)), kind) for kind in (int, float))
     for index, unit in enumerate(plan.signs):
         margin = flip_margins(unit, sign_input(trained, unit.name, kept), outputs[unit.name])
@@ -125,13 +110,10 @@ def _comparison(plan: Plan, expected, truth, logits, flips, margins) -> Comparis
     first = (flips > 0) & (np.cumsum(flips > 0, axis=1) == 1)  # [N, units]: the first unit of an image with a flip
     flipped, first_margin = first.any(axis=1), (margins * first).sum(axis=1)
     close = difference.max(axis=1) <= ROUNDING * _max_abs(expected)
-    names = [unit.name for unit in plan.signs]
     units = []
-    for index, unit in enumerate(plan.signs):
-        signs = len(expected) * unit.conv.kernel.shape[2] * unit.conv.input_size[0] * unit.conv.input_size[1]
-        of_unit, of_first = flips[:, index], first[:, index]
-        widest, widest_first = margins[:, index].max(), margins[of_first, index].max(initial=0)
-        counts = int(of_unit.sum()), float(widest), int(of_unit[of_first].sum()), float(widest_first)
+    for unit, flip, margin, here in zip(plan.signs, flips.T, margins.T, first.T):
+        signs = len(expected) * unit.conv.kernel.shape[2] * math.prod(unit.conv.input_size)
+        counts = int(flip.sum()), float(margin.max()), int(flip[here].sum()), float(margin[here].max(initial=0))
         units.append(UnitFlips(unit.name, signs, *counts))
     return Comparison(
         max_difference=float(difference.max()),
@@ -141,7 +123,7 @@ def _comparison(plan: Plan, expected, truth, logits, flips, margins) -> Comparis
         images_with_flips=int(flipped.sum()),
         unexplained=np.flatnonzero(np.where(flipped, first_margin > ROUNDING, ~close)).tolist(),
         differing=[
-            (int(image), names[first[image].argmax()] if flipped[image] else "", float(first_margin[image]))
+            (int(image), units[first[image].argmax()].name if flipped[image] else "", float(first_margin[image]))
             for image in np.flatnonzero(~same)
         ],
         units=units,
@@ -156,7 +138,9 @@ def intermediates(trained: Trained) -> Callable[[np.ndarray], tuple[np.ndarray, 
     def run(images):
         with jax.default_matmul_precision("float32"):  # GPUs may multiply float32 values in fewer bits by default
             logits, kept = network.apply(trained.variables, images, mutable=["intermediates"])
-        return logits, jax.tree.map(lambda values: values[0], kept["intermediates"], is_leaf=_is_tuple)
+        return logits, jax.tree.map(
+            lambda values: values[0], kept["intermediates"], is_leaf=lambda x: isinstance(x, tuple)
+        )
 
     return lambda images: jax.device_get(run(images.astype(np.float32)))
 
@@ -168,23 +152,16 @@ def sign_input(trained: Trained, name: str, kept: dict) -> np.ndarray:
 
 
 def flip_margins(unit: Unit, trained: np.ndarray, deployed: np.ndarray) -> np.ndarray:
-    """|value| / RMS of the values where a unit's signs differ between two networks; -1 where they do not.
+    """|value| / RMS of the values that two networks take a unit's signs of, where these differ; -1 where they do not.
 
-    Args:
-      unit: of the plan.
-      trained, deployed: what the two networks take the signs of; the deployed one's sign(0) is +1.
+    The trained network's sign(0) is -1, the deployed one's +1.
     """
     flips = ((deployed >= 0) == (unit.flips > 0)) != (trained > 0)
-    rms = np.sqrt(np.mean(np.square(trained)))
-    return np.where(flips, np.abs(trained) / max(rms, TINY), -1.0)
+    return np.where(flips, np.abs(trained) / max(np.sqrt(np.mean(np.square(trained))), TINY), -1.0)
 
 
 def _correct(logits: np.ndarray, labels: np.ndarray | None) -> int | None:
     return None if labels is None else int(np.sum(logits.argmax(-1) == labels))
-
-
-def _is_tuple(value) -> bool:
-    return isinstance(value, tuple)
 
 
 def _max_abs(x) -> float:

@@ -25,15 +25,9 @@ PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engin
 
 
 def make(trained: "Trained", tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
-    """The card of a file: JSON values only.
-
-    Args:
-      trained: what was converted.
-      tflite: the file.
-      operators: its histogram, see `lce.histogram`.
-      fold, raw_input: how it was converted.
-    """
-    info = trained.info
+    """The card of a file, JSON values only, by what was converted, the histogram of its operators, and how."""
+    info, words = trained.info, "pixels, 0 to 255" if raw_input else "(pixels / 255 - mean) / std"
+    taken = {"shape": [1, *info.shape], "dtype": "float32", "range": words}
     return {
         "sha256": hashlib.sha256(tflite).hexdigest(),
         "bytes": len(tflite),
@@ -41,13 +35,7 @@ def make(trained: "Trained", tflite: bytes, operators: dict[str, int], fold: boo
         "source": trained.origin,
         "metrics": trained.metrics,
         "notes": trained.notes,
-        "input": {
-            "shape": [1, *info.shape],
-            "dtype": "float32",
-            "range": "pixels, 0 to 255" if raw_input else "(pixels / 255 - mean) / std",
-            "mean": list(info.mean),
-            "std": list(info.std),
-        },
+        "input": taken | {"mean": list(info.mean), "std": list(info.std)},
         "classes": list(trained.class_names),
         "folded": fold,
         "raw_input": raw_input,
@@ -66,20 +54,18 @@ def normalize(pixels: np.ndarray, mean, std) -> np.ndarray:
 
 
 def path_of(model: Path) -> Path:
-    """model.tflite -> model.json."""
     return model.with_suffix(".json")
 
 
 def load(path: Path) -> dict:
     """A card by itself. Raises UserError if there is none, or something else."""
+    content = _bytes(path)
     try:
-        card = json.loads(path.read_text())
+        card = json.loads(content)
         kinds = KINDS | (UNTRAINED_KINDS if "untrained" in card["source"] else RUN_KINDS)
         wrong = [name for name, kind in kinds.items() if type({**card, **card["source"]}.get(name)) is not kind]
         if wrong:
             raise ValueError(f"{wrong[0]} is missing or of another type than {kinds[wrong[0]].__name__}")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not the card of a converted model: {error}.") from error
     return card
@@ -87,16 +73,19 @@ def load(path: Path) -> dict:
 
 def read(model: Path) -> tuple[bytes, dict]:
     """A converted file and its card. Raises UserError if one is missing or they do not belong together."""
-    try:
-        tflite = model.read_bytes()
-    except OSError as error:
-        raise UserError(f"{model}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
-    card = load(path_of(model))
+    tflite, card = _bytes(model), load(path_of(model))
     if hashlib.sha256(tflite).hexdigest() != card["sha256"]:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: convert it again.")
     if "workdir" in card["source"]:
         card["source"]["workdir"] = os.path.normpath(model.parent / card["source"]["workdir"])
     return tflite, card
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
 
 
 def check_place(model: Path) -> None:
@@ -106,10 +95,7 @@ def check_place(model: Path) -> None:
 
 
 def check_writable(path: Path, suffix: str, field: str = "") -> None:
-    """Raises UserError, before the work that a file is to hold, if it cannot be written or is not named *suffix.
-
-    A JSON file that is there already must have a field, as all of its kind have: no other one is overwritten.
-    """
+    """Raises UserError if a file is not named *suffix, cannot be written, or is there and not JSON with `field`."""
     if path.suffix != suffix:
         raise UserError(f"{path} must end in {suffix}.")
     if os.path.isdir(path):
@@ -137,7 +123,7 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
     if "workdir" in card.get("source", {}):
         workdir = os.path.relpath(card["source"]["workdir"], model.parent)
         card = card | {"source": card["source"] | {"workdir": workdir}}
-    # The card first: a file without a card is never there, and a card that is not of the file is found out by `read`.
+    # The card first: no file is without one, and a card that is not of the file is found out by `read`.
     save({path_of(model): to_json(card), model: tflite})
 
 
@@ -156,12 +142,10 @@ def save(contents: dict[Path, bytes]) -> None:
 
 
 def to_json(content: dict) -> bytes:
-    """A dictionary as it is written to a file."""
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _partial(path: Path) -> Path:
-    """Where a file is written before it takes its name."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 

@@ -16,8 +16,8 @@ from onebnet_jax.runs.trained import Trained
 class Converted:
     """A converted network."""
 
-    tflite: bytes  # the file
-    card: dict  # what it is and where it comes from, as JSON values
+    tflite: bytes
+    card: dict  # see `card.make`
     model: Any  # the Keras model of Larq layers that it was made from
 
     def save(self, path: str | Path) -> None:
@@ -36,18 +36,13 @@ def make_plan(trained: Trained, folded: bool = True, raw_input: bool = False) ->
 def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> Converted:
     """Converts a network for Larq Compute Engine.
 
-    Args:
-      trained: what to convert.
-      folded: two additions per unit instead of four, see `fold`.
-      raw_input: whether the file takes pixels of 0..255 and normalizes them itself.
-
-    Raises UserError if the network cannot be converted faithfully, with the layer's name, or TensorFlow, Larq or LCE is
-    missing.
+    folded: two additions per unit instead of four, see `fold`; raw_input: the file takes pixels of 0..255 and
+    normalizes them itself. Raises UserError, with the layer's name, if the network cannot be converted faithfully, or
+    if TensorFlow, Larq or LCE is missing.
     """
     plan = make_plan(trained, folded, raw_input)
     lint.check_map_sizes(plan)
-    # Not before: TensorFlow takes seconds to import, and tells in one sentence if it is missing.
-    from onebnet_jax.export import keras, lce
+    from onebnet_jax.export import keras, lce  # TensorFlow takes seconds to import
 
     model = keras.keras_model(plan)
     tflite = lce.convert(model)
@@ -56,18 +51,15 @@ def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> C
 
 
 class Prediction(NamedTuple):
-    """The class with the highest probability, by its name (or number, where it has none), and that of every class."""
-
-    label: str
+    label: str  # the class with the highest probability, by its name, or number where it has none
     probability: float
-    probabilities: np.ndarray
+    probabilities: np.ndarray  # of every class
 
 
 def predict(model: str | Path, images: np.ndarray) -> list[Prediction]:
-    """Classifies images with a converted file, by LCE's interpreter; all else that it takes is on the file's card.
+    """Classifies uint8 images [N, H, W, C], pixels of 0..255, with a converted file, by LCE's interpreter and the card.
 
-    images: uint8 [N, H, W, C], pixels of 0..255 of the size that the file takes. Raises UserError for others, and where
-    the file or its card is missing.
+    Raises UserError for images of another size or type than the file takes, and where it or its card is missing.
     """
     tflite, facts = card.read(Path(model))
     images = np.asarray(images)
@@ -79,7 +71,5 @@ def predict(model: str | Path, images: np.ndarray) -> list[Prediction]:
     inputs = images if facts["raw_input"] else card.normalize(images, facts["input"]["mean"], facts["input"]["std"])
     logits = lce.executable(tflite)(images=inputs)["head"]
     powers = np.exp(logits - logits.max(-1, keepdims=True))
-    names = facts["classes"] or [str(number) for number in range(logits.shape[-1])]
-    best = logits.argmax(-1)
-    shares = powers / powers.sum(-1, keepdims=True)
-    return [Prediction(names[i], float(share[i]), share) for i, share in zip(best, shares)]
+    names, shares = facts["classes"] or range(logits.shape[-1]), powers / powers.sum(-1, keepdims=True)
+    return [Prediction(str(names[i]), float(share[i]), share) for i, share in zip(logits.argmax(-1), shares)]

@@ -11,9 +11,12 @@ the four additions that a OneBNet's unit has beside its convolution (-alpha, the
 
 A batch normalization before a sign, a x + c, is a comparison of x with -c / a: one subtraction.
 
-All this is exact in real arithmetic; in floating point it moves values by their rounding, so that a sign can turn
-out otherwise only where a value is within rounding of its threshold.
+All this is exact in real arithmetic; in floating point a sign can turn out otherwise, but only where a value is within
+rounding of its threshold.
 """
+
+import functools
+import operator
 
 import numpy as np
 
@@ -37,15 +40,9 @@ def deployment_plan(
 ) -> Plan:
     """The plan of a trained network.
 
-    Args:
-      structure, binarization: of the network.
-      variables: its {"params", "batch_stats"}, trees of arrays.
-      image_shape: (H, W, C).
-      fold: two additions per unit instead of four, see above; False keeps one layer for each.
-      normalization: (mean, std), each [C], if the plan is to take pixels p of 0..255 and itself compute
-        (p / 255 - mean) / std; None if it takes normalized images.
-
-    Raises UserError for variables that are not finite: a sign would hide them.
+    fold: see above; False keeps a layer for each addition. normalization: (mean, std), [C] each, if the plan is to take
+    pixels p of 0..255 and itself compute (p / 255 - mean) / std; None if it takes normalized images. Raises UserError
+    for variables that are not finite: a sign would hide them.
     """
     _check_finite(variables)
     places = list(placed(structure, image_shape))
@@ -53,11 +50,11 @@ def deployment_plan(
     if normalization is not None:
         # The division goes into the weights. The subtraction cannot: zero padding surrounds the normalized image.
         mean, std = (_float64(values) for values in normalization)
-        pixel_mean, divisor = _float32(255 * mean) if np.any(mean) else None, 255 * std
+        pixel_mean, divisor = _nonzero(255 * mean), 255 * std
     units, offsets = [], [np.zeros(image_shape[2])]
     for place, after in zip(places, [*places[1:], None]):
-        layer, offset = _unit(place, after, binarization, variables, offsets, fold, divisor)
-        units.append(layer)
+        unit, offset = _unit(place, after, binarization, variables, offsets, fold, divisor)
+        units.append(unit)
         offsets.append(offset)
         divisor = 1.0
     head = variables["params"]["head"]
@@ -73,9 +70,8 @@ def deployment_plan(
 def above(value: np.ndarray) -> np.ndarray:
     """The threshold for a sign with sign(0) = +1 that gives the trained sign of x - value, whose sign(0) is -1.
 
-    It is the next greater float32: x > value exactly where x >= above(value), and the sign of a difference of two
-    floats is exact. So this costs no operation. Near 0 the step is the smallest normal number, as processors may take
-    smaller differences for zero.
+    The next greater float32: x > value exactly where x >= above(value), and the sign of a difference of two floats is
+    exact. Near 0 the step is the smallest normal number, as processors may take smaller differences for zero.
     """
     value = _float32(value)
     return np.maximum(np.nextafter(value, np.float32(np.inf)), value + MIN_NORMAL)
@@ -89,8 +85,8 @@ def below(value: np.ndarray) -> np.ndarray:
 def decided(multiplier: np.ndarray, bias: np.ndarray, terms: int) -> np.ndarray:
     """The same for multiplier * n + bias, [C] each, where n is a whole number of -terms to terms.
 
-    What `below` takes away would be lost: LCE adds multiplier * terms to the bias, and subtracts for each bit that is
-    not set. So the change of sign is put halfway between the two whole numbers around it.
+    LCE adds multiplier * terms to the bias and subtracts for each bit not set, in which what `below` takes away would
+    be lost. So the change of sign is put halfway between the two whole numbers around it.
     """
     n = np.clip(-bias / np.where(multiplier == 0, 1, multiplier), -terms - 1, terms + 1)
     halfway = np.where(multiplier > 0, np.floor(n) + 0.5, np.ceil(n) - 0.5)
@@ -98,33 +94,29 @@ def decided(multiplier: np.ndarray, bias: np.ndarray, terms: int) -> np.ndarray:
 
 
 def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor) -> tuple[Unit, np.ndarray]:
-    """The plan of a unit whose input lacks the last of `offsets`, and the offset that its own output lacks.
-
-    after: the unit behind it, as it is placed, or None. divisor: of its inputs, for each channel.
-    """
+    """The plan of a unit, and what its output lacks, as its input the last of `offsets`; after: the next, or None."""
     unit, offset = place.unit, offsets[-1]
     params = _at(variables["params"], unit.module)
     activations, weights = (unit.binary and kind for kind in (binarization.activations, binarization.weights))
     kernel = _float64(_at(variables["params"], *unit.at("conv"))["kernel"])
 
     multiplier, bias = np.ones(unit.out_channels), np.zeros(unit.out_channels)
-    if unit.norm == "after":
-        multiplier, bias = _affine(variables, unit.at("bn"))
-    elif after is not None and after.fused_norm:
-        multiplier, bias = _affine(variables, after.unit.at("bn"))
+    fused = after is not None and after.fused_norm
+    if unit.norm == "after" or fused:
+        multiplier, bias = _affine(variables, (unit if unit.norm == "after" else after.unit).at("bn"))
     if weights:
         multiplier = multiplier * SCALES[binarization.weight_scale](kernel)
         kernel = _float64(ESTIMATORS[binarization.weight_estimator](_float32(kernel), 1.0, 1.0)[0])
 
-    if after is not None and after.fused_norm and after.unit.binary and binarization.activations:
+    if fused and after.unit.binary and binarization.activations:
         # The sign of the unit behind follows at once.
         terms = kernel[..., 0].size
         bias = decided(multiplier, bias, terms) if weights and activations else below(bias)
 
-    kernel = kernel / _column(divisor)
+    kernel = kernel / np.reshape(divisor, (-1, 1))  # of each input channel
     affine, threshold, flips = _before_sign(place, variables, activations, offset, fold)
     if activations:
-        kernel = kernel * _column(flips)
+        kernel = kernel * np.reshape(flips, (-1, 1))
     shortcut = None
     if place.shortcut:
         shortcut, constant = _shortcut(place, variables, offsets[-unit.span])
@@ -156,14 +148,13 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         ),
         shortcut=shortcut,
         relu=unit.activation == "relu",
-        gamma=None if fold or gamma is None or not np.any(gamma) else _float32(gamma),
+        gamma=None if fold else _nonzero(gamma),
         beta=None if beta is None else _float32(beta),
-        zeta=None if fold or zeta is None or not np.any(zeta) else _float32(zeta),
+        zeta=None if fold else _nonzero(zeta),
         max_pool=unit.max_pool,
         pool_pads=_explicit_pads(place.convolved[:2], (3, 3), (2, 2)) if unit.max_pool and unit.symmetric else None,
     )
-    lacking = fold and zeta is not None
-    return layer, zeta if lacking else np.zeros(unit.out_channels)
+    return layer, zeta if fold and zeta is not None else np.zeros(unit.out_channels)
 
 
 def _before_sign(place: Placed, variables, activations: bool, offset, fold: bool):
@@ -185,9 +176,7 @@ def _before_sign(place: Placed, variables, activations: bool, offset, fold: bool
         return None, limit, np.where(gain > 0, 1.0, np.where(gain < 0, -1.0, np.where(constant > 0, -1.0, 1.0)))
     alpha = _at(variables["params"], *unit.at("rsign"))["alpha"] if unit.shift else np.zeros(unit.in_channels)
     limit = _float64(alpha) - offset
-    if activations:
-        return None, above(limit), 1.0
-    return None, _float32(limit) if np.any(limit) else None, 1.0
+    return None, above(limit) if activations else _nonzero(limit), 1.0
 
 
 def _shortcut(place: Placed, variables, offset) -> tuple[Shortcut, np.ndarray]:
@@ -198,21 +187,13 @@ def _shortcut(place: Placed, variables, offset) -> tuple[Shortcut, np.ndarray]:
     kernel = _float64(_at(variables["params"], *unit.beside("shortcut_conv"))["kernel"])
     multiplier, bias = _affine(variables, unit.beside("shortcut_bn"))
     bias = bias + multiplier * (offset @ kernel[0, 0])
-    size = strided(shortcut.input, shortcut.pool)
-    name = "_".join(unit.beside("shortcut_conv"))
-    conv = Conv(name, _float32(kernel * multiplier), _float32(bias), shortcut.strides, size)
+    weights, size = _float32(kernel * multiplier), strided(shortcut.input, shortcut.pool)
+    conv = Conv("_".join(unit.beside("shortcut_conv")), weights, _float32(bias), shortcut.strides, size)
     return Shortcut(unit.span, shortcut.pool, conv), np.zeros_like(bias)
 
 
 def _at(tree, *path):
-    for key in filter(None, path):
-        tree = tree[key]
-    return tree
-
-
-def _column(factor):
-    """A factor of each input channel, for a kernel."""
-    return np.reshape(factor, (-1, 1))
+    return functools.reduce(operator.getitem, filter(None, path), tree)
 
 
 def _affine(variables, path) -> tuple[np.ndarray, np.ndarray]:
@@ -227,9 +208,8 @@ def _affine(variables, path) -> tuple[np.ndarray, np.ndarray]:
 def _explicit_pads(size, kernel, strides) -> Pads | None:
     """PyTorch's padding of (k - 1) / 2 on either side, or None where TensorFlow's SAME is the same.
 
-    LCE's converter takes any padding that gives SAME's output size for SAME, although with stride 2 PyTorch's begins
-    one pixel earlier. The last row that PyTorch pads is read by no window then; without it the sizes differ and the
-    padding stays as it is.
+    LCE's converter takes any padding with SAME's output size for SAME; with stride 2 PyTorch's begins one pixel
+    earlier. So the last row that PyTorch pads, which no window reads then, is left out: the sizes differ.
     """
     pads, same = [], []
     for length, extent, stride in zip(size, kernel, strides, strict=True):
@@ -246,6 +226,11 @@ def _check_finite(tree, path=()):
             _check_finite(value, (*path, name))
         elif not np.all(np.isfinite(value)):
             raise UserError(f"{'/'.join((*path, name))} of the network holds values that are not finite.")
+
+
+def _nonzero(x) -> np.ndarray | None:
+    """In float32, or None for a constant that changes nothing."""
+    return _float32(x) if x is not None and np.any(x) else None
 
 
 def _float32(x) -> np.ndarray:

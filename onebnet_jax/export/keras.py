@@ -90,10 +90,7 @@ def _whole(plan: Plan):
 
 
 def separate_sections(plan: Plan) -> tf.keras.Model:
-    """Every section of the body, and the head, on its own, to compare them on equal inputs.
-
-    The inputs are named SECTION_input; the outputs are those of `with_sign_inputs`, and SECTION_output.
-    """
+    """Every section and the head alone: SECTION_input -> SECTION_output and the outputs of `with_sign_inputs`."""
     inputs, outputs = [], {}
     for name, section in sections(plan):
         first = section[0].conv
@@ -105,15 +102,11 @@ def separate_sections(plan: Plan) -> tf.keras.Model:
 
 def sections(plan: Plan) -> list[tuple[str, list[Unit]]]:
     """The sections of the body in order, with their units."""
-    grouped = itertools.groupby(plan.units[1:], lambda unit: unit.section)
-    return [(name, list(group)) for name, group in grouped]
+    return [(name, list(group)) for name, group in itertools.groupby(plan.units[1:], lambda unit: unit.section)]
 
 
 def save(model: tf.keras.Model, path: Path) -> None:
-    """Saves a model as a .keras file. Raises UserError if that fails.
-
-    `onebnet_jax.export.keras` has to be imported where it is loaded.
-    """
+    """Saves a model as a .keras file; whoever loads it has to import this module. Raises UserError if that fails."""
     try:
         model.save(path)
     except OSError as error:
@@ -122,11 +115,10 @@ def save(model: tf.keras.Model, path: Path) -> None:
 
 def _units(units, x, sign_inputs: dict):
     """Units one after the other: [N, H, W, C] -> [N, H', W', C']; fills in what their signs are taken of, by name."""
-    inputs = []
+    inputs = [x]
     for unit in units:
-        inputs.append(x)
-        x = _unit(unit, inputs, sign_inputs)
-    return x
+        inputs.append(_unit(unit, inputs, sign_inputs))
+    return inputs[-1]
 
 
 def _unit(unit: Unit, inputs: list, sign_inputs: dict):
@@ -150,11 +142,9 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
             kernel_constraint="weight_clip" if conv.binary else None,
             name=conv.name,
         )
+        y = _apply(quant_conv, y, *([conv.kernel] if conv.binary else [conv.kernel, conv.bias]))
         if conv.binary:
-            y = _apply(quant_conv, y, conv.kernel)
             y = _apply(ChannelAffine(name=unit.layer("bn")), y, conv.multiplier, conv.bias)
-        else:
-            y = _apply(quant_conv, y, conv.kernel, conv.bias)
     else:
         y = _float_conv(conv, y)
     if unit.shortcut:
@@ -173,9 +163,7 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
     if unit.zeta is not None:
         y = _apply(ChannelShift(subtract=False, name=unit.layer("zeta")), y, unit.zeta)
     if unit.max_pool:
-        padding = "same"
-        if unit.pool_pads is not None:
-            y, padding = Pad(unit.pool_pads, LOWEST, name=unit.layer("max_pool_pad"))(y), "valid"
+        y, padding = _padded(y, unit.pool_pads, LOWEST, unit.layer("max_pool_pad"))
         y = layers.MaxPooling2D(3, 2, padding, name=unit.layer("max_pool"))(y)
     return y
 
@@ -186,13 +174,14 @@ def _head(plan: Plan, x):
 
 
 def _float_conv(conv: Conv, x):
-    padding = "same"
-    if conv.pads is not None:
-        x, padding = Pad(conv.pads, 0.0, name=f"{conv.name}_pad")(x), "valid"
+    x, padding = _padded(x, conv.pads, 0.0, f"{conv.name}_pad")
     filters, size = conv.kernel.shape[3], conv.kernel.shape[:2]
-    return _apply(
-        tf.keras.layers.Conv2D(filters, size, conv.strides, padding, name=conv.name), x, conv.kernel, conv.bias
-    )
+    layer = tf.keras.layers.Conv2D(filters, size, conv.strides, padding, name=conv.name)
+    return _apply(layer, x, conv.kernel, conv.bias)
+
+
+def _padded(x, pads: Pads | None, value: float, name: str):
+    return (x, "same") if pads is None else (Pad(pads, value, name=name)(x), "valid")
 
 
 def _apply(layer, x, *weights):

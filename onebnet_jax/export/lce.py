@@ -28,13 +28,10 @@ class Operator:
 def convert(model: tf.keras.Model) -> bytes:
     """The .tflite file of a Keras model, as LCE's converter makes it for ARM, with batches of one.
 
-    Goes by way of one traced function. Saving the Keras model itself, as LCE's convert_keras_model does, traces every
-    layer many times over and takes five times as long, for the same file.
+    LCE's convert_keras_model traces every layer many times and takes five times as long, for the same file.
     """
-    specs = [
-        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name)
-        for name, tensor in zip(model.input_names, model.inputs, strict=True)
-    ]
+    inputs = zip(model.input_names, model.inputs, strict=True)
+    specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name) for name, tensor in inputs]
 
     @tf.function(input_signature=specs)
     def serve(*inputs):
@@ -52,31 +49,26 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
     """The file as a function of batches, run by LCE's interpreter: one argument per input, results by name.
 
     Inputs and outputs are named after the Keras layers: run(images=x)["head"]. On x86-64 the binary kernels are
-    LCE's reference code: right, and slow.
-
-    Args:
-      options: of LCE's interpreter: num_threads, use_reference_bconv, use_indirect_bgemm, use_xnnpack.
+    LCE's reference code: right, and slow. Options: num_threads, use_reference_bconv, use_indirect_bgemm, use_xnnpack.
     """
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tflite, 0))
+    model = _model(tflite)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
-    input_names = {tensor.tensorIndex: tensor.name.decode() for tensor in signature.inputs}
-    output_names = {tensor.tensorIndex: tensor.name.decode() for tensor in signature.outputs}
+    names = {tensor.tensorIndex: tensor.name.decode() for tensor in [*signature.inputs, *signature.outputs]}
     interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
 
     def run(**inputs):
-        ordered = [np.asarray(inputs[input_names[index]], np.float32) for index in graph.inputs]
+        ordered = [np.asarray(inputs[names[index]], np.float32) for index in graph.inputs]
         outputs = interpreter.predict(ordered if len(ordered) > 1 else ordered[0])
         outputs = outputs if len(graph.outputs) > 1 else [outputs]
-        return {output_names[index]: output for index, output in zip(graph.outputs, outputs, strict=True)}
+        return {names[index]: output for index, output in zip(graph.outputs, outputs, strict=True)}
 
     return run
 
 
 def timings(tflite: bytes, count: int, **options) -> list[float]:
-    """Milliseconds to load a file, then those of each of `count` inferences on random inputs; options as above.
+    """Milliseconds to load a file, then of each of `count` inferences on floats in [0, 1) or any integers.
 
-    Inputs are floats in [0, 1), or any integers of their type. Raises RuntimeError or ValueError for a file that the
-    interpreter cannot run.
+    Options as above. Raises RuntimeError or ValueError for a file that the interpreter cannot run.
     """
     start = time.perf_counter()
     interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
@@ -96,20 +88,22 @@ def timings(tflite: bytes, count: int, **options) -> list[float]:
 
 def operators(tflite: bytes) -> list[Operator]:
     """The operators of a file, in order."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tflite, 0))
+    model, result = _model(tflite), []
     graph = model.subgraphs[0]
-    result = []
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         kind = BUILTIN_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
         options = {}
         if kind == "CUSTOM":
-            kind = code.customCode.decode()
-            if operator.customOptions is not None and len(operator.customOptions):
-                options = flexbuffers.Loads(bytes(operator.customOptions))
+            kind, custom = code.customCode.decode(), operator.customOptions
+            options = flexbuffers.Loads(bytes(custom)) if custom is not None and len(custom) else {}
         shapes = tuple(tuple(map(int, graph.tensors[i].shape)) for i in operator.inputs if i >= 0)
         result.append(Operator(kind, graph.tensors[operator.outputs[0]].name.decode(), shapes, options))
     return result
+
+
+def _model(tflite: bytes) -> schema.ModelT:
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tflite, 0))
 
 
 def histogram(tflite: bytes) -> dict[str, int]:

@@ -15,39 +15,30 @@ PADDING_SAME = 0  # of an LceBconv2d operator
 
 
 def check_file(operators: list, plan: Plan) -> None:
-    """Raises UserError that names the layer of every finding, if there is one.
-
-    Args:
-      operators: of the file, see `lce.operators`.
-      plan: what the file was converted from.
-    """
-    expected = plan.operators()
+    """Raises UserError with the layers in which `lce.operators` of a file are not those of its plan."""
+    expected, findings = plan.operators(), []
     found = {section: collections.Counter() for section in expected}
-    findings = []
-    convs = collections.defaultdict(list)  # section -> its binarized convolutions, last first
-    for unit in reversed(plan.units):
-        if unit.conv.binary:
-            convs[unit.section].append(unit.conv)
+    binary = [unit for unit in plan.units if unit.conv.binary]
+    convs = {section: iter([unit.conv for unit in binary if unit.section == section]) for section in expected}
     for operator in operators:
         section = _section(operator.tensor, expected)
         found[section][operator.kind] += 1
-        if operator.kind == "LceBconv2d" and convs[section]:
-            findings += _check_convolution(operator, convs[section].pop())
+        if operator.kind == "LceBconv2d" and (conv := next(convs[section], None)):
+            findings += _check_convolution(operator, conv)
     for section in expected:
         asked, there = _merge_elementwise(expected[section]), _merge_elementwise(found[section])
         kinds = sorted(kind for kind in {*asked, *there} if asked[kind] != there[kind])
         findings += [f"{section} has {there[kind]} {kind} and not {asked[kind]}" for kind in kinds]
     if findings:
-        rest = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
-        findings = "; ".join(findings[:SHOWN] + rest)
-        raise UserError(f"The converted file is not what the network asks for: {findings}.")
+        rest = [f"and {len(findings) - SHOWN} more"] * (len(findings) > SHOWN)
+        raise UserError(f"The converted file is not what the network asks for: {'; '.join(findings[:SHOWN] + rest)}.")
 
 
 def check_map_sizes(plan: Plan) -> None:
-    """Refuses maps on which LCE's kernels are silently wrong. Raises UserError with the layer's name.
+    """Raises UserError, with the layer's name, for maps on which LCE's kernels are silently wrong.
 
-    With zero padding they correct the borders as if a filter never stuck out of the map on both sides, which a
-    filter of height 3 does on a map of height 1 or 2 (and likewise for widths).
+    With zero padding they correct borders as if a filter never stuck out of the map on both sides, as one of height 3
+    does on a map of height 1 or 2 (and likewise for widths).
     """
     for unit in plan.units:
         size, kernel = unit.conv.input_size, unit.conv.kernel.shape[:2]
@@ -62,19 +53,17 @@ def check_map_sizes(plan: Plan) -> None:
 
 def _check_convolution(operator, conv: Conv) -> list[str]:
     """A binarized convolution of the file against the plan's: shapes, strides and padding."""
-    (_, height, width, _), (_, *kernel, _) = operator.shapes[:2]
-    options = operator.options
+    (image, kernel), options = operator.shapes[:2], operator.options
     pairs = {
-        "map": ((height, width), conv.input_size),
-        "kernel": (tuple(kernel), conv.kernel.shape[:2]),
+        "map": (image[1:3], conv.input_size),
+        "kernel": (kernel[1:3], conv.kernel.shape[:2]),
         "input channels": (options["channels_in"], conv.kernel.shape[2]),
         "strides": ((options["stride_height"], options["stride_width"]), conv.strides),
         "padding": (options["padding"], PADDING_SAME),
         "pad value": (options["pad_values"], conv.pad_value),
     }
-    return [
-        f"{conv.name} has {name} {there} and not {asked}" for name, (there, asked) in pairs.items() if there != asked
-    ]
+    wrong = ((name, there, asked) for name, (there, asked) in pairs.items() if there != asked)
+    return [f"{conv.name} has {name} {there} and not {asked}" for name, there, asked in wrong]
 
 
 def _merge_elementwise(count: collections.Counter) -> collections.Counter:

@@ -1,10 +1,11 @@
 """Every section of a converted network alone, on the trained network's own inputs: where does a difference come from?
 
-A flip hides all that comes after it from `agreement`; nothing is hidden here. A section is a unit with its shortcut, or
-the units that share one.
+A flip hides all that comes after it from `agreement`; nothing is hidden here. A section: units that share a shortcut.
 """
 
 import dataclasses
+import functools
+import operator
 
 import numpy as np
 
@@ -34,10 +35,7 @@ class Parity:
 def compare(trained: Trained, plan: Plan, images: np.ndarray) -> list[Parity]:
     """Compares all sections of a network with signs, in order, and its head; nothing for a network without.
 
-    Args:
-      trained: the network.
-      plan: its deployment plan.
-      images: normalized, [N, H, W, C]; a few are enough.
+    images: normalized, [N, H, W, C]; a few are enough.
     """
     if not plan.signs:
         return []
@@ -51,30 +49,24 @@ def compare(trained: Trained, plan: Plan, images: np.ndarray) -> list[Parity]:
     found = lce.executable(lce.convert(keras.separate_sections(plan)))(**inputs)
     result = []
     for name, section in keras.sections(plan):
-        margins = [np.full((len(images), 1), -1.0)]
-        for unit in (unit for unit in section if unit.sign):
-            margin = flip_margins(unit, sign_input(trained, unit.name, kept), found[unit.name])
-            margins.append(margin.reshape(len(images), -1))
+        signs = (unit for unit in section if unit.sign)
+        margins = [flip_margins(unit, sign_input(trained, unit.name, kept), found[unit.name]) for unit in signs]
         expected, lacking = outputs[name]
         result.append(_parity(name, margins, found[f"{name}_output"] + lacking, expected))
-    return [*result, _parity("head", [np.full((len(images), 1), -1.0)], found["head"], logits)]
+    return [*result, _parity("head", [], found["head"], logits)]
 
 
 def _left_out(trained: Trained, last) -> np.ndarray:
     """What the output of a section lacks, and so the input of the next: zeta, [C], where folding has left it out."""
-    unit = next(unit for unit in trained.structure.units if unit.name == last.name)
     if last.beta is None or last.zeta is not None:
         return np.float32(0)
-    tree = trained.variables["params"]
-    for key in unit.at("rprelu"):
-        tree = tree[key]
-    return np.asarray(tree["zeta"])
+    unit = next(unit for unit in trained.structure.units if unit.name == last.name)
+    return np.asarray(functools.reduce(operator.getitem, unit.at("rprelu"), trained.variables["params"])["zeta"])
 
 
 def _parity(name, margins, output, expected) -> Parity:
-    margins = np.concatenate(margins, axis=1)
-    flips = margins >= 0
-    whole = ~flips.any(axis=1)
-    difference = np.abs(output - expected)[whole].max(initial=0)
-    widest = float(np.maximum(margins, 0).max())
-    return Parity(name, int(flips.sum()), widest, int(whole.sum()), float(difference), float(np.abs(expected).max()))
+    margins = np.concatenate([np.full((len(output), 1), -1.0), *(part.reshape(len(output), -1) for part in margins)], 1)
+    whole = (margins < 0).all(axis=1)
+    difference, largest = np.abs(output - expected)[whole].max(initial=0), np.abs(expected).max()
+    widest = np.maximum(margins, 0).max()
+    return Parity(name, int((margins >= 0).sum()), float(widest), int(whole.sum()), float(difference), float(largest))

@@ -1,8 +1,7 @@
 """A deployment plan: what a device computes, as a list of units with their constants. Plain dataclasses and NumPy.
 
-A plan is complete: the Keras model, the lint of the converted file and whatever else runs a network without training it
-are made from it alone. Every constant is float32. A convolution carries the batch
-normalization that follows it.
+The Keras model and the lint of the converted file are made from a plan alone. Every constant is float32. A convolution
+carries the batch normalization that follows it.
 """
 
 import collections
@@ -59,8 +58,7 @@ class Unit:
     conv: Conv  # with its BN
     shortcut: Shortcut | None  # what is added
     relu: bool  # whether a ReLU follows
-    # [C_out], the two shifts and the slope of an RPReLU; None where there is none, where folded into other constants,
-    # or all zero: no file keeps x + 0.
+    # [C_out], shifts and slope of an RPReLU; None where there is none, folded, or all zero: no file keeps x + 0.
     gamma: np.ndarray | None
     beta: np.ndarray | None
     zeta: np.ndarray | None
@@ -68,7 +66,7 @@ class Unit:
     pool_pads: Pads | None  # its padding, as `pads` of a `Conv`
 
     def layer(self, part: str) -> str:
-        """The name of a layer of the unit, such as "stage1_block1_conv1_rsign"."""
+        """Such as "stage1_block1_conv1_rsign"."""
         return self.prefix.format(part)
 
     def operators(self) -> collections.Counter:
@@ -105,7 +103,6 @@ class Plan:
 
     @property
     def signs(self) -> tuple[Unit, ...]:
-        """The units that take a sign."""
         return tuple(unit for unit in self.units if unit.sign)
 
     def operators(self) -> dict[str, collections.Counter]:

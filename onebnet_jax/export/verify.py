@@ -29,18 +29,15 @@ class Agreement:
     sections: list["parity.Parity"]  # every section alone on a few images; none for a network without signs
 
     @property
-    def explained(self) -> bool:
-        """Whether float rounding explains every difference."""
+    def explained(self) -> bool:  # by float rounding
         return self.whole.explained and all(section.explained for section in self.sections)
 
     def as_json(self) -> dict:
-        """All of it as JSON values."""
-        sections = [dataclasses.asdict(section) for section in self.sections]
-        return {**dataclasses.asdict(self.whole), "sections": sections}
+        return dataclasses.asdict(self.whole) | {"sections": [dataclasses.asdict(section) for section in self.sections]}
 
     def describe(self) -> str:
         """Tables, and the verdict in words."""
-        return "\n\n".join([*_tables(self), *_sentences(self)])
+        return "\n\n".join([*_tables(self), _sentences(self)])
 
 
 def agree(
@@ -50,15 +47,10 @@ def agree(
     batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
     advance: Callable[[int], object] = lambda count: None,
 ) -> Agreement:
-    """Compares a converted file with the network that it was made from.
+    """Compares a converted file, `facts` its card, with the network that it was made from.
 
-    Args:
-      trained: the network.
-      tflite, facts: the file and its card, as `convert` gives them and `card.read` reads them.
-      batches: of images, uint8 [N, H, W, C] with pixels of 0..255, and their labels, int [N] or None.
-      advance: is told how many images have been compared since it was told last.
-
-    Raises UserError where there is no image.
+    batches: of images, uint8 [N, H, W, C] with pixels of 0..255, and their labels, int [N] or None. `advance` is told
+    how many images have been compared since it was told last. Raises UserError where there is no image.
     """
     batches = iter(batches)
     first = next(batches, None)
@@ -86,17 +78,17 @@ def _tables(result: Agreement) -> list[str]:
     rows = [["", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"]]
     rows.append(["JAX", _share(report.correct, report.images), *["-"] * 5])
     for name, other in (("Keras", report.keras), ("LCE", report.lce)):
-        cells = [_share(other.correct, report.images), f"{other.equal_predictions} of {report.images}"]
+        cells = [name, _share(other.correct, report.images), f"{other.equal_predictions} of {report.images}"]
         cells += [f"{other.max_difference:.2e}", f"{other.mean_difference:.2e}"]
-        rows.append([name, *cells, str(other.images_with_flips), str(len(other.unexplained))])
+        rows.append([*cells, str(other.images_with_flips), str(len(other.unexplained))])
     tables = [f"{report.images} images, logits up to {report.max_logit:.4g}", render(rows)]
     if result.sections:
         tables.append(
             "Flips are signs that differ from JAX's. first: those in images without a flip in an earlier unit; margin: "
             "the largest\ndistance of a flip from its threshold, as a share of the RMS of all distances of the unit."
         )
-        rows = [["unit", "signs", *2 * ["flips", "margin", "first", "margin"]]]
-        rows[0][2], rows[0][6] = "Keras flips", "LCE flips"
+        header = ["margin", "first", "margin"]
+        rows = [["unit", "signs", "Keras flips", *header, "LCE flips", *header]]
         for keras, lce in zip(report.keras.units, report.lce.units):
             cells = [keras.name, str(keras.signs)]
             for unit in (keras, lce):
@@ -105,13 +97,13 @@ def _tables(result: Agreement) -> list[str]:
         tables.append(render(rows))
         rows = [["section alone, on JAX's input", "flips", "margin", "output max diff", "output max"]]
         for section in result.sections:
-            numbers = (f"{section.max_difference:.1e}", f"{section.max_output:.4g}")
-            rows.append([section.name, str(section.flips), f"{section.margin:.1e}", *numbers])
+            cells = [section.name, str(section.flips), f"{section.margin:.1e}"]
+            rows.append([*cells, f"{section.max_difference:.1e}", f"{section.max_output:.4g}"])
         tables.append(render(rows))
     return tables
 
 
-def _sentences(result: Agreement) -> list[str]:
+def _sentences(result: Agreement) -> str:
     report, lines, problems = result.whole, [], []
     for name, other in (("Keras", report.keras), ("LCE", report.lce)):
         for index, unit, margin in other.differing:
@@ -136,7 +128,7 @@ def _sentences(result: Agreement) -> list[str]:
             f"Of {report.images} images, {whole[0]} have no flip in Keras and {whole[1]} none in LCE; their logits "
             "agree within rounding."
         ]
-    return ["\n".join(lines + problems)]
+    return "\n".join(lines + problems)
 
 
 def _share(correct: int | None, images: int) -> str:

@@ -37,16 +37,15 @@ class Entry:
 def summary(entries: Sequence[Entry]) -> Table:
     """One row for each network."""
     header = ["network", "input", "parameters", "float MACs (M)", "binary MACs (M)", "OPs (M)", "storage (MiB)"]
-    header += ["Pi 4 naive (ms)", "Pi 4 folded (ms)"]
     measured = any(entry.measured_ms is not None for entry in entries)
-    rows = [header + ["paper (ms)"] * measured]
+    rows = [[*header, "Pi 4 naive (ms)", "Pi 4 folded (ms)", *["paper (ms)"] * measured]]
     for entry in entries:
         counts = entry.total()
         naive, least, most = entry.estimates()
         row = [entry.name, _shape(entry.image_shape), f"{counts.parameters:,}"]
         row += [f"{count / 1e6:,.1f}" for count in (counts.float_macs, counts.binary_macs, counts.ops)]
-        row += [f"{counts.storage_mib:.3f}", f"{naive:.1f}"]
-        row.append(f"{least:.1f} to {most:.1f}" if least < most else f"{naive:.1f}")
+        folded = f"{least:.1f} to {most:.1f}" if least < most else f"{naive:.1f}"
+        row += [f"{counts.storage_mib:.3f}", f"{naive:.1f}", folded]
         rows.append(row + ["" if entry.measured_ms is None else f"{entry.measured_ms:.1f}"] * measured)
     return rows
 
@@ -69,17 +68,13 @@ def unit_table(entry: Entry) -> Table:
     """
     recipe = dict(entry.structure.recipe)
     if recipe["family"] != "onebnet" or not entry.binarized:
-        raise UserError(
-            f"--units compares binarized convolutions of OneBNets, and {entry.name} has none: leave it out."
-        )
+        raise UserError(f"--units compares binarized convolutions of OneBNets; {entry.name} has none: leave it out.")
     stages, _ = families.stages(recipe["depth"])
-    versions = []
-    for one_d in ({"conv_1d": (), "ds_1d": ()}, {"conv_1d": stages, "ds_1d": stages[1:]}):
-        versions.append(cost.layers(families.build(**recipe | one_d), entry.image_shape))
+    recipes = (recipe | {"conv_1d": conv, "ds_1d": ds} for conv, ds in (((), ()), (stages, stages[1:])))
+    versions = [cost.layers(families.build(**each), entry.image_shape) for each in recipes]
     rows = [["stage", "place", "FLOPs (M)", "BOPs (M)", "OPs (M)", "Pi 4 naive (ms)"]]
     for index, stage in enumerate(stages, start=1):
-        places = {"conv2": "convolution"} if index == 1 else {"conv1": "downsampling", "conv2": "convolution"}
-        for suffix, place in places.items():
+        for suffix, place in (("conv1", "downsampling"), ("conv2", "convolution"))[index == 1 :]:
             prefix = f"stage{index}_block1_{suffix}"
             pair = [cost.total(layer for layer in version if layer.name.startswith(prefix)) for version in versions]
             flops = [2 * counts.float_macs + counts.elements for counts in pair]
@@ -94,11 +89,9 @@ def rate_table() -> Table:
     """The three rates of the fit with their standard errors."""
     fit = latency.fit()
     work = ("1e9 binary MACs", "1e9 float MACs", "1e6 element passes")
-    giga_per_second = 1e3 / fit.rates * (1, 1, 1e-3)
-    rows = [["work", "ms", "standard error", "1e9 per second"]]
-    for name, *cells in zip(work, fit.rates, fit.standard_errors, giga_per_second):
-        rows.append([name, *(f"{cell:.2f}" for cell in cells)])
-    return rows
+    lines = zip(work, fit.rates, fit.standard_errors, 1e3 / fit.rates * (1, 1, 1e-3))
+    header = ["work", "ms", "standard error", "1e9 per second"]
+    return [header, *([name, *(f"{cell:.2f}" for cell in cells)] for name, *cells in lines)]
 
 
 def residual_table() -> Table:
@@ -108,16 +101,12 @@ def residual_table() -> Table:
     for row, residual, left_out in zip(numbers.TABLE1, fit.residuals, fit.left_out):
         cells = (f"{row.latency_ms:.1f}", f"{row.latency_ms - residual:.1f}", f"{residual:+.2f}", f"{left_out:+.2f}")
         rows.append([row.label, *cells])
-    rows.append(["rms of the twelve", "", "", *(f"{rms(errors):.2f}" for errors in (fit.residuals, fit.left_out))])
+    rms = (f"{(errors**2).mean() ** 0.5:.2f}" for errors in (fit.residuals, fit.left_out))
+    rows.append(["rms of the twelve", "", "", *rms])
     for name, (estimated, measured) in latency.checks().items():
-        rows.append(
-            [f"{name} (not in the fit)", f"{measured:.1f}", f"{estimated:.1f}", "", f"{measured - estimated:+.2f}"]
-        )
+        cells = (f"{measured:.1f}", f"{estimated:.1f}", "", f"{measured - estimated:+.2f}")
+        rows.append([f"{name} (not in the fit)", *cells])
     return rows
-
-
-def rms(errors) -> float:
-    return float((errors**2).mean() ** 0.5)
 
 
 def notes() -> str:

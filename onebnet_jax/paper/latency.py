@@ -3,10 +3,9 @@
     latency = a * binary MACs + b * float MACs + c * element passes
 
 The three rates are fitted by least squares to the twelve latencies of the paper's Table 1, each for the naive graph of
-a ResNet18 structure at 224x224. No constant: stem and head are counted at the same rates as the rest, and a free
-constant beside them comes out as zero within its error. What the fit does not know: 32-bit packing of odd channel
-counts, the cost of starting an op, caches. So it interpolates well between structures like the twelve, and only
-indicates the order of other depths, widths and input sizes. `checks` shows networks outside the fit.
+a ResNet18 structure at 224x224; a free constant beside them comes out as zero within its error. The fit knows nothing
+of 32-bit packing of odd channel counts, the cost of starting an op, and caches. So it interpolates well between
+structures like the twelve, and only indicates the order of other depths, widths and input sizes; see `checks`.
 """
 
 import dataclasses
@@ -24,8 +23,6 @@ IMAGENET_INPUT = (224, 224, 3)
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """The fitted rates and how well they hold."""
-
     rates: np.ndarray  # [3], ms per 1e9 binary MACs, per 1e9 float MACs, per 1e6 element passes
     standard_errors: np.ndarray  # [3], of the rates
     residuals: np.ndarray  # [12], measured minus estimated in ms, in the order of `numbers.TABLE1`
@@ -38,7 +35,6 @@ def features(counts: Cost) -> np.ndarray:
 
 
 def table1_structure(row: numbers.Table1Row) -> Structure:
-    """The network of a row of Table 1."""
     return imagenet("onebnet", conv_1d=row.conv_1d, ds_1d=row.ds_1d, pad_value=0)
 
 
@@ -54,27 +50,24 @@ def fit() -> Fit:
     counts = (cost.total(cost.layers(table1_structure(row), IMAGENET_INPUT)) for row in numbers.TABLE1)
     design = np.stack([features(count) for count in counts])
     rates, *_ = np.linalg.lstsq(design, measured, rcond=None)
-    residuals = measured - design @ rates
-    inverse = np.linalg.inv(design.T @ design)
-    degrees_of_freedom = len(measured) - len(rates)
-    standard_errors = np.sqrt(np.diag(inverse) * (residuals @ residuals) / degrees_of_freedom)
+    residuals, inverse = measured - design @ rates, np.linalg.inv(design.T @ design)
+    standard_errors = np.sqrt(np.diag(inverse) * (residuals @ residuals) / (len(measured) - len(rates)))
     # For least squares, leaving row i out divides its residual by 1 - leverage_i.
     leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
     return Fit(rates, standard_errors, residuals, residuals / (1 - leverage))
 
 
 def estimate(counts: Cost) -> float:
-    """Estimated milliseconds on a Raspberry Pi 4 with one thread, for the graph that `counts` describes."""
+    """Estimated milliseconds on a Raspberry Pi 4 with one thread."""
     return float(features(counts) @ fit().rates)
 
 
 def folding_saves(naive: Cost, folded: Cost) -> tuple[float, float]:
-    """Milliseconds that folding saves: (from, to).
+    """Milliseconds that folding saves, which removes two of a unit's four element-wise additions: (from, to).
 
-    Folding removes two of a unit's four element-wise additions. The fit's rate per element pass is an upper bound of
-    what one costs, since it also stands for all else that grows with a unit's output (bit packing, im2col, writing
-    the result). The lower figure is what the paper measured: ReActNet18 takes 3.0 ms longer than Bi-Real Net (Table
-    3), which has the same convolutions and shortcuts without RSign and RPReLU.
+    To the fit's rate per element pass, which also stands for all else that grows with a unit's output (bit packing,
+    im2col, writing). From what the paper measured: ReActNet18 takes 3.0 ms longer than Bi-Real Net (Table 3), which has
+    the same convolutions and shortcuts without RSign and RPReLU.
     """
     reactnet = cost.layers(table1_structure(numbers.TABLE1[0]), IMAGENET_INPUT)
     only_reactnet = cost.total(layer for layer in reactnet if layer.kind in ("rsign", "rprelu"))
@@ -85,8 +78,6 @@ def folding_saves(naive: Cost, folded: Cost) -> tuple[float, float]:
 
 def checks() -> dict[str, tuple[float, float]]:
     """Networks of Table 3 that the fit has not seen: name -> (estimated, measured) in ms."""
-    structures = {name: imagenet(family) for name, family in numbers.FAMILIES.items() if name != "ReActNet18"}
-    return {
-        name: (estimate(cost.total(cost.layers(structure, IMAGENET_INPUT))), numbers.TABLE3[name].latency_ms)
-        for name, structure in structures.items()
-    }
+    names = [name for name in numbers.FAMILIES if name != "ReActNet18"]
+    counts = (cost.total(cost.layers(imagenet(numbers.FAMILIES[name]), IMAGENET_INPUT)) for name in names)
+    return {name: (estimate(count), numbers.TABLE3[name].latency_ms) for name, count in zip(names, counts)}

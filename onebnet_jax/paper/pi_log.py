@@ -1,8 +1,8 @@
 """One timing run, and how it is read from a log of LCE's `lce_benchmark_model`. Pure functions of text.
 
 A log is what launch/rpi4_remote.sh prints on the Pi: lines "before NAME=VALUE" with the state of the machine, one line
-"command=..." with the program's flags, the program's own output, and lines "after NAME=VALUE". The program is
-TensorFlow Lite's benchmark_model with LCE's operators; newer versions of it start each line with "INFO: ".
+"command=..." with the program's flags, its output, and lines "after NAME=VALUE". The program is TensorFlow Lite's
+benchmark_model with LCE's operators; newer versions of it start each line with "INFO: ".
 """
 
 import dataclasses
@@ -13,15 +13,15 @@ from onebnet_jax.errors import UserError
 # Bits of the Pi firmware's get_throttled; 16 bits further up, each stands for "since the machine was started".
 THROTTLING = {0: "under-voltage", 1: "capped clock", 2: "throttling", 3: "temperature limit"}
 
+KERNELS = {"reference": "use_reference_bconv", "indirect": "use_indirect_bgemm"}  # the first whose flag is set
+TRUE = ("true", "1")
+
 _STATE = re.compile(r"^(before|after) (\w+)=(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"^command=(.*)$", re.MULTILINE)
 _FLAG = re.compile(r"--(\w+)=(\S+)")
 _NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
-_TIMINGS = re.compile(
-    rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER}, "
-    rf"Warmup \(avg\): {_NUMBER}, Inference \(avg\): {_NUMBER}$",
-    re.MULTILINE,
-)
+_NAMES = ("Inference timings in us: Init", "First inference", r"Warmup \(avg\)", r"Inference \(avg\)")
+_TIMINGS = re.compile(", ".join(f"{name}: {_NUMBER}" for name in _NAMES) + "$", re.MULTILINE)
 _COUNT = re.compile(r"\bcount=[1-9]\d* .*$", re.MULTILINE)
 _FIELD = re.compile(rf"(\w+)={_NUMBER}")
 _FILE_SIZE = re.compile(rf"input model file size \(MB\): {_NUMBER}")
@@ -50,14 +50,7 @@ class Run:
 
 
 def parse(text: str, name: str) -> Run:
-    """The run that a log tells of.
-
-    Args:
-      text: of the log.
-      name: of the log, for messages.
-
-    Raises UserError if the log is no such log, or ends before the result.
-    """
+    """The run that a log tells of. Raises UserError, with the log's name, if it is no such log or not complete."""
     command = _COMMAND.search(text)
     flags = dict(_FLAG.findall(command[1])) if command else {}
     if "graph" not in flags or not flags.get("num_threads", "").isdecimal():
@@ -67,23 +60,21 @@ def parse(text: str, name: str) -> Run:
     fields = {key: float(value) for key, value in _FIELD.findall(counts[-1])} if counts else {}
     mean = fields.get("avg", fields.get("curr"))  # equal times are printed once, as curr
     if timings is None or mean != float(timings[4]):
-        raise UserError(f"{name} holds no complete result: measure again or remove it; it ends: {_last_words(text)}")
+        *_, last = _STATE.sub("", text).strip().splitlines()
+        raise UserError(f"{name} holds no complete result: measure again or remove it; it ends: {last.strip()}")
     states = {"before": {}, "after": {}}
     for when, key, value in _STATE.findall(text):
         states[when][key] = value
+    microseconds = {"mean": mean, "std": fields.get("std", 0.0), "init": float(timings[1]), "first": float(timings[2])}
+    microseconds |= {name: fields.get(name, mean) for name in ("min", "max")}
     size, memory = _FILE_SIZE.search(text), _MEMORY.search(text)
     return Run(
         model=flags["graph"],
         threads=int(flags["num_threads"]),
-        kernel=_kernel(flags),
-        xnnpack=_is_true(flags.get("use_xnnpack")),
+        kernel=next((kernel for kernel, flag in KERNELS.items() if flags.get(flag) in TRUE), "default"),
+        xnnpack=flags.get("use_xnnpack") in TRUE,
         count=int(fields["count"]),
-        mean_ms=mean / 1e3,
-        std_ms=fields.get("std", 0.0) / 1e3,
-        min_ms=fields.get("min", mean) / 1e3,
-        max_ms=fields.get("max", mean) / 1e3,
-        init_ms=float(timings[1]) / 1e3,
-        first_ms=float(timings[2]) / 1e3,
+        **{f"{name}_ms": value / 1e3 for name, value in microseconds.items()},
         size_mib=float(size[1]) * 1e6 / 2**20 if size else None,
         memory_mb=float(memory[2]) if memory else None,
         **states,
@@ -92,33 +83,11 @@ def parse(text: str, name: str) -> Run:
 
 def throttling(runs: list[Run]) -> list[str] | None:
     """What slowed the Pi down while the runs lasted: any of `THROTTLING`. None if its firmware was not heard."""
-    states = [(_bits(run.before), _bits(run.after)) for run in runs]
-    if any(bits is None for state in states for bits in state):
+    try:
+        states = [[int(state["throttled"], 16) for state in (run.before, run.after)] for run in runs]
+    except (KeyError, ValueError):
         return None
     during = 0
     for before, after in states:
         during |= before | after | (after & ~before) >> 16
     return [meaning for bit, meaning in THROTTLING.items() if during >> bit & 1]
-
-
-def _bits(state: dict[str, str]) -> int | None:
-    try:
-        return int(state["throttled"], 16)
-    except (KeyError, ValueError):
-        return None
-
-
-def _kernel(flags: dict[str, str]) -> str:
-    if _is_true(flags.get("use_reference_bconv")):
-        return "reference"
-    return "indirect" if _is_true(flags.get("use_indirect_bgemm")) else "default"
-
-
-def _is_true(value: str | None) -> bool:
-    return value in ("true", "1")
-
-
-def _last_words(text: str) -> str:
-    """The last line of a program's output."""
-    lines = [line.strip() for line in _STATE.sub("", text).splitlines() if line.strip()]
-    return lines[-1]

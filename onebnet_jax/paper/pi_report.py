@@ -33,12 +33,10 @@ class Result:
 
     @property
     def count(self) -> int:
-        """Inferences in all."""
         return sum(run.count for run in self.runs)
 
     @property
     def mean_ms(self) -> float:
-        """Over all inferences."""
         return sum(run.count * run.mean_ms for run in self.runs) / self.count
 
     @property
@@ -55,12 +53,7 @@ class Result:
 
 
 def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
-    """Runs grouped into measurements, in the order of model, threads and kernel.
-
-    Args:
-      runs: in any order.
-      cards: by the models' file names; a model may have none.
-    """
+    """Runs grouped into measurements, in the order of model, threads and kernel; cards by the models' file names."""
     key, graphs = operator.attrgetter(*SETTINGS), {True: "folded", False: "naive", None: ""}
     measured = []
     for (model, *_), group in itertools.groupby(sorted(runs, key=key), key):
@@ -70,10 +63,7 @@ def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
 
 
 def network(card: dict | None) -> str:
-    """Which of the paper's ImageNet networks a file holds, by its card: its name there, or "" for any other.
-
-    Two networks whose padding or stem activation differ take the same time; the paper says neither.
-    """
+    """The paper's name of the network that a file holds, by its card, whatever padding and stem activation; or ""."""
     if card is None or card.get("input", {}).get("shape") != [1, *latency.IMAGENET_INPUT]:
         return ""
     binarization = card.get("binarization", {})
@@ -90,18 +80,13 @@ def network(card: dict | None) -> str:
 
 
 def _shape(structure: Structure) -> tuple:
-    """What decides how long a network takes."""
+    """What decides how long a network takes; the paper says neither padding nor stem activation."""
     plain = [dataclasses.replace(unit, pad_value=0, symmetric=False) for unit in structure.units]
     return dataclasses.replace(plain[0], activation="none"), *plain[1:], structure.num_classes
 
 
 def latency_table(measured: Sequence[Result], compare: bool) -> Table:
-    """One row for each measurement.
-
-    Args:
-      measured: what to show.
-      compare: adds the paper's figures; only for runs on a Raspberry Pi.
-    """
+    """One row for each measurement; with the paper's figures to compare, for runs on a Raspberry Pi."""
     tables = [table for tables in PAPER_MS.values() for table in tables] if compare else []
     header = ["model", "graph", "threads", "kernel", "XNNPACK", "runs", "mean (ms)", "std (ms)", "each repetition (ms)"]
     rows = [header + ["network"] * compare + [f"{table} (ms)" for table in tables]]
@@ -109,8 +94,7 @@ def latency_table(measured: Sequence[Result], compare: bool) -> Table:
         run, means = result.runs[0], [run.mean_ms for run in result.runs]
         row = [run.model, result.graph or "-", str(run.threads), run.kernel, "on" if run.xnnpack else "off"]
         row += [str(result.count), f"{result.mean_ms:.2f}", f"{result.std_ms:.2f}"]
-        row.append(f"{min(means):.2f} to {max(means):.2f}")
-        row += [result.network or "-"] * compare
+        row += [f"{min(means):.2f} to {max(means):.2f}", *[result.network or "-"] * compare]
         rows.append(row + [f"{result.paper_ms[table]:.1f}" if table in result.paper_ms else "-" for table in tables])
     return rows
 
@@ -120,9 +104,8 @@ def storage_table(measured: Sequence[Result]) -> Table:
     rows = [["model", "network", "file (MiB)", "Table 3 (MiB)"]]
     for model, group in itertools.groupby(measured, lambda result: result.runs[0].model):
         first = next(group)
-        size, row = first.runs[0].size_mib, numbers.TABLE3.get(first.network)
-        cells = [first.network or "-", "-" if size is None else f"{size:.2f}", f"{row.storage_mib:.2f}" if row else "-"]
-        rows.append([model, *cells])
+        sizes = first.runs[0].size_mib, getattr(numbers.TABLE3.get(first.network), "storage_mib", None)
+        rows.append([model, first.network or "-", *("-" if size is None else f"{size:.2f}" for size in sizes)])
     return rows
 
 
@@ -135,11 +118,7 @@ def comparison_note(measured: Sequence[Result]) -> str:
 
 
 def device_lines(runs: Sequence[Run]) -> list[str]:
-    """The Pi in words: what it is, how fast and how warm it was, and what makes the figures doubtful.
-
-    Args:
-      runs: with the state of the machine before and after each, in the order in which they were run.
-    """
+    """The Pi in words, by runs in their order: what it is, how fast and how warm, what makes the figures doubtful."""
     first, last = runs[0].before, runs[-1].after
 
     def say(name, state=first):
@@ -153,8 +132,7 @@ def device_lines(runs: Sequence[Run]) -> list[str]:
         f"{say('temperature_c')} °C before the first run, {say('temperature_c', last)} °C after the last; "
         f"{_span(temperatures)} °C in all",
     ]
-    slowed = throttling(list(runs))
-    if slowed is None:
+    if (slowed := throttling(list(runs))) is None:
         lines.append("WARNING: whether the Pi was throttled is unknown; vcgencmd or the kernel's get_throttled tells.")
     elif slowed:
         lines.append(f"WARNING: the Pi was slowed down during the runs: {', '.join(slowed)}.")
@@ -167,10 +145,8 @@ def device_lines(runs: Sequence[Run]) -> list[str]:
 
 def _span(values: Sequence[str | None]) -> str:
     """Lowest and highest of the values that are numbers."""
-    numbers = sorted(float(value) for value in values if value and value.replace(".", "", 1).isdecimal())
-    if not numbers:
-        return "unknown"
-    return f"{numbers[0]:g} to {numbers[-1]:g}" if numbers[0] < numbers[-1] else f"{numbers[0]:g}"
+    found = sorted({float(value) for value in values if value and value.replace(".", "", 1).isdecimal()})
+    return " to ".join(f"{value:g}" for value in (found if len(found) < 3 else (found[0], found[-1]))) or "unknown"
 
 
 def as_json(measured: Sequence[Result], compare: bool) -> list[dict]:
@@ -178,8 +154,7 @@ def as_json(measured: Sequence[Result], compare: bool) -> list[dict]:
     entries = []
     for result in measured:
         entry = {field: getattr(result.runs[0], field) for field in (*SETTINGS, "size_mib")}
-        entry |= {"network": result.network, "graph": result.graph, "inferences": result.count}
-        entry |= {"mean_ms": result.mean_ms, "std_ms": result.std_ms}
-        entry |= {"paper_ms": result.paper_ms} if compare else {}
+        names = ("network", "graph", "mean_ms", "std_ms", *["paper_ms"] * compare)
+        entry |= {"inferences": result.count} | {name: getattr(result, name) for name in names}
         entries.append(entry | {"repetitions": [dataclasses.asdict(run) for run in result.runs]})
     return entries
