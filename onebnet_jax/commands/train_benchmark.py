@@ -11,6 +11,7 @@ GPUs that have it, TF32 in place of float32, as in training.
 import resource
 from statistics import median
 
+from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
 
 GEMM_SIZES = {"cpu": 2048, "accelerator": 8192}  # the larger one keeps all of a large accelerator busy
