@@ -91,6 +91,17 @@ echo "INFO: STARTING!"; echo "ERROR: Encountered unresolved custom op: LceQuanti
 """
 
 MODEL = b"\x1c\0\0\0TFL3 and a graph"  # as all .tflite files begin
+TYPE_II = {  # what of its card the report reads
+    "sha256": hashlib.sha256(MODEL).hexdigest(),
+    "source": {"untrained": True, "seed": 0},
+    "config": {},
+    "input": {"shape": [1, 224, 224, 3]},
+    "classes": [],
+    "raw_input": False,
+    "folded": True,
+    "structure": dict(family="onebnet", stem="imagenet", num_classes=1000, conv_1d=[256, 512], ds_1d=[256, 512]),
+    "binarization": {"activations": True, "weights": True},
+}
 
 
 def executable(path, text):
@@ -160,6 +171,7 @@ def check_results(pi, models):
 
 def test_the_papers_protocol(pi):
     (pi / "other.tflite").write_bytes(MODEL + b" and more")
+    (pi / "imagenet_typeII.json").write_text(json.dumps(TYPE_II))
     done = start(pi, models=("imagenet_typeII.tflite", "other.tflite"))
     assert done.returncode == 0, done.stderr
     report, figures = check_results(pi, models=2)
@@ -200,8 +212,7 @@ def test_a_hot_pi_is_noticed_by_the_kernel_too(pi):
 
 
 def test_extra_flags_and_card_reach_their_places(pi):
-    card = {"sha256": hashlib.sha256(MODEL).hexdigest(), "folded": True}
-    (pi / "imagenet_typeII.json").write_text(json.dumps(card))
+    (pi / "imagenet_typeII.json").write_text(json.dumps(TYPE_II))
     done = start(pi, models=("imagenet_typeII.tflite", "--", "--warmup_runs=3"))
     assert done.returncode == 0, done.stderr
     report, _ = check_results(pi, models=1)
