@@ -1,0 +1,121 @@
+#include "train.h"
+
+#include <cstring>
+
+namespace {
+
+bool has(const char *name) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
+  bool wide = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (!std::strcmp(name, "avx512")) return wide && __builtin_cpu_supports("avx512vpopcntdq");
+  if (!std::strcmp(name, "avx512bw")) return wide;
+  if (!std::strcmp(name, "avx2")) return avx2;
+#endif
+  return !std::strcmp(name, "plain");
+}
+
+#if defined(__x86_64__)
+const Kernels *const all[] = {&kernels_avx512, &kernels_avx512bw, &kernels_avx2, &kernels_plain};
+#else
+const Kernels *const all[] = {&kernels_plain};
+#endif
+
+// Which rows of a kernel meet a row of the map, for each output row: equal patterns get the same number.
+int classify(int out, int size, int kernel, int stride, int before, std::vector<int> &of) {
+  std::vector<std::vector<bool>> patterns;
+  of.resize(out);
+  for (int r = 0; r < out; r++) {
+    std::vector<bool> pattern(kernel);
+    for (int i = 0; i < kernel; i++) pattern[i] = r * stride + i >= before && r * stride + i < before + size;
+    size_t found = 0;
+    while (found < patterns.size() && patterns[found] != pattern) found++;
+    if (found == patterns.size()) patterns.push_back(pattern);
+    of[r] = (int)found;
+  }
+  return (int)patterns.size();
+}
+
+}  // namespace
+
+const Kernels *find_kernels(const char *name) {
+  for (const Kernels *kernels : all)
+    if ((!name || !*name || !std::strcmp(name, kernels->name)) && has(kernels->name)) return kernels;
+  return nullptr;
+}
+
+void forward(Pool &pool, const Kernels &k, Forward f, const float *mask, float *sums) {
+  const Shape &s = f.s;
+  f.block = s.o <= 16 ? 16 : 32;
+  f.blocks = (s.o + f.block - 1) / f.block;
+  int width = f.blocks * f.block;
+  std::vector<int> rows(s.oh, 0), columns(s.ow, 0);
+  f.row_classes = s.pad_value ? 1 : classify(s.oh, s.h, s.kh, s.sr, s.top, rows);
+  f.column_classes = s.pad_value ? 1 : classify(s.ow, s.w, s.kw, s.sc, s.left, columns);
+  f.row_class = rows.data(), f.column_class = columns.data();
+  Memory weights(sizeof(uint32_t) * s.kh * s.kw * s.words * width);
+  Memory base(sizeof(int32_t) * f.row_classes * f.column_classes * width);
+  Memory parts(sizeof(float) * s.n * 2 * width), total(sizeof(float) * 2 * width);
+  f.weights = weights.as<uint32_t>(), f.base = base.as<int32_t>(), f.parts = parts.as<float>();
+  share(pool, f.blocks, [&](int block, int) { k.weights(&f, block); });
+  share(pool, s.n, [&](int image, int) { k.forward(&f, image); });
+  k.sum(f.parts, s.n, 2 * width, mask, total.as<float>());
+  for (int i = 0; i < 2; i++) std::memcpy(sums + i * s.o, total.as<float>() + i * width, sizeof(float) * s.o);
+}
+
+void map_gradient(Pool &pool, const Kernels &k, MapGradient g, float *alpha_gradient) {
+  const Shape &s = g.s;
+  // As many rows at a time as leave their tables in a core's second-level cache.
+  constexpr size_t CACHE = 400 * 1024;
+  g.rows = s.h;
+  while (g.rows > 1 && k.band_size(&g) > CACHE) g.rows = (g.rows + 1) / 2;
+  g.bands = (s.h + g.rows - 1) / g.rows;
+  Memory index(k.index_size(&g)), parts(sizeof(float) * s.n * g.bands * s.c);
+  g.index = index.as<int32_t>(), g.parts = parts.as<float>();
+  std::memset(g.index, 0, k.index_size(&g));
+  Scratch scratch(pool, k.band_size(&g));
+  share(pool, s.kh * s.kw, [&](int tap, int) { k.index(&g, tap); });
+  share(pool, s.n * g.bands, [&](int item, int worker) { k.map_gradient(&g, item, scratch.of(worker)); });
+  k.sum(g.parts, s.n * g.bands, s.c, nullptr, alpha_gradient);
+  for (int c = 0; c < s.c; c++) alpha_gradient[c] = -alpha_gradient[c];
+}
+
+void kernel_gradient(Pool &pool, const Kernels &k, KernelGradient g) {
+  const Shape &s = g.s;
+  // Work is cut by output channels where there are many, since each range of pixels costs an accumulator as large as
+  // the kernel. The cut must not depend on the number of threads: sums would be rounded differently.
+  g.splits = s.o > 64 ? s.o / 64 : 1;
+  g.chunks = g.splits < 32 ? 32 / g.splits : 1;
+  if (g.chunks > s.n) g.chunks = s.n > 0 ? s.n : 1;
+  int units = s.kh * s.kw * ((s.c + k.lanes - 1) / k.lanes);
+  Memory parts(k.part_size(&g) * g.chunks * g.splits);
+  g.parts = parts.as<float>();
+  Scratch scratch(pool, k.chunk_size(&g));
+  share(pool, g.chunks * g.splits, [&](int i, int worker) { k.kernel_gradient(&g, i, scratch.of(worker)); });
+  share(pool, units * g.splits, [&](int i, int) { k.kernel_finish(&g, i); });
+}
+
+void statistics(Pool &pool, const Kernels &k, Tail t, float *sums) {
+  Memory parts(sizeof(float) * t.n * 2 * t.c);
+  t.parts = parts.as<float>();
+  share(pool, t.n, [&](int image, int) { k.statistics(&t, image); });
+  k.sum(t.parts, t.n, 2 * t.c, t.mask, sums);
+}
+
+void tail_forward(Pool &pool, const Kernels &k, const Tail &t) {
+  share(pool, t.n, [&](int image, int) { k.tail_forward(&t, image); });
+}
+
+void tail_backward(Pool &pool, const Kernels &k, Tail t, float *sums) {
+  int rows = t.rprelu ? 4 : 2;
+  Memory parts(sizeof(float) * t.n * rows * t.c);
+  t.parts = parts.as<float>();
+  share(pool, t.n, [&](int image, int) { k.tail_backward(&t, image); });
+  k.sum(t.parts, t.n, rows * t.c, nullptr, sums);
+}
+
+void tail_gradient(Pool &pool, const Kernels &k, const Tail &t) {
+  share(pool, t.n, [&](int image, int) { k.tail_gradient(&t, image); });
+}
