@@ -79,6 +79,7 @@ def serves(x: jax.Array, kernel: jax.Array) -> bool:
 
 
 def _call(name, results, *arguments, **attributes):
+    _library()  # makes the functions known
     attributes = {k: np.int64(v) if isinstance(v, int) else v for k, v in attributes.items()}
     return jax.ffi.ffi_call(f"onebnet_{name}", results)(*arguments, **attributes, set=_wanted())
 

@@ -7,12 +7,10 @@ void prepare_weights(const Forward *f, int block) {
   pack_weights(&s, f->kernel, first, f->block, weights);
   // Each input that there is counts 1, less 2 for a bit that differs. The border's inputs are not there with padding 0:
   // their bits are 0, so they differ where the weight's is 1, which takes 2 that are given back here.
-  for (int a = 0; a < f->row_classes; a++)
-    for (int b = 0; b < f->column_classes; b++) {
-      int r = 0, k = 0;
-      while (f->row_class[r] != a) r++;
-      while (f->column_class[k] != b) k++;
-      int32_t *base = f->base + ((size_t)a * f->column_classes + b) * width + first;
+  for (int a = 0; a < f->classes.rows; a++)
+    for (int b = 0; b < f->classes.columns; b++) {
+      int r = f->classes.first_row[a], k = f->classes.first_column[b];
+      int32_t *base = f->base + ((size_t)a * f->classes.columns + b) * width + first;
       for (int o = 0; o < f->block; o++) base[o] = 0;
       for (int t = 0; t < taps; t++) {
         bool there = s.pad_value || inside(&s, r, k, t / s.kw, t % s.kw);
@@ -50,14 +48,14 @@ template <int V> void forward_rows(const Forward *f, int n, const uint32_t *bits
   float *part = f->parts + (size_t)n * 2 * f->blocks * f->block + first;
   floats sum[V] = {}, squares[V] = {};
   for (int r = 0; r < s.oh; r++) {
-    const int32_t *base = f->base + (size_t)f->row_class[r] * f->column_classes * f->blocks * f->block + first;
+    const int32_t *base = f->base + (size_t)f->classes.row[r] * f->classes.columns * f->blocks * f->block + first;
     int16_t *to = f->counts + ((size_t)n * s.oh + r) * s.ow * s.o + first;
     floats row_sum[V] = {}, row_squares[V] = {};  // added up by row: errors stay small on large maps
     for (int k = 0, pixels; k < s.ow; k += pixels) {
       const uint32_t *x = bits + ((size_t)r * s.sr * s.padded_w + (size_t)k * s.sc) * s.words;
       pixels = even_part(s.ow - k, BLOCK_PIXELS);
       dispatch<BLOCK_PIXELS>(pixels, [&](auto p) {
-        forward_pixels<p, V>(f, x, weights, base, f->column_class + k, to + (size_t)k * s.o, there, row_sum, row_squares);
+        forward_pixels<p, V>(f, x, weights, base, f->classes.column + k, to + (size_t)k * s.o, there, row_sum, row_squares);
       });
     }
     for (int v = 0; v < V; v++) sum[v] += row_sum[v], squares[v] += row_squares[v];

@@ -24,16 +24,23 @@ struct Split {
   }
 };
 
-// Behind the accumulators: sums of dy that the border's inputs would have met, [tap][outputs of the split].
+// Behind the accumulators: sums of dy by class of row and column, [row class][column class][outputs of the split].
 size_t accumulator(const KernelGradient *g) {
   return (size_t)Split(g, 0).blocks * Units(g->s).blocks * TO * TI;
 }
 size_t part_size(const KernelGradient *g) {
-  return (accumulator(g) * sizeof(floats) + (size_t)g->s.kh * g->s.kw * Split(g, 0).blocks * TO * 4 + 63) / 64 * 64;
+  return (accumulator(g) * sizeof(floats) + (size_t)g->classes.rows * g->classes.columns * Split(g, 0).blocks * TO * 4 + 63) / 64 * 64;
 }
 size_t chunk_size(const KernelGradient *g) {
   size_t index = (size_t)Units(g->s).blocks * TI * STEPS, tables = (size_t)STEPS * TO;
   return (index + tables) * sizeof(floats) + (size_t)g->s.o * 4 + 64;
+}
+
+// Whether all taps lie in the map for output pixels of these classes.
+INLINE bool all_inside(const KernelGradient *g, int a, int b) {
+  int r = g->classes.first_row[a], k = g->classes.first_column[b];
+  return g->s.pad_value ||
+         (inside(&g->s, r, k, 0, 0) && inside(&g->s, r, k, g->s.kh - 1, g->s.kw - 1));
 }
 
 void kernel_gradient(const KernelGradient *g, int item, void *scratch) {
@@ -51,8 +58,13 @@ void kernel_gradient(const KernelGradient *g, int item, void *scratch) {
   float *zeros = (float *)(tables + STEPS * TO);
   memset(index, 0, (size_t)units.blocks * TI * STEPS * sizeof(ints));
   memset(zeros, 0, 4 * (size_t)s.o + 64);
-  const uint32_t lanes = LANES == 32 ? ~0u : (1u << (LANES % 32)) - 1;
   const floats one = opaque_one();
+  const int classes = g->classes.rows * g->classes.columns;
+  const int border_outputs = s.o - split.first < outputs ? s.o - split.first : outputs;
+  bool interior[MAX_CLASSES];
+  for (int i = 0; i < classes; i++) interior[i] = all_inside(g, i / g->classes.columns, i % g->classes.columns);
+  size_t n = first / image;  // the pixel
+  int r = (int)(first % image) / s.ow, k = (int)(first % image) % s.ow;
 
   for (size_t q0 = first; q0 < last; q0 += STEPS * GROUP) {
     int here = (int)(last - q0 < STEPS * GROUP ? last - q0 : STEPS * GROUP), steps = (here + GROUP - 1) / GROUP;
@@ -63,15 +75,17 @@ void kernel_gradient(const KernelGradient *g, int item, void *scratch) {
         words[i] = words[0], rows[i] = zeros;
         continue;
       }
-      size_t q = q0 + i, n = q / image;
-      int r = (int)(q % image) / s.ow, k = (int)(q % image) % s.ow;
       words[i] = ((n * s.padded_h + (size_t)r * s.sr) * s.padded_w + (size_t)k * s.sc) * s.words;
-      rows[i] = g->dy + q * s.o + split.first;
-      if (!s.pad_value && (r * s.sr < s.top || k * s.sc < s.left || r * s.sr + s.kh - s.top > s.h ||
-                           k * s.sc + s.kw - s.left > s.w))
-        for (int t = 0; t < taps; t++)
-          if (!inside(&s, r, k, t / s.kw, t % s.kw))
-            for (int o = 0; o < split.blocks * TO && split.first + o < s.o; o++) border[t * outputs + o] += rows[i][o];
+      rows[i] = g->dy + (q0 + i) * s.o + split.first;
+      int a = g->classes.row[r], b = g->classes.column[k];
+      if (!interior[a * g->classes.columns + b]) {
+        float *to = border + (size_t)(a * g->classes.columns + b) * outputs;
+        for (int o = 0; o < border_outputs; o += LANES)
+          store_some(to + o, load_some(to + o, border_outputs - o) + load_some(rows[i] + o, border_outputs - o),
+                     border_outputs - o);
+      }
+      if (++k == s.ow) k = 0, ++r;
+      if (r == s.oh) r = 0, ++n;
     }
     for (int t = 0, u = 0; t < taps; t++) {
       const uint32_t *bits = g->bits + ((size_t)(t / s.kw) * s.padded_w + t % s.kw) * s.words;
@@ -79,20 +93,23 @@ void kernel_gradient(const KernelGradient *g, int item, void *scratch) {
         ints *to = index + (size_t)(u / TI) * STEPS * TI + u % TI;
         int word = c * LANES / 32, shift = c * LANES % 32;
         for (int j = 0; j < steps; j++) {
-          uint32_t of[GROUP];
-          UNROLL for (int i = 0; i < GROUP; i++) of[i] = bits[words[j * GROUP + i] + word] >> shift & lanes;
-          to[j * TI] = indices(of);
+          const uint32_t *of[GROUP];
+          UNROLL for (int i = 0; i < GROUP; i++) of[i] = bits + words[j * GROUP + i] + word;
+          to[j * TI] = indices(of, shift);
         }
       }
     }
     for (int ob = 0; ob < split.blocks; ob++) {
       int there = s.o - split.first - ob * TO;
-      for (int j = 0; j < steps; j++)
-        UNROLL for (int o = 0; o < TO; o++) {
-          float d[GROUP];
-          UNROLL for (int i = 0; i < GROUP; i++) d[i] = o < there ? rows[j * GROUP + i][ob * TO + o] : 0;
-          tables[j * TO + o] = table(d);
-        }
+      auto fill = [&](int j, int o) __attribute__((always_inline)) {
+        float d[GROUP];
+        UNROLL for (int i = 0; i < GROUP; i++) d[i] = rows[j * GROUP + i][ob * TO + o];
+        tables[j * TO + o] = table(d);
+      };
+      for (int j = 0; j < steps; j++) {
+        if (there >= TO) UNROLL for (int o = 0; o < TO; o++) fill(j, o);
+        else for (int o = 0; o < there; o++) fill(j, o);
+      }
       for (int ub = 0; ub < units.blocks; ub++) {
         floats *to = sums + ((size_t)ob * units.blocks + ub) * TO * TI, sum[TO][TI];
         const ints *i = index + (size_t)ub * STEPS * TI;
@@ -115,13 +132,21 @@ void kernel_finish(const KernelGradient *g, int item) {
   const int c0 = unit % units.channels * LANES, there = s.c - c0 < LANES ? s.c - c0 : LANES;
   const Split split(g, split_at);
   const int outputs = Split(g, 0).blocks * TO;
+  const int classes = g->classes.rows * g->classes.columns;
+  bool outside[MAX_CLASSES];
+  for (int i = 0; i < classes; i++) {
+    int r = g->classes.first_row[i / g->classes.columns], k = g->classes.first_column[i % g->classes.columns];
+    outside[i] = !s.pad_value && !inside(&s, r, k, tap / s.kw, tap % s.kw);
+  }
   for (int o = 0; o < split.blocks * TO && split.first + o < s.o; o++) {
     floats sum = {0};
     float border = 0;
     for (int chunk = 0; chunk < g->chunks; chunk++) {
       const floats *part = (const floats *)((const char *)g->parts + part_size(g) * (chunk * g->splits + split_at));
+      const float *of_class = (const float *)(part + accumulator(g)) + o;
       sum += part[((size_t)(o / TO) * units.blocks + unit / TI) * TO * TI + o % TO * TI + unit % TI];
-      border += ((const float *)(part + accumulator(g)))[tap * outputs + o];
+      for (int i = 0; i < classes; i++)
+        if (outside[i]) border += of_class[i * outputs];
     }
     float *to = g->dw + ((size_t)tap * s.c + c0) * s.o + split.first + o;
     // The border's bits are 0, which picked -1 where there is nothing.

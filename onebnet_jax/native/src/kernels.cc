@@ -6,6 +6,7 @@
 namespace {
 
 constexpr int MAX_TAPS = 49;
+constexpr int MAX_CLASSES = 49;  // a row for each way of cutting off the kernel's rows at most, likewise columns
 
 template <int N> struct Constant {
   constexpr operator int() const { return N; }
@@ -71,7 +72,7 @@ void sum(const float *parts, int count, int width, const float *mask, float *out
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 extern "C" const Kernels JOIN(kernels_, FLAVOR) = {
-    TEXT(FLAVOR), LANES,           prepare_weights, forward,    index_size,   prepare_index, band_size,
+    TEXT(FLAVOR), LANES,           prepare_weights, forward,    index_size,   prepare_index, tables_size,
     map_gradient, part_size,       chunk_size,      kernel_gradient, kernel_finish, statistics, tail_forward,
     tail_backward, tail_gradient,  sum,
 };

@@ -5,6 +5,14 @@
 #include <cstdint>
 #include "shape.h"
 
+// Output rows fall into classes, by which of the kernel's rows lie in the map there; so do columns. With padding 1 there
+// is one class of each: the border counts like the map.
+struct Classes {
+  int rows, columns;                     // how many
+  const int *row, *column;               // [oh], [ow]: the class of each
+  const int *first_row, *first_column;   // [rows], [columns]: an example of each
+};
+
 // Counts [n, oh, ow, o], packed bits [n, padded_h, padded_w, words] and sums of a binarized convolution.
 struct Forward {
   Shape s;
@@ -12,8 +20,7 @@ struct Forward {
   int block, blocks;                // output channels of a block of weights: 16 or 32
   uint32_t *weights;                // [blocks][tap][words][block]
   int32_t *base;                    // [row class][column class][blocks * block]
-  int row_classes, column_classes;
-  const int *row_class, *column_class;  // of each output row and column: which of the kernel's rows are in the map
+  Classes classes;
   uint32_t *bits;
   int16_t *counts;
   float *parts;  // [n][2][blocks * block]: sums of the counts and of their squares
@@ -32,12 +39,12 @@ struct MapGradient {
   const float *kernel;        // [kh, kw, c, o], a scale times -1 or +1
   const float *x, *alpha;
   Slope slope;
-  float window;
+  float window, once, twice;  // the half width of the region where the slope is not 0; 1 and 2 divided by it
   const float *slopes;  // [n, h, w, c] for MAP
-  bool shortcut;        // adds grad to dx: the shortcut is the map itself
-  float *dx, *parts;    // [n, h, w, c]; [items][c], sums that alpha's gradient is made of
-  int32_t *index;       // signs of the kernel, `index_size` bytes
-  int bands, rows;      // an item is a band of `rows` rows of an image
+  bool shortcut;      // adds grad to dx: the shortcut is the map itself
+  float *dx, *parts;  // [n, h, w, c]; [n][c], sums that alpha's gradient is made of
+  int32_t *index;     // signs of the kernel, `index_size` bytes
+  int rows;           // as many rows of an image are worked on at a time
 };
 
 // Gradient of the kernel.
@@ -45,6 +52,7 @@ struct KernelGradient {
   Shape s;
   const uint32_t *bits;
   const float *dy;
+  Classes classes;
   int chunks, splits;  // items: pixels of all images in `chunks` ranges, output channels in `splits`
   float *parts;        // an accumulator of `part_size` bytes for each item
   float *dw;           // [kh, kw, c, o]
@@ -67,8 +75,8 @@ struct Kernels {
   void (*forward)(const Forward *, int image);
   size_t (*index_size)(const MapGradient *);
   void (*index)(const MapGradient *, int tap);
-  size_t (*band_size)(const MapGradient *);  // scratch for one item, bytes, for the rows given
-  void (*map_gradient)(const MapGradient *, int item, void *scratch);
+  size_t (*tables_size)(const MapGradient *);  // scratch for one image, bytes, with the rows given
+  void (*map_gradient)(const MapGradient *, int image, void *scratch);
   size_t (*part_size)(const KernelGradient *);
   size_t (*chunk_size)(const KernelGradient *);  // scratch for one item, bytes
   void (*kernel_gradient)(const KernelGradient *, int item, void *scratch);

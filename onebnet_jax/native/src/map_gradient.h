@@ -39,14 +39,19 @@ struct Span {
 };
 INLINE Span columns_of(const Shape &s) { return {0, s.w - 1, s.left, s.kw, s.sc}; }
 
-size_t band_size(const MapGradient *g) {
-  const Shape &s = g->s;
-  int rows = (g->rows + s.kh - 2) / s.sr + 2;  // at most, wherever the band begins
-  return ((size_t)rows * columns_of(s).size() * groups_of(s.o)) * sizeof(floats) + ((size_t)s.o + GROUP) * 4;
+// Tables are kept in a ring: output row r in slot r modulo ring_rows. It holds what g->rows input rows need.
+INLINE int ring_rows(const MapGradient *g) { return (g->rows + g->s.kh - 2) / g->s.sr + 2; }
+INLINE int slot_of(const MapGradient *g, int r) {
+  int rows = ring_rows(g);
+  return (r % rows + rows) % rows;
+}
+size_t tables_size(const MapGradient *g) {
+  size_t tables = (size_t)ring_rows(g) * columns_of(g->s).size() * groups_of(g->s.o);
+  return tables * sizeof(floats) + ((size_t)g->s.o + GROUP) * 4;
 }
 
-// Tables of one output row: [group][column]; zeros outside of the map.
-void row_tables(const MapGradient *g, int n, int r, bool owner, const Span &columns, floats *tables, float *dy) {
+// Tables of one output row: [group][column]; zeros outside of the map. dy: memory for one pixel.
+void row_tables(const MapGradient *g, int n, int r, const Span &columns, floats *tables, float *dy) {
   const Shape &s = g->s;
   int groups = groups_of(s.o), width = columns.size();
   for (int k = columns.low; k <= columns.high; k++) {
@@ -63,7 +68,7 @@ void row_tables(const MapGradient *g, int n, int r, bool owner, const Span &colu
         const float *p = g->coefficients + c;
         floats mean = load_shorts(g->counts + at + c, there) * load_some(p + s.o, there) + load_some(p + 2 * s.o, there);
         d = d * load_some(p, there) - mean * g->mask[n];
-        if (owner) store_some(g->dy + at + c, d, there);
+        store_some(g->dy + at + c, d, there);
       }
       floats scale = load_some(g->kernel + c, there);
       store_some(dy + c, d * (scale < 0 ? -scale : scale), there);
@@ -77,6 +82,14 @@ struct Taps {  // those of the kernel that have a share in some input pixels
   const floats *tables[MAX_TAPS];
   const ints *index[MAX_TAPS];
 };
+
+INLINE floats slope_at(const MapGradient *g, size_t i, floats alpha, int there) {
+  if (g->slope == MAP) return load_some(g->slopes + i, there);
+  floats x = load_some(g->x + i, there) - alpha, size = (floats)((ints)x & INT32_MAX);
+  if (g->slope == CLIP) return (floats)((ints)(size <= g->window) & (ints)splat(1));
+  floats slope = (2 - size * g->twice) * g->once;
+  return slope <= 0 ? (floats){0} : slope;  // NaN stays
+}
 
 // P input pixels, `step` floats apart, and V vectors of channels. Not inlined: the registers just suffice.
 template <int P, int V>
@@ -97,34 +110,27 @@ __attribute__((noinline)) void map_pixels(const MapGradient *g, const Taps *taps
       }
     }
   }
-  const floats zero = {0};
-  UNROLL for (int v = 0; v < V; v++) {
-    int there = g->s.c - c - v * LANES;
-    if (there <= 0) continue;
-    const float *a = g->alpha + c + v * LANES;
-    floats alpha = load_some(a, there), total = load_some(part + v * LANES, there);
+  auto finish = [&](int v, int there) __attribute__((always_inline)) {
+    floats alpha = load_some(g->alpha + c + v * LANES, there), total = load_some(part + v * LANES, there);
     UNROLL for (int p = 0; p < P; p++) {
-      size_t i = at + p * step + v * LANES;
-      floats slope;
-      if (g->slope == MAP) slope = load_some(g->slopes + i, there);
-      else {
-        floats x = load_some(g->x + i, there) - alpha, size = x < 0 ? -x : x;
-        if (g->slope == POLY) {
-          slope = (2 - 2 * size / g->window) / g->window;
-          slope = slope <= 0 ? zero : slope;  // NaN stays
-        } else slope = (floats)((ints)(size <= g->window) & (ints)splat(1));
-      }
-      floats d = sum[p][v] * slope;
+      size_t i = p * step + v * LANES;
+      floats d = sum[p][v] * slope_at(g, at + i, alpha, there);
       total += d;
-      if (identity) d += load_some(identity + p * step + v * LANES, there);
-      store_some(g->dx + i, d, there);
+      if (identity) d += load_some(identity + i, there);
+      store_some(g->dx + at + i, d, there);
     }
     store_some(part + v * LANES, total, there);
+  };
+  UNROLL for (int v = 0; v < V; v++) {
+    int there = g->s.c - c - v * LANES;
+    if (there >= LANES) finish(v, LANES);
+    else if (there > 0) finish(v, there);
   }
 }
 
-template <int V> void map_block(const MapGradient *g, int n, int block, int y0, int y1, const Span &rows,
-                                const Span &columns, const floats *tables, float *part) {
+// Input rows y0 to y1 - 1, one block of channels.
+template <int V> void map_rows(const MapGradient *g, int n, int block, int y0, int y1, const Span &columns,
+                               const floats *tables, float *part) {
   const Shape &s = g->s;
   constexpr int P = LANES == 16 ? (V == 4 ? 6 : 8) : 4;
   int groups = groups_of(s.o), width = columns.size(), taps = s.kh * s.kw, c = block * V * LANES;
@@ -138,7 +144,7 @@ template <int V> void map_block(const MapGradient *g, int n, int block, int y0, 
           int a = y + s.top - i, b = phase + s.left - j;
           int r = floor_div(a, s.sr), k = floor_div(b, s.sc);
           if (r * s.sr != a || k * s.sc != b) continue;
-          here.tables[here.count] = tables + (size_t)(r - rows.low) * groups * width + (k - columns.low);
+          here.tables[here.count] = tables + (size_t)slot_of(g, r) * groups * width + (k - columns.low);
           here.index[here.count++] = index + (size_t)(i * s.kw + j) * groups * V;
         }
       int count = (s.w - phase + s.sc - 1) / s.sc;
@@ -153,23 +159,25 @@ template <int V> void map_block(const MapGradient *g, int n, int block, int y0, 
     }
 }
 
-void map_gradient(const MapGradient *g, int item, void *scratch) {
+void map_gradient(const MapGradient *g, int n, void *scratch) {
   const Shape &s = g->s;
-  int n = item / g->bands, y0 = item % g->bands * g->rows, y1 = y0 + g->rows < s.h ? y0 + g->rows : s.h;
-  float *part = g->parts + (size_t)item * s.c;
+  float *part = g->parts + (size_t)n * s.c;
   memset(part, 0, 4 * (size_t)s.c);
-  if (y0 >= y1) return;
-  int groups = groups_of(s.o), width = width_of(s.c);
-  Span rows(y0, y1 - 1, s.top, s.kh, s.sr), columns = columns_of(s);
+  const int width = width_of(s.c);
+  const Span columns = columns_of(s);
+  const size_t row = (size_t)groups_of(s.o) * columns.size();
   floats *tables = (floats *)scratch;
-  float *dy = (float *)(tables + (size_t)rows.size() * groups * columns.size());
+  float *dy = (float *)(tables + ring_rows(g) * row);
   memset(dy + s.o, 0, 4 * GROUP);
-  for (int r = rows.low; r <= rows.high; r++)
-    row_tables(g, n, r, r * s.sr >= y0 && r * s.sr < y1, columns,
-               tables + (size_t)(r - rows.low) * groups * columns.size(), dy);
-  for (int block = 0; block * width * LANES < s.c; block++) {
-    if (width == 4) map_block<4>(g, n, block, y0, y1, rows, columns, tables, part);
-    else if (width == 2) map_block<2>(g, n, block, y0, y1, rows, columns, tables, part);
-    else map_block<1>(g, n, block, y0, y1, rows, columns, tables, part);
+  int made = Span(0, 0, s.top, s.kh, s.sr).low;  // rows of tables so far
+  for (int y0 = 0; y0 < s.h; y0 += g->rows) {
+    int y1 = y0 + g->rows < s.h ? y0 + g->rows : s.h;
+    for (Span rows(y0, y1 - 1, s.top, s.kh, s.sr); made <= rows.high; made++)
+      row_tables(g, n, made, columns, tables + slot_of(g, made) * row, dy);
+    for (int block = 0; block * width * LANES < s.c; block++) {
+      if (width == 4) map_rows<4>(g, n, block, y0, y1, columns, tables, part);
+      else if (width == 2) map_rows<2>(g, n, block, y0, y1, columns, tables, part);
+      else map_rows<1>(g, n, block, y0, y1, columns, tables, part);
+    }
   }
 }

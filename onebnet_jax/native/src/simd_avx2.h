@@ -30,9 +30,9 @@ INLINE floats table(const float *d) {
 }
 INLINE floats pick(floats t, ints index) { return (floats)_mm256_permutevar8x32_ps((__m256)t, (__m256i)index); }
 INLINE int32_t index_of(uint32_t bits) { return (int32_t)bits; }
-INLINE ints indices(const uint32_t *words) {
-  const ints lane = {1, 2, 4, 8, 16, 32, 64, 128}, zero = {0};
+INLINE ints indices(const uint32_t *const *words, int shift) {
+  const ints lane = (ints){1, 2, 4, 8, 16, 32, 64, 128} << shift, zero = {0};
   ints v = zero;
-  UNROLL for (int g = 0; g < GROUP; g++) v |= ((lane & (int32_t)words[g]) != zero) & (1 << g);
+  UNROLL for (int g = 0; g < GROUP; g++) v |= ((lane & (int32_t)*words[g]) != zero) & (1 << g);
   return v;
 }

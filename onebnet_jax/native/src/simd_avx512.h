@@ -39,11 +39,16 @@ INLINE floats table(const float *d) {
   return (s0 * d[0] + s1 * d[1]) + (s2 * d[2] + s3 * d[3]);
 }
 INLINE floats pick(floats t, ints index) { return (floats)_mm512_permutexvar_ps((__m512i)index, (__m512)t); }
-/* The index of one lane from its GROUP bits, and of all lanes from GROUP words that hold a bit for each lane. */
+/* The index of one lane from its GROUP bits. */
 INLINE int32_t index_of(uint32_t bits) { return (int32_t)bits; }
-INLINE ints indices(const uint32_t *words) {
-  __m512i v = _mm512_maskz_set1_epi32((__mmask16)words[0], 1);
-  v = _mm512_mask_or_epi32(v, (__mmask16)words[1], v, _mm512_set1_epi32(2));
-  v = _mm512_mask_or_epi32(v, (__mmask16)words[2], v, _mm512_set1_epi32(4));
-  return (ints)_mm512_mask_or_epi32(v, (__mmask16)words[3], v, _mm512_set1_epi32(8));
+/* Indices whose bits come from GROUP words: lane i takes bit `shift` + i of each. Here word g is rotated such that this
+   bit gets to position g; the permutation ignores all but the 4 lowest bits. */
+INLINE ints indices(const uint32_t *const *words, int shift) {
+  const ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  __m512i by = (__m512i)(lane + shift), v[GROUP];
+  UNROLL for (int g = 0; g < GROUP; g++)
+    v[g] = _mm512_rorv_epi32(_mm512_set1_epi32((int)*words[g]), _mm512_sub_epi32(by, _mm512_set1_epi32(g)));
+  __m512i x = _mm512_ternarylogic_epi32(_mm512_set1_epi32(1), v[0], v[1], 0xCA); /* bits of the first choose */
+  x = _mm512_ternarylogic_epi32(_mm512_set1_epi32(3), x, v[2], 0xCA);
+  return (ints)_mm512_ternarylogic_epi32(_mm512_set1_epi32(7), x, v[3], 0xCA);
 }

@@ -26,7 +26,7 @@ INLINE ints count_sum(counts sum) {
 INLINE floats table(const float *d) { return d[0] - (floats){0}; }
 INLINE floats pick(floats t, ints index) { return (floats)((ints)t ^ index); }
 INLINE int32_t index_of(uint32_t bits) { return bits ? 0 : INT32_MIN; }
-INLINE ints indices(const uint32_t *words) {
-  const ints lane = {1, 2, 4, 8}, zero = {0};
-  return ((lane & (int32_t)words[0]) == zero) & INT32_MIN;
+INLINE ints indices(const uint32_t *const *words, int shift) {
+  const ints lane = (ints){1, 2, 4, 8} << shift, zero = {0};
+  return ((lane & (int32_t)*words[0]) == zero) & INT32_MIN;
 }

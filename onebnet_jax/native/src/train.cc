@@ -23,20 +23,34 @@ const Kernels *const all[] = {&kernels_avx512, &kernels_avx512bw, &kernels_avx2,
 const Kernels *const all[] = {&kernels_plain};
 #endif
 
-// Which rows of a kernel meet a row of the map, for each output row: equal patterns get the same number.
-int classify(int out, int size, int kernel, int stride, int before, std::vector<int> &of) {
-  std::vector<std::vector<bool>> patterns;
-  of.resize(out);
-  for (int r = 0; r < out; r++) {
-    std::vector<bool> pattern(kernel);
-    for (int i = 0; i < kernel; i++) pattern[i] = r * stride + i >= before && r * stride + i < before + size;
-    size_t found = 0;
-    while (found < patterns.size() && patterns[found] != pattern) found++;
-    if (found == patterns.size()) patterns.push_back(pattern);
-    of[r] = (int)found;
+class Classifier {
+ public:
+  explicit Classifier(const Shape &s) {
+    int rows = classify(s.pad_value, s.oh, s.h, s.kh, s.sr, s.top, row_, first_row_);
+    int columns = classify(s.pad_value, s.ow, s.w, s.kw, s.sc, s.left, column_, first_column_);
+    classes = {rows, columns, row_.data(), column_.data(), first_row_.data(), first_column_.data()};
   }
-  return (int)patterns.size();
-}
+  Classes classes;
+
+ private:
+  static int classify(bool one, int out, int size, int kernel, int stride, int before, std::vector<int> &of,
+                      std::vector<int> &first) {
+    std::vector<std::vector<bool>> patterns;
+    for (int r = 0; r < out; r++) {
+      std::vector<bool> pattern(kernel);
+      for (int i = 0; i < kernel && !one; i++) {
+        int at = r * stride + i - before;
+        pattern[i] = at >= 0 && at < size;
+      }
+      size_t found = 0;
+      while (found < patterns.size() && patterns[found] != pattern) found++;
+      if (found == patterns.size()) patterns.push_back(pattern), first.push_back(r);
+      of.push_back((int)found);
+    }
+    return (int)patterns.size();
+  }
+  std::vector<int> row_, column_, first_row_, first_column_;
+};
 
 }  // namespace
 
@@ -51,12 +65,10 @@ void forward(Pool &pool, const Kernels &k, Forward f, const float *mask, float *
   f.block = s.o <= 16 ? 16 : 32;
   f.blocks = (s.o + f.block - 1) / f.block;
   int width = f.blocks * f.block;
-  std::vector<int> rows(s.oh, 0), columns(s.ow, 0);
-  f.row_classes = s.pad_value ? 1 : classify(s.oh, s.h, s.kh, s.sr, s.top, rows);
-  f.column_classes = s.pad_value ? 1 : classify(s.ow, s.w, s.kw, s.sc, s.left, columns);
-  f.row_class = rows.data(), f.column_class = columns.data();
+  Classifier classifier(s);
+  f.classes = classifier.classes;
   Memory weights(sizeof(uint32_t) * s.kh * s.kw * s.words * width);
-  Memory base(sizeof(int32_t) * f.row_classes * f.column_classes * width);
+  Memory base(sizeof(int32_t) * f.classes.rows * f.classes.columns * width);
   Memory parts(sizeof(float) * s.n * 2 * width), total(sizeof(float) * 2 * width);
   f.weights = weights.as<uint32_t>(), f.base = base.as<int32_t>(), f.parts = parts.as<float>();
   share(pool, f.blocks, [&](int block, int) { k.weights(&f, block); });
@@ -67,18 +79,19 @@ void forward(Pool &pool, const Kernels &k, Forward f, const float *mask, float *
 
 void map_gradient(Pool &pool, const Kernels &k, MapGradient g, float *alpha_gradient) {
   const Shape &s = g.s;
-  // As many rows at a time as leave their tables in a core's second-level cache.
-  constexpr size_t CACHE = 400 * 1024;
-  g.rows = s.h;
-  while (g.rows > 1 && k.band_size(&g) > CACHE) g.rows = (g.rows + 1) / 2;
-  g.bands = (s.h + g.rows - 1) / g.rows;
-  Memory index(k.index_size(&g)), parts(sizeof(float) * s.n * g.bands * s.c);
+  g.once = 1 / g.window, g.twice = 2 / g.window;
+  // Row by row, so that tables are read while they are in the first cache. If the kernel is so large that going through
+  // it once for each row takes longer than that saves, as many rows as leave their tables in the second.
+  g.rows = 1;
+  if (k.index_size(&g) > 128 * 1024)
+    for (g.rows = s.h; g.rows > 1 && k.tables_size(&g) > 400 * 1024;) g.rows = (g.rows + 1) / 2;
+  Memory index(k.index_size(&g)), parts(sizeof(float) * s.n * s.c);
   g.index = index.as<int32_t>(), g.parts = parts.as<float>();
   std::memset(g.index, 0, k.index_size(&g));
-  Scratch scratch(pool, k.band_size(&g));
+  Scratch scratch(pool, k.tables_size(&g));
   share(pool, s.kh * s.kw, [&](int tap, int) { k.index(&g, tap); });
-  share(pool, s.n * g.bands, [&](int item, int worker) { k.map_gradient(&g, item, scratch.of(worker)); });
-  k.sum(g.parts, s.n * g.bands, s.c, nullptr, alpha_gradient);
+  share(pool, s.n, [&](int image, int worker) { k.map_gradient(&g, image, scratch.of(worker)); });
+  k.sum(g.parts, s.n, s.c, nullptr, alpha_gradient);
   for (int c = 0; c < s.c; c++) alpha_gradient[c] = -alpha_gradient[c];
 }
 
@@ -86,9 +99,13 @@ void kernel_gradient(Pool &pool, const Kernels &k, KernelGradient g) {
   const Shape &s = g.s;
   // Work is cut by output channels where there are many, since each range of pixels costs an accumulator as large as
   // the kernel. The cut must not depend on the number of threads: sums would be rounded differently.
+  constexpr int ITEMS = 32, PIXELS = 512;  // no more items than that; at least so many pixels in each
+  int ranges = (int)((size_t)s.n * s.oh * s.ow / PIXELS);
   g.splits = s.o > 64 ? s.o / 64 : 1;
-  g.chunks = g.splits < 32 ? 32 / g.splits : 1;
-  if (g.chunks > s.n) g.chunks = s.n > 0 ? s.n : 1;
+  g.chunks = g.splits < ITEMS ? ITEMS / g.splits : 1;
+  g.chunks = ranges < 1 ? 1 : ranges < g.chunks ? ranges : g.chunks;
+  Classifier classifier(s);
+  g.classes = classifier.classes;
   int units = s.kh * s.kw * ((s.c + k.lanes - 1) / k.lanes);
   Memory parts(k.part_size(&g) * g.chunks * g.splits);
   g.parts = parts.as<float>();
