@@ -70,7 +70,7 @@ def library(include: str) -> pathlib.Path:
             return folder / name
     command = compiler()
     with tempfile.TemporaryDirectory() as scratch:
-        built = build(command, include, pathlib.Path(scratch))
+        built = build(command, SOURCES / "ffi.cc", pathlib.Path(scratch), [f"-I{include}"])
         refused = []
         for folder in folders():
             try:
@@ -86,34 +86,50 @@ def library(include: str) -> pathlib.Path:
     raise BuildError(f"the kernels could be written to neither of {' and '.join(refused)}; set XDG_CACHE_HOME")
 
 
-def build(command: list[str], include: str, folder: pathlib.Path, extra: tuple[str, ...] = ()) -> pathlib.Path:
-    """Compiles everything into `folder`; gives the library. extra: more flags, such as a sanitizer's.
+def build(command, entry: pathlib.Path, folder: pathlib.Path, flags=(), link=("-shared",)) -> pathlib.Path:
+    """Compiles the kernels and one more source file into `folder`, and links them.
 
-    Raises BuildError with the compiler's first complaint.
+    Args:
+      command: of the compiler.
+      entry: the source file that uses the kernels.
+      flags: for the compiler, everywhere.
+      link: for the linker; the default makes a shared library.
+
+    Raises:
+      BuildError: with the compiler's first complaint.
     """
-    jobs = {name: ["kernels.cc", f"-DFLAVOR={name}", *KERNELS, *flags] for name, flags in SETS.items()}
-    jobs |= {"train": ["train.cc"], "ffi": ["ffi.cc", "-I", include]}
+    jobs = {"entry": [entry, f"-I{SOURCES}"], "train": [SOURCES / "train.cc"]}
+    jobs |= {name: [SOURCES / "kernels.cc", f"-DFLAVOR={name}", *KERNELS, *of_set] for name, of_set in SETS.items()}
     running = []
-    for name, (source, *flags) in jobs.items():
-        line = [*command, *FLAGS, *extra, *flags, "-c", str(SOURCES / source), "-o", str(folder / f"{name}.o")]
-        running.append((line, subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)))
-        if len(running) >= len(os.sched_getaffinity(0)):
-            _finish(*running.pop(0))
-    for line, process in running:
-        _finish(line, process)
-    built = folder / "kernels.so"
+    try:
+        for name, arguments in jobs.items():
+            line = [*command, *FLAGS, *flags, *map(str, arguments), "-c", "-o", str(folder / f"{name}.o")]
+            running.append(_start(line))
+            if len(running) >= (os.cpu_count() or 1):
+                _finish(running.pop(0))
+        while running:
+            _finish(running.pop(0))
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    built = folder / "built"
     objects = [str(folder / f"{name}.o") for name in jobs]
-    line = [*command, *FLAGS, *extra, "-shared", *objects, "-o", str(built)]
-    _finish(line, subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+    _finish(_start([*command, *FLAGS, *flags, *link, *objects, "-o", str(built)]))
     return built
 
 
-def _finish(line, process):
+def _start(line):
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _finish(process):
     try:
         complaints = process.communicate(timeout=TIMEOUT)[1]
     except subprocess.TimeoutExpired:
         process.kill()
+        process.wait()
         complaints = f"took more than {TIMEOUT} seconds"
     if process.returncode:
         errors = [text for text in complaints.splitlines() if "error" in text] or complaints.splitlines() or ["failed"]
-        raise BuildError(f"{line[0]} could not compile the kernels: {errors[0].strip()}")
+        raise BuildError(f"{process.args[0]} could not compile the kernels: {errors[0].strip()}")

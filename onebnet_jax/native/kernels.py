@@ -7,9 +7,7 @@ The convolution proper is exact: it gives integers, conv(sign(x - alpha), sign(k
 are sums of floats, taken in an order that depends on the shapes alone: the same bits for any number of threads.
 """
 
-import ctypes
 import functools
-import os
 from collections.abc import Callable
 
 import jax
@@ -17,71 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from onebnet_jax.native import build
+from onebnet_jax.native import library
 
-TARGETS = ("forward", "map_gradient", "kernel_gradient", "statistics", "tail_forward", "tail_backward", "tail_gradient")
 SLOPES = {"poly": 0, "clip": 1}  # estimators whose slope the kernels compute themselves; 2 is a slope as an array
-# ONEBNET_NATIVE: 0 for no kernels, the name of an instruction set to hold to that one, anything else for the best.
-VARIABLE = "ONEBNET_NATIVE"
-
-
-@functools.cache
-def _library():
-    """(library, None) with its functions made known to XLA, or (None, a sentence)."""
-    try:
-        library = ctypes.CDLL(str(build.library(jax.ffi.include_dir())))
-    except (build.BuildError, OSError) as error:
-        return None, f"Training on this CPU would be faster with the kernels of onebnet_jax/native, but {error}."
-    library.onebnet_instruction_set.restype = ctypes.c_char_p
-    for name in TARGETS:
-        capsule = jax.ffi.pycapsule(getattr(library, f"onebnet_{name}"))
-        jax.ffi.register_ffi_target(f"onebnet_{name}", capsule, platform="cpu")
-    return library, None
-
-
-def _wanted() -> str:
-    """Name of the instruction set to hold to; "" for the best."""
-    value = os.environ.get(VARIABLE, "")
-    return value if value in build.SETS else ""
-
-
-def instruction_sets() -> list[str]:
-    """Those that this CPU has and the library was built for, the fastest first; [] without a library."""
-    library, _ = _library()
-    return [name for name in build.SETS if library and library.onebnet_instruction_set(name.encode())]
-
-
-def reason() -> str | None:
-    """Why the kernels are not used, in a sentence that says what would make training faster; None if they are."""
-    if os.environ.get(VARIABLE) == "0":
-        return f"{VARIABLE}=0 switches the faster kernels for CPUs off."
-    library, why = _library()
-    if library is None:
-        return why
-    wanted = _wanted()
-    if wanted and wanted not in instruction_sets():
-        return f"{VARIABLE}={wanted} asks for an instruction set that this CPU lacks; it has {instruction_sets()}."
-    if not wanted and instruction_sets() == ["plain"]:
-        return "Training would be faster on a CPU with AVX2 or AVX-512, for which onebnet_jax/native has kernels."
-    return None
-
-
-def available() -> bool:
-    """Whether the kernels are built and faster than XLA on this CPU. Builds them on the first call, in half a minute."""
-    return reason() is None
 
 
 def serves(x: jax.Array, kernel: jax.Array) -> bool:
     """Whether the kernels are for these arrays [N, H, W, C_in] and [kh, kw, C_in, C_out]: float32, on a CPU."""
     taps = kernel.shape[0] * kernel.shape[1]
-    fits = taps <= 49 and taps * kernel.shape[2] <= np.iinfo(np.int16).max  # an exact sum of taps * C_in signs in 16 bits
-    return fits and x.dtype == kernel.dtype == jnp.float32 and jax.default_backend() == "cpu" and available()
-
-
-def _call(name, results, *arguments, **attributes):
-    _library()  # makes the functions known
-    attributes = {k: np.int64(v) if isinstance(v, int) else v for k, v in attributes.items()}
-    return jax.ffi.ffi_call(f"onebnet_{name}", results)(*arguments, **attributes, set=_wanted())
+    fits = taps <= 49 and taps * kernel.shape[2] <= np.iinfo(np.int16).max  # sums of so many signs take 16 bits
+    return fits and x.dtype == kernel.dtype == jnp.float32 and jax.default_backend() == "cpu" and library.available()
 
 
 def _floats(*shape):
@@ -106,7 +49,7 @@ def _output(shape, kernel, strides):
     return shape[0], -(-shape[1] // strides[0]), -(-shape[2] // strides[1]), kernel.shape[3]
 
 
-# The three convolutions ----------------------------------------------------------------------------------------
+# The convolution and its gradients ------------------------------------------------------------------------------------
 
 
 def counts(x, alpha, kernel, mask=None, strides=(1, 1), pad_value=0):
@@ -134,52 +77,45 @@ def counts(x, alpha, kernel, mask=None, strides=(1, 1), pad_value=0):
         _floats(2, kernel.shape[3]),
     )
     attributes = {"rows": strides[0], "columns": strides[1], "pad_value": pad_value}
-    return _call("forward", results, x, alpha, kernel, _or_empty(mask), **attributes)
+    return library.call("forward", results, x, alpha, kernel, _or_empty(mask), **attributes)
 
 
-def kernel_gradient(bits, dy, kernel_shape, map_shape, strides, pad_value):
-    """Gradient of the kernel: packed signs of `counts` and dy [N, H', W', C_out] -> [kh, kw, C_in, C_out]."""
-    attributes = {"h": map_shape[1], "w": map_shape[2], "pad_value": pad_value}
-    return _call(
-        "kernel_gradient", _floats(*kernel_shape), bits, dy, rows=strides[0], columns=strides[1], **attributes
-    )
-
-
-def map_gradient(grad, kernel, x, alpha, progress, strides, estimator, window, norm=None, shortcut=False):
-    """Gradients of x and alpha through the estimator's slope at x - alpha.
+def gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estimator, window, norm=None, shortcut=False):
+    """Gradients of x, alpha and the kernel; the estimator's slope at x - alpha stands for the sign's.
 
     Args:
       grad: [N, H', W', C_out], of the convolution's result, or of its batch normalization's with `norm`.
-      norm: (counts, coefficients [3, C_out], mask [N]); dy = grad * c0 - mask * (counts * c1 + c2).
+      bits: packed signs, from `counts`.
+      norm: (counts, coefficients c [3, C_out], mask [N]): that of the convolution is then
+        grad * c[0] - mask * (counts * c[1] + c[2]).
       shortcut: adds grad to the gradient of x.
 
     Returns:
-      (x's gradient, alpha's, dy): [N, H, W, C_in], [C_in], [N, H', W', C_out].
+      [N, H, W, C_in], [C_in], [kh, kw, C_in, C_out].
     """
-    centered = x if alpha is None else x - alpha
     known = estimator in SLOPES
-    slopes = None if known else estimator(centered, window, progress)[1].astype(jnp.float32)
-    slope = SLOPES[estimator] if known else 2
-    alpha = jnp.zeros(x.shape[-1], jnp.float32) if alpha is None else alpha
+    slopes = None if known else estimator(x if alpha is None else x - alpha, window, progress)[1].astype(jnp.float32)
     counted, coefficients, mask = norm or (None, None, None)
-    dx, dalpha, dy = _call(
-        "map_gradient",
-        (_floats(*x.shape), _floats(x.shape[-1]), _floats(*grad.shape) if norm else _floats(0)),
+    *results, _ = library.call(
+        "gradients",
+        (_floats(*x.shape), _floats(x.shape[-1]), _floats(*kernel.shape), _floats(*(grad.shape if norm else (0,)))),
         grad,
         _or_empty(counted, jnp.int16),
         _or_empty(coefficients),
         _or_empty(mask),
         kernel,
         x,
-        alpha,
+        jnp.zeros(x.shape[-1], jnp.float32) if alpha is None else alpha,
         _or_empty(slopes),
+        bits,
         rows=strides[0],
         columns=strides[1],
-        slope=slope,
+        pad_value=pad_value,
+        slope=SLOPES[estimator] if known else 2,
         window=np.float32(window),
         shortcut=int(shortcut),
     )
-    return dx, dalpha, dy if norm else grad
+    return results
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
@@ -215,8 +151,7 @@ def _rsign_conv_fwd(x, alpha, kernel, progress, strides, pad_value, estimator, w
 
 def _rsign_conv_bwd(strides, pad_value, estimator, window, residuals, grad):
     x, alpha, kernel, progress, bits = residuals
-    dx, dalpha, _ = map_gradient(grad, kernel, x, alpha, progress, strides, estimator, window)
-    dkernel = kernel_gradient(bits, grad, kernel.shape, x.shape, strides, pad_value)
+    dx, dalpha, dkernel = gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estimator, window)
     return dx, None if alpha is None else dalpha, dkernel, jnp.zeros_like(progress)
 
 
@@ -241,7 +176,7 @@ def _normalize(y, counted, unit, sums, shortcut, scale, bias, mask, rprelu, epsi
     if rprelu:
         gamma, beta, zeta = rprelu
         rows = [a * unit, b - gamma, beta, zeta]
-    out = _call(
+    out = library.call(
         "tail_forward",
         _floats(*shape),
         _or_empty(y),
@@ -254,10 +189,10 @@ def _normalize(y, counted, unit, sums, shortcut, scale, bias, mask, rprelu, epsi
 
 
 def _denormalize(grad, residuals, axis_name):
-    """Backward pass up to BN's result: (its gradient, coefficients of dy [3, C], scale's, bias's, RPReLU's gradients)."""
+    """Backward pass up to BN's result: (its gradient, coefficients of dy [3, C], gradients of scale, bias, RPReLU)."""
     y, counted, unit, shortcut, rows, a, mask, mean, inverse, count = residuals
     rprelu = len(rows) == 4
-    h, sums = _call(
+    h, sums = library.call(
         "tail_backward",
         (_floats(*grad.shape) if rprelu else _floats(0), _floats(4 if rprelu else 2, grad.shape[-1])),
         grad,
@@ -293,14 +228,14 @@ def tail(y, shortcut, scale, bias, mask, rprelu, epsilon=1e-5, axis_name=None):
 
 
 def _tail_fwd(y, shortcut, scale, bias, mask, rprelu, epsilon, axis_name):
-    sums = _call("statistics", _floats(2, y.shape[-1]), y, mask)
+    sums = library.call("statistics", _floats(2, y.shape[-1]), y, mask)
     return _normalize(y, None, jnp.float32(1), sums, shortcut, scale, bias, mask, rprelu, epsilon, axis_name)
 
 
 def _tail_bwd(epsilon, axis_name, residuals, grads):
     y, shortcut, mask = residuals[0], residuals[3], residuals[6]
     h, coefficients, dscale, dbias, dparameters = _denormalize(grads[0], residuals, axis_name)
-    dy = _call("tail_gradient", _floats(*y.shape), h, y, mask, coefficients)
+    dy = library.call("tail_gradient", _floats(*y.shape), h, y, mask, coefficients)
     return dy, None if shortcut is None else h, dscale, dbias, None, dparameters
 
 
@@ -326,9 +261,20 @@ def _unit_bwd(strides, pad_value, estimator, window, identity, epsilon, axis_nam
     x, alpha, kernel, progress, bits, tail = residuals
     counted, shortcut, mask = tail[1], tail[3], tail[6]
     h, coefficients, dscale, dbias, dparameters = _denormalize(grads[0], tail, axis_name)
-    norm = counted, coefficients, mask
-    dx, dalpha, dy = map_gradient(h, kernel, x, alpha, progress, strides, estimator, window, norm, identity)
-    dkernel = kernel_gradient(bits, dy, kernel.shape, x.shape, strides, pad_value)
+    dx, dalpha, dkernel = gradients(
+        h,
+        bits,
+        x,
+        alpha,
+        kernel,
+        progress,
+        strides,
+        pad_value,
+        estimator,
+        window,
+        norm=(counted, coefficients, mask),
+        shortcut=identity,
+    )
     dalpha = None if alpha is None else dalpha
     dshortcut = None if identity or shortcut is None else h
     return dx, dalpha, dkernel, dshortcut, dscale, dbias, None, dparameters, jnp.zeros_like(progress)

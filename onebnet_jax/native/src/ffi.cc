@@ -41,9 +41,9 @@ template <class X, class K> Shape shape(const X &x, const K &kernel, int64_t row
                     (int)rows, (int)columns, (int)pad_value);
 }
 
-ffi::Error forward_call(ffi::ThreadPool threads, Floats x, Floats alpha, Floats kernel, Floats mask, Out<ffi::S16> counts,
-                        Out<ffi::U32> bits, FloatsOut sums, int64_t rows, int64_t columns, int64_t pad_value,
-                        std::string_view set) {
+ffi::Error forward_call(ffi::ThreadPool threads, Floats x, Floats alpha, Floats kernel, Floats mask,
+                        Out<ffi::S16> counts, Out<ffi::U32> bits, FloatsOut sums, int64_t rows, int64_t columns,
+                        int64_t pad_value, std::string_view set) {
   return run(threads, set, [&](Pool &pool, const Kernels &k) {
     Forward f = {};
     f.s = shape(x, kernel, rows, columns, pad_value);
@@ -53,29 +53,22 @@ ffi::Error forward_call(ffi::ThreadPool threads, Floats x, Floats alpha, Floats 
   });
 }
 
-ffi::Error map_gradient_call(ffi::ThreadPool threads, Floats grad, Counts counts, Floats coefficients, Floats mask,
-                             Floats kernel, Floats x, Floats alpha, Floats slopes, FloatsOut dx, FloatsOut dalpha,
-                             FloatsOut dy, int64_t rows, int64_t columns, int64_t slope, float window, int64_t shortcut,
-                             std::string_view set) {
+// Both gradients in one call, so that dy goes as soon as it has been used.
+ffi::Error gradients_call(ffi::ThreadPool threads, Floats grad, Counts counts, Floats coefficients, Floats mask,
+                          Floats kernel, Floats x, Floats alpha, Floats slopes, Bits bits, FloatsOut dx,
+                          FloatsOut dalpha, FloatsOut dkernel, FloatsOut dy, int64_t rows, int64_t columns,
+                          int64_t pad_value, int64_t slope, float window, int64_t shortcut, std::string_view set) {
   return run(threads, set, [&](Pool &pool, const Kernels &k) {
     MapGradient g = {};
-    g.s = shape(x, kernel, rows, columns, 0);
+    g.s = shape(x, kernel, rows, columns, pad_value);
     g.grad = data(grad), g.counts = data(counts), g.coefficients = data(coefficients), g.mask = data(mask);
     g.kernel = data(kernel), g.x = data(x), g.alpha = data(alpha), g.slopes = data(slopes);
     g.slope = (Slope)slope, g.window = window, g.shortcut = shortcut;
     g.dx = data(*dx), g.dy = data(*dy);
     map_gradient(pool, k, g, data(*dalpha));
-  });
-}
-
-ffi::Error kernel_gradient_call(ffi::ThreadPool threads, Bits bits, Floats dy, FloatsOut dw, int64_t h, int64_t w,
-                                int64_t rows, int64_t columns, int64_t pad_value, std::string_view set) {
-  return run(threads, set, [&](Pool &pool, const Kernels &k) {
-    KernelGradient g = {};
-    g.s = make_shape(size(dy, 0), (int)h, (int)w, size(*dw, 2), size(*dw, 3), size(*dw, 0), size(*dw, 1), (int)rows,
-                     (int)columns, (int)pad_value);
-    g.bits = data(bits), g.dy = data(dy), g.dw = data(*dw);
-    kernel_gradient(pool, k, g);
+    KernelGradient w = {};
+    w.s = g.s, w.bits = data(bits), w.dy = g.counts ? g.dy : g.grad, w.dw = data(*dkernel);
+    kernel_gradient(pool, k, w);
   });
 }
 
@@ -131,14 +124,15 @@ ffi::Error tail_gradient_call(ffi::ThreadPool threads, Floats grad, Floats y, Fl
 #define SET Attr<std::string_view>("set")
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_forward, forward_call,
-                              BIND.F32.F32.F32.F32.Ret<Counts>().Ret<Bits>().RET.INT("rows").INT("columns").INT("pad_value").SET);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_map_gradient, map_gradient_call,
-                              BIND.F32.Arg<Counts>().F32.F32.F32.F32.F32.F32.RET.RET.RET.INT("rows").INT("columns")
-                                  .INT("slope").Attr<float>("window").INT("shortcut").SET);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_kernel_gradient, kernel_gradient_call,
-                              BIND.Arg<Bits>().F32.RET.INT("h").INT("w").INT("rows").INT("columns").INT("pad_value").SET);
+                              BIND.F32.F32.F32.F32.Ret<Counts>().Ret<Bits>().RET.INT("rows").INT("columns")
+                                  .INT("pad_value").SET);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_gradients, gradients_call,
+                              BIND.F32.Arg<Counts>().F32.F32.F32.F32.F32.F32.Arg<Bits>().RET.RET.RET.RET.INT("rows")
+                                  .INT("columns").INT("pad_value").INT("slope").Attr<float>("window")
+                                  .INT("shortcut").SET);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_statistics, statistics_call, BIND.F32.F32.RET.SET);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_tail_forward, tail_forward_call, BIND.F32.Arg<Counts>().F32.F32.RET.INT("rprelu").SET);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_tail_forward, tail_forward_call,
+                              BIND.F32.Arg<Counts>().F32.F32.RET.INT("rprelu").SET);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_tail_backward, tail_backward_call,
                               BIND.F32.F32.Arg<Counts>().F32.F32.RET.RET.INT("rprelu").SET);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_tail_gradient, tail_gradient_call, BIND.F32.F32.F32.F32.RET.SET);

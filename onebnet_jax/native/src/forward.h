@@ -55,7 +55,8 @@ template <int V> void forward_rows(const Forward *f, int n, const uint32_t *bits
       const uint32_t *x = bits + ((size_t)r * s.sr * s.padded_w + (size_t)k * s.sc) * s.words;
       pixels = even_part(s.ow - k, BLOCK_PIXELS);
       dispatch<BLOCK_PIXELS>(pixels, [&](auto p) {
-        forward_pixels<p, V>(f, x, weights, base, f->classes.column + k, to + (size_t)k * s.o, there, row_sum, row_squares);
+        forward_pixels<p, V>(f, x, weights, base, f->classes.column + k, to + (size_t)k * s.o, there, row_sum,
+                             row_squares);
       });
     }
     for (int v = 0; v < V; v++) sum[v] += row_sum[v], squares[v] += row_squares[v];

@@ -29,7 +29,8 @@ size_t accumulator(const KernelGradient *g) {
   return (size_t)Split(g, 0).blocks * Units(g->s).blocks * TO * TI;
 }
 size_t part_size(const KernelGradient *g) {
-  return (accumulator(g) * sizeof(floats) + (size_t)g->classes.rows * g->classes.columns * Split(g, 0).blocks * TO * 4 + 63) / 64 * 64;
+  size_t border = (size_t)g->classes.rows * g->classes.columns * Split(g, 0).blocks * TO * 4;
+  return (accumulator(g) * sizeof(floats) + border + 63) / 64 * 64;
 }
 size_t chunk_size(const KernelGradient *g) {
   size_t index = (size_t)Units(g->s).blocks * TI * STEPS, tables = (size_t)STEPS * TO;

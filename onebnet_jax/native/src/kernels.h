@@ -5,8 +5,8 @@
 #include <cstdint>
 #include "shape.h"
 
-// Output rows fall into classes, by which of the kernel's rows lie in the map there; so do columns. With padding 1 there
-// is one class of each: the border counts like the map.
+// Output rows fall into classes, by which of the kernel's rows lie in the map there; so do columns. With padding 1
+// there is one class of each: the border counts like the map.
 struct Classes {
   int rows, columns;                     // how many
   const int *row, *column;               // [oh], [ow]: the class of each

@@ -66,7 +66,8 @@ void row_tables(const MapGradient *g, int n, int r, const Span &columns, floats 
       floats d = load_some(g->grad + at + c, there);
       if (g->counts) {
         const float *p = g->coefficients + c;
-        floats mean = load_shorts(g->counts + at + c, there) * load_some(p + s.o, there) + load_some(p + 2 * s.o, there);
+        floats count = load_shorts(g->counts + at + c, there);
+        floats mean = count * load_some(p + s.o, there) + load_some(p + 2 * s.o, there);
         d = d * load_some(p, there) - mean * g->mask[n];
         store_some(g->dy + at + c, d, there);
       }

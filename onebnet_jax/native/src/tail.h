@@ -4,8 +4,8 @@
 
 constexpr int TILE = 64;  // pixels whose sums are taken in registers: errors stay small on large maps
 
-INLINE floats value(const Tail *t, size_t i, int there) {
-  return t->counts ? load_shorts(t->counts + i, there) : load_some(t->y + i, there);
+INLINE floats value(const Tail *t, bool counts, size_t i, int there) {
+  return counts ? load_shorts(t->counts + i, there) : load_some(t->y + i, there);
 }
 INLINE floats parameter(const Tail *t, int row, int c, int there) {
   return load_some(t->parameters + (size_t)row * t->c + c, there);
@@ -58,7 +58,7 @@ void tail_forward(const Tail *t, int n) {
       floats a = parameter(t, 0, c, there), b = parameter(t, 1, c, there), beta = a, zeta = a;
       if (rprelu) beta = parameter(t, 2, c, there), zeta = parameter(t, 3, c, there);
       return STEP({
-        floats v = (counts ? load_shorts(t->counts + i, there) : load_some(t->y + i, there)) * a + b;
+        floats v = value(t, counts, i, there) * a + b;
         if (shortcut) v += load_some(t->shortcut + i, there);
         if (rprelu) v = (v > 0 ? v : v * beta) + zeta;
         store_some(t->out + i, v, there);
@@ -76,7 +76,7 @@ void tail_backward(const Tail *t, int n) {
       if (rprelu) a = parameter(t, 2, c, there), b = parameter(t, 3, c, there), beta = parameter(t, 4, c, there);
       return STEP({
         floats grad = load_some(t->grad + i, there), h = grad;
-        floats y = counts ? load_shorts(t->counts + i, there) : load_some(t->y + i, there);
+        floats y = value(t, counts, i, there);
         if constexpr (rprelu) {
           floats v = y * a + b;
           if (shortcut) v += load_some(t->shortcut + i, there);
