@@ -1,7 +1,7 @@
 """Binarized convolutions on packed bits, and what surrounds them in a unit, as pure JAX functions for CPUs.
 
 The functions mean what their counterparts in ops/ mean, in float32, on the same arguments; results differ from theirs
-by rounding only. They work under jit, grad, pmap and in loops, not under vmap. `available` says whether they are there.
+by rounding only. They work under jit, grad, pmap and in loops, not under vmap. `serves` says whether to use them.
 
 The convolution proper is exact: it gives integers, conv(sign(x - alpha), sign(kernel)). Gradients and batch statistics
 are sums of floats, taken in an order that depends on the shapes alone: the same bits for any number of threads.
