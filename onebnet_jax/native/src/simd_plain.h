@@ -1,0 +1,32 @@
+/* Any CPU: 4 lanes, which every compiler turns into SSE2 or NEON. A table of one value is that value, and its sign is
+   changed by its sign bit. */
+#define LANES 4
+#define GROUP 1
+#define COUNTS 31 /* bytes, 8 more a word */
+typedef float floats __attribute__((vector_size(16)));
+typedef int32_t ints __attribute__((vector_size(16)));
+
+INLINE uint32_t positive(floats x) {
+  const ints lane = {1, 2, 4, 8}, bits = (x > 0) & lane;
+  return (uint32_t)(bits[0] | bits[1] | bits[2] | bits[3]);
+}
+
+typedef uint32_t counts __attribute__((vector_size(16)));
+INLINE counts count_step(counts sum, ints weights, uint32_t x) {
+  counts v = (counts)weights ^ x;
+  v -= v >> 1 & 0x55555555u;
+  v = (v & 0x33333333u) + (v >> 2 & 0x33333333u);
+  return sum + ((v + (v >> 4)) & 0x0f0f0f0fu);
+}
+INLINE ints count_sum(counts sum) {
+  sum = (sum & 0x00ff00ffu) + (sum >> 8 & 0x00ff00ffu);
+  return (ints)((sum & 0xffffu) + (sum >> 16));
+}
+
+INLINE floats table(const float *d) { return d[0] - (floats){0}; }
+INLINE floats pick(floats t, ints index) { return (floats)((ints)t ^ index); }
+INLINE int32_t index_of(uint32_t bits) { return bits ? 0 : INT32_MIN; }
+INLINE ints indices(const uint32_t *const *words, int shift) {
+  const ints lane = (ints){1, 2, 4, 8} << shift, zero = {0};
+  return ((lane & (int32_t)*words[0]) == zero) & INT32_MIN;
+}
