@@ -157,13 +157,13 @@ def _binary_conv_bwd(strides, pad_value, estimator, window, residuals, grad):
     kept, positive, like, kernel, progress = residuals
     shape, dtype = like.shape[1:], like.dtype
     if positive is None:
-        kept = cpu.after(kept, grad)
         values = ESTIMATORS[estimator](kept, window, progress)[0]
     else:
-        values = cpu.after(jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype), grad)
-    _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), values, kernel)
+        values = jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype)
+    _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), cpu.after(values, grad), kernel)
     values_grad, kernel_grad = vjp(grad)
-    slope = _slope(kept, shape, dtype, progress, estimator, window)
+    # A slope that needs progress waits for the gradient too; one of x alone costs XLA no memory.
+    slope = _slope(kept, shape, dtype, cpu.after(progress, grad), estimator, window)
     return values_grad * slope, kernel_grad, jnp.zeros_like(progress)
 
 
