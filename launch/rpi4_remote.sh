@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs on the Raspberry Pi, copied there by rpi4_benchmark.sh: prints the state of the machine, runs a command, prints
-# the state again, and exits as the command did. onebnet_jax/benchmark_log.py reads what it prints.
+# the state again, and exits as the command did. onebnet_jax/paper/pi_log.py reads what it prints.
 #
 # usage: sh rpi4_remote.sh PROGRAM [ARGUMENT ...]
 set -eu
