@@ -2,6 +2,7 @@
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
+from onebnet_jax.tables import render
 
 EXAMPLES = """examples:
   onebnet compare runs/*
@@ -18,7 +19,6 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
 
     from onebnet_jax.runs import history
-    from onebnet_jax.tables import render
 
     runs = history.read(args.workdir)
     if args.plot:
@@ -28,19 +28,18 @@ def main(argv: list[str]) -> None:
 
 def plot(runs, path) -> None:
     """Draws Top-1 against epochs: of test images solid, of training images dashed. Raises UserError as `figures`."""
+    import numpy as np
+
     from onebnet_jax.commands import figures
 
     axes = figures.axes("epoch", "Top-1 (%), dashed: while training")
     for run in runs:
-        (line,) = axes.plot(*_columns(run.curve("test")), ".-", label=run.name)
-        axes.plot(*_columns(run.curve("train")), "--", color=line.get_color(), linewidth=0.8)
+        test, train = (np.reshape(run.curve(split), (-1, 2)).T for split in ("test", "train"))
+        (line,) = axes.plot(*test, ".-", label=run.name)
+        axes.plot(*train, "--", color=line.get_color(), linewidth=0.8)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     figures.save(axes, path)
-
-
-def _columns(points) -> list[list[float]]:
-    return [list(column) for column in zip(*points)] or [[], []]
 
 
 if __name__ == "__main__":

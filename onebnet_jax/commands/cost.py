@@ -2,6 +2,8 @@
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
+from onebnet_jax.paper import cost_report, latency, numbers
+from onebnet_jax.tables import render
 
 EXAMPLES = """examples:
   onebnet cost cifar10_typeI cifar10_typeII
@@ -11,7 +13,6 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Counts, prints tables."""
     parser = arguments.parser("cost", __doc__, EXAMPLES)
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help="a config, such as configs/quickstart.py")
     parser.add_argument("--table1", action="store_true", help="add the twelve structures of the paper's Table 1")
@@ -26,9 +27,6 @@ def main(argv: list[str]) -> None:
         parser.error("name at least one CONFIG, or use --table1 or --fit")
     if overrides and not options.configs:
         parser.error(f"{overrides[0]} applies to a CONFIG, and none is named")
-
-    from onebnet_jax.paper import cost_report, latency, numbers
-    from onebnet_jax.tables import render
 
     entries = [_entry(path, overrides) for path in options.configs]
     for row in numbers.TABLE1 if options.table1 else ():
@@ -51,15 +49,14 @@ def main(argv: list[str]) -> None:
     print(cost_report.notes())
 
 
-def _entry(path: str, overrides):
+def _entry(path: str, overrides: list[str]) -> cost_report.Entry:
     """The network of a config, with what its last stage binarizes."""
-    from onebnet_jax.paper.cost_report import Entry
     from onebnet_jax.runs import config
 
     run = config.experiment(config.load(path, overrides))
     last = run.stages[-1].binarization
     binarized = run.structure.binary and last.activations and last.weights
-    return Entry(config.name(path), run.structure, run.data.info.shape, binarized)
+    return cost_report.Entry(config.name(path), run.structure, run.data.info.shape, binarized)
 
 
 def plot(entries, path) -> None:

@@ -8,24 +8,20 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onebnet_jax.errors import UserError
 
-if TYPE_CHECKING:  # it imports JAX, which reading a card does not need
-    from onebnet_jax.runs.trained import Trained
-
 # What of a card, and of its source, is needed to run the file and to compare it with the network it was made from.
 KINDS = dict(sha256=str, source=dict, config=dict, input=dict, classes=list, raw_input=bool, folded=bool)
-UNTRAINED_KINDS = {"seed": int}
-RUN_KINDS = {"workdir": str, "stage": str, "checkpoint": str, "step": int}
+UNTRAINED_KINDS = dict(seed=int)
+RUN_KINDS = dict(workdir=str, stage=str, checkpoint=str, step=int)
 PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy")
 
 
-def make(trained: "Trained", tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
-    """The card of a file, JSON values only, by what was converted, the histogram of its operators, and how."""
+def make(trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
+    """The card of a file, JSON values only, by the `Trained` that it was made of, its operators' histogram, and how."""
     info, words = trained.info, "pixels, 0 to 255" if raw_input else "(pixels / 255 - mean) / std"
     taken = {"shape": [1, *info.shape], "dtype": "float32", "range": words}
     return {
@@ -105,13 +101,11 @@ def check_writable(path: Path, suffix: str, field: str = "") -> None:
         _partial(path).unlink()
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
-    if field and path.exists():
-        try:
-            ours = field in json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError, TypeError):
-            ours = False
-        if not ours:
-            raise UserError(f"{path} is there and holds something else, which would be lost; choose another name.")
+    ours = not (field and path.exists())
+    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
+        ours = ours or field in json.loads(path.read_bytes())
+    if not ours:
+        raise UserError(f"{path} is there and holds something else, which would be lost; choose another name.")
 
 
 def write(model: Path, tflite: bytes, card: dict) -> None:

@@ -64,6 +64,7 @@ class Unit:
     zeta: np.ndarray | None
     max_pool: bool  # whether a 3x3/2 max pool comes last
     pool_pads: Pads | None  # its padding, as `pads` of a `Conv`
+    left_out: np.ndarray  # [C_out], what the output lacks beside the trained network's: zeta where it is folded, or 0
 
     def layer(self, part: str) -> str:
         """Such as "stage1_block1_conv1_rsign"."""

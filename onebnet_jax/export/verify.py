@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from onebnet_jax.export import card
 from onebnet_jax.export.convert import make_plan
 from onebnet_jax.runs.trained import Trained
 from onebnet_jax.tables import render
-
-if TYPE_CHECKING:  # these import TensorFlow
-    from onebnet_jax.export import agreement, parity
 
 BATCH_SIZE = 16  # what all units compute for a batch is in memory
 PARITY_IMAGES = 4
@@ -25,8 +22,8 @@ SHOWN = 10  # images in a sentence
 class Agreement:
     """How well a converted file and the trained network agree."""
 
-    whole: "agreement.Report"  # the whole networks on all images
-    sections: list["parity.Parity"]  # every section alone on a few images; none for a network without signs
+    whole: Any  # an `agreement.Report` of the whole networks on all images
+    sections: list  # a `parity.Parity` of every section alone on a few images; none for a network without signs
 
     @property
     def explained(self) -> bool:  # by float rounding
