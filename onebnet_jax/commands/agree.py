@@ -1,5 +1,6 @@
 """Proves that a converted file gives the trained network's answers: onebnet agree model.tflite"""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -47,18 +48,15 @@ def main(argv: list[str]) -> None:
         result = verify.agree(network, tflite, facts, batches, bar.update)
     for note in network.notes:
         print(f"note: {note}")
-    print(f"{args.model} against {network.title}, {result.describe()}")
+    print(f"{args.model} against {network.title}, {verify.describe(result)}")
     if args.report is not None:
-        card.save({args.report: card.to_json(result.as_json())})
+        card.save({args.report: card.to_json(dataclasses.asdict(result))})
     if not result.explained:
         sys.exit(1)
 
 
 def _test_images(network, count: int):
-    """At most `count` test images (0 for all): how many, and in batches as `verify.agree` takes them.
-
-    Raises UserError where they are missing.
-    """
+    """At most `count` test images (0 for all): how many, and in batches. Raises UserError where they are missing."""
     from onebnet_jax.data.imagenet.sources import Share
 
     try:

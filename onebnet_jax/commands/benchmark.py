@@ -98,10 +98,7 @@ def _on_this_machine(models: list[Path], repetitions: int, **settings) -> tuple[
 
 def _read_model(path: Path) -> tuple[bytes, dict]:
     """A model and its card, {} without one. Raises UserError for what is no whole .tflite file."""
-    try:
-        tflite, facts = path.read_bytes(), {}
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; `onebnet convert` makes such files.") from error
+    tflite, facts = card.read_bytes(path), {}
     if tflite[4:8] != b"TFL3":
         raise UserError(f"{path} is not a .tflite file.")
     if card.path_of(path).exists():

@@ -1,13 +1,12 @@
 """Do the trained network, its Keras model and the converted file give the same answers, and if not, why not?
 
-Float rounding differs between the three, and one that carries a value over the threshold of a sign turns a -1 into a
-+1: a flip. It moves all that follows, and more flips follow from it, so the logits of single images can differ visibly
-with nothing wrong. Only the first flips of an image must lie within rounding of their threshold.
+Float rounding that carries a value over the threshold of a sign turns a -1 into a +1: a flip, from which more follow,
+so that logits can differ visibly with nothing wrong. Only an image's first flips must lie within rounding.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -20,9 +19,6 @@ from onebnet_jax.runs.trained import Trained
 # What rounding can do, as a share of the RMS of what a unit takes signs of, or of the largest logit: 84 epsilons.
 ROUNDING = 1e-5
 TINY = np.finfo(np.float32).tiny
-
-# Normalized images [N, H, W, C]; what the file takes: these, or pixels of 0..255; labels int [N], or None.
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,15 +57,20 @@ class Report:
     keras: Comparison
     lce: Comparison
     conversion_difference: float  # of logits, the file's from those of the conversion whose signs were read; must be 0
+    sections: Sequence = ()  # a `parity.Parity` of each alone, where that was looked into
 
     @property
     def explained(self) -> bool:
         """Whether every difference is the work of rounding, and the file the one that was looked into."""
-        return not (self.keras.unexplained or self.lce.unexplained or self.conversion_difference)
+        whole = not (self.keras.unexplained or self.lce.unexplained or self.conversion_difference)
+        return whole and all(section.explained for section in self.sections)
 
 
-def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable[Batch]) -> Report:
-    """Runs a network, its plan as a Keras model, and its file on the same images; a batch's maps are all in memory."""
+def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable) -> Report:
+    """Runs a network, its plan as a Keras model, and its file on the same images; a batch's maps are all in memory.
+
+    A batch: normalized images [N, H, W, C]; what the file takes, these or pixels of 0..255; labels int [N], or None.
+    """
     run, probe = intermediates(trained), keras.keras_model(plan, with_sign_inputs=True)
     file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
     rows, truth, conversion_difference = [], [], 0.0
@@ -82,14 +83,8 @@ def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable[Batch
         conversion_difference = max(conversion_difference, _max_abs(of_lce["head"] - file(images=x)["head"]))
     expected, *others = map(np.concatenate, zip(*rows))
     truth = None if truth[0] is None else np.concatenate(truth)
-    return Report(
-        images=len(expected),
-        max_logit=_max_abs(expected),
-        correct=_correct(expected, truth),
-        keras=_comparison(plan, expected, truth, *others[:3]),
-        lce=_comparison(plan, expected, truth, *others[3:]),
-        conversion_difference=conversion_difference,
-    )
+    both = (_comparison(plan, expected, truth, *found) for found in (others[:3], others[3:]))
+    return Report(len(expected), _max_abs(expected), _correct(expected, truth), *both, conversion_difference)
 
 
 def _per_image(plan: Plan, signs: dict, outputs: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

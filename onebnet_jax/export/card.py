@@ -55,7 +55,7 @@ def path_of(model: Path) -> Path:
 
 def load(path: Path) -> dict:
     """A card by itself. Raises UserError if there is none, or something else."""
-    content = _bytes(path)
+    content = read_bytes(path)
     try:
         card = json.loads(content)
         kinds = KINDS | (UNTRAINED_KINDS if "untrained" in card["source"] else RUN_KINDS)
@@ -69,7 +69,7 @@ def load(path: Path) -> dict:
 
 def read(model: Path) -> tuple[bytes, dict]:
     """A converted file and its card. Raises UserError if one is missing or they do not belong together."""
-    tflite, card = _bytes(model), load(path_of(model))
+    tflite, card = read_bytes(model), load(path_of(model))
     if hashlib.sha256(tflite).hexdigest() != card["sha256"]:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: convert it again.")
     if "workdir" in card["source"]:
@@ -77,7 +77,8 @@ def read(model: Path) -> tuple[bytes, dict]:
     return tflite, card
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """What a file holds. Raises UserError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -27,10 +27,8 @@ class Converted:
 
 def make_plan(trained: Trained, folded: bool = True, raw_input: bool = False) -> Plan:
     """The deployment plan of a trained network; arguments as in `convert`."""
-    normalization = (trained.info.mean, trained.info.std) if raw_input else None
-    return fold.deployment_plan(
-        trained.structure, trained.binarization, trained.variables, trained.info.shape, folded, normalization
-    )
+    info, network = trained.info, (trained.structure, trained.binarization, trained.variables)
+    return fold.deployment_plan(*network, info.shape, folded, (info.mean, info.std) if raw_input else None)
 
 
 def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> Converted:

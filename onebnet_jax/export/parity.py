@@ -31,10 +31,7 @@ class Parity:
 
 
 def compare(trained: Trained, plan: Plan, images: np.ndarray) -> list[Parity]:
-    """Compares all sections of a network with signs, in order, and its head; nothing for a network without.
-
-    images: normalized, [N, H, W, C]; a few are enough.
-    """
+    """Compares all sections, in order, and the head, on a few normalized images [N, H, W, C]; [] without any sign."""
     if not plan.signs:
         return []
     logits, signs, outputs = intermediates(trained)(images)

@@ -1,7 +1,6 @@
-"""A deployment plan: what a device computes, as a list of units with their constants. Plain dataclasses and NumPy.
+"""A deployment plan: what a device computes, as a list of units with their constants, all float32.
 
-The Keras model and the lint of the converted file are made from a plan alone. Every constant is float32. A convolution
-carries the batch normalization that follows it.
+A convolution carries the batch normalization that follows it.
 """
 
 import collections
@@ -108,13 +107,12 @@ class Plan:
 
     def operators(self) -> dict[str, collections.Counter]:
         """Section of the network -> the operators that the converted file must have for it, and no others."""
-        sections, before = collections.defaultdict(collections.Counter), None
-        for unit in self.units:
+        sections = collections.defaultdict(collections.Counter)
+        for before, unit in zip((None, *self.units), self.units):
             sections[unit.section].update(unit.operators())
             bare = unit.threshold is None and unit.affine is None
             if unit.sign and bare and before.conv.binary and before.conv.pad_value == 1:
                 sections[unit.section].update(LceQuantize=-1)  # the convolution before writes bits itself
-            before = unit
         sections[self.units[0].section].update(SUB=int(self.pixel_mean is not None))
         sections["head"].update(MEAN=1, FULLY_CONNECTED=1)
         return {name: +count for name, count in sections.items()}
