@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from onebnet_jax.commands import arguments
+from onebnet_jax.data.imagenet.sources import Share
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import card
 
@@ -50,15 +51,13 @@ def main(argv: list[str]) -> None:
         print(f"note: {note}")
     print(f"{args.model} against {network.title}, {verify.describe(result)}")
     if args.report is not None:
-        card.save({args.report: card.to_json(dataclasses.asdict(result))})
+        card.save({args.report: dataclasses.asdict(result)})
     if not result.explained:
         sys.exit(1)
 
 
 def _test_images(network, count: int):
     """At most `count` test images (0 for all): how many, and in batches. Raises UserError where they are missing."""
-    from onebnet_jax.data.imagenet.sources import Share
-
     try:
         stored = network.data.open()
     except UserError as error:

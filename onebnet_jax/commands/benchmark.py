@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     report, sections = _from_logs(args.logs) if args.logs else _on_this_machine(args.models, **DEFAULTS | given)
     print(*(part if isinstance(part, str) else render(part, args.markdown) for part in sections), sep="\n\n")
     if output := args.json or args.logs and args.logs / "benchmark.json":
-        card.save({output: card.to_json(report)})
+        card.save({output: report})
 
 
 def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
@@ -82,7 +82,7 @@ def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
 def _on_this_machine(models: list[Path], repetitions: int, **settings) -> tuple[dict, list[str | Table]]:
     """Timings through LCE's interpreter: JSON values, and the same to print."""
     for name, value in {"repetitions": repetitions, **settings}.items():
-        if name not in ("kernel", "xnnpack") and value < 1:
+        if name in ("threads", "runs", "repetitions") and value < 1:
             raise UserError(f"--{name}={value} must be 1 or more.")
     files = {str(path): _read_model(path) for path in models}
     runs = [_time(name, tflite, **settings) for name, (tflite, _) in files.items() for _ in range(repetitions)]

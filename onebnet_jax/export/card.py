@@ -119,13 +119,14 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
         workdir = os.path.relpath(card["source"]["workdir"], model.parent)
         card = card | {"source": card["source"] | {"workdir": workdir}}
     # The card first: no file is without one, and a card that is not of the file is found out by `read`.
-    save({path_of(model): to_json(card), model: tflite})
+    save({path_of(model): card, model: tflite})
 
 
-def save(contents: dict[Path, bytes]) -> None:
-    """Writes files; none takes its name before all are complete. Raises UserError if that fails."""
+def save(contents: dict[Path, bytes | dict]) -> None:
+    """Writes files, a dict as JSON; none takes its name before all are complete. Raises UserError if that fails."""
     try:
         for path, content in contents.items():
+            content = content if isinstance(content, bytes) else (json.dumps(content, indent=2) + "\n").encode()
             _partial(path).write_bytes(content)
         for path in contents:
             _partial(path).replace(path)
@@ -134,10 +135,6 @@ def save(contents: dict[Path, bytes]) -> None:
     finally:
         for path in contents:
             _partial(path).unlink(missing_ok=True)
-
-
-def to_json(content: dict) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _partial(path: Path) -> Path:

@@ -1,18 +1,16 @@
 """From trained variables to a deployment plan. Pure functions on NumPy arrays, computed in float64.
 
-What is folded. Every batch normalization behind a convolution is one multiplier and one bias per channel; those of
-float convolutions go into their weights, and the scale of binary weights goes into their multiplier. With fold=True, of
-the four additions that a OneBNet's unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) two remain:
+A batch normalization behind a convolution is a multiplier and a bias per channel; those of float convolutions go into
+their weights, and the scale of binary weights into their multiplier. With fold=True, of the four additions that a
+OneBNet's unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) two remain:
 
 - -gamma comes after a sum, so the BN before the sum takes it in.
 - +zeta is left out of the stream of activations: between units flows p = x - zeta. The next sign compares p with
   alpha - zeta. A shortcut gives zeta back as a constant of a BN's bias: zeta itself if it is the identity, W zeta
   behind an average pool and a 1x1 convolution W; the head's bias takes in the last one.
 
-A batch normalization before a sign, a x + c, is a comparison of x with -c / a: one subtraction.
-
-All this is exact in real arithmetic; in floating point a sign can turn out otherwise, but only where a value is within
-rounding of its threshold.
+A batch normalization before a sign, a x + c, is a comparison of x with -c / a: one subtraction. All this is exact in
+real arithmetic; in floating point a sign can turn out otherwise where a value is within rounding of its threshold.
 """
 
 import functools
@@ -95,7 +93,6 @@ def decided(multiplier: np.ndarray, bias: np.ndarray, terms: int) -> np.ndarray:
 def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor) -> Unit:
     """The plan of a unit, whose input lacks the last of `offsets`; after: the next place, or None."""
     unit, offset = place.unit, offsets[-1]
-    params = _at(variables["params"], unit.module)
     activations, weights = (unit.binary and kind for kind in (binarization.activations, binarization.weights))
     kernel = _float64(_at(variables["params"], *unit.at("conv"))["kernel"])
 
@@ -122,7 +119,8 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         bias = bias + (constant if shortcut.conv is None else 0)
     gamma = beta = zeta = None
     if unit.activation == "rprelu":
-        gamma, beta, zeta = (_float64(_at(params, unit.at("rprelu")[-1])[name]) for name in ("gamma", "beta", "zeta"))
+        rprelu = _at(variables["params"], *unit.at("rprelu"))
+        gamma, beta, zeta = (_float64(rprelu[name]) for name in ("gamma", "beta", "zeta"))
         bias = bias - gamma if fold else bias
     # With float weights or activations it is an ordinary convolution, whose kernel takes the multiplier in.
     kernel, multiplier = (kernel, _float32(multiplier)) if weights and activations else (kernel * multiplier, None)

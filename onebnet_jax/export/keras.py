@@ -1,4 +1,4 @@
-"""The Keras model of a deployment plan, made of Larq layers; `larq.models.summary` understands it."""
+"""The Keras model of a deployment plan: Larq layers, named as the parameters; `larq.models.summary` understands it."""
 
 import itertools
 
@@ -67,10 +67,7 @@ class Pad(tf.keras.layers.Layer):
 
 
 def keras_model(plan: Plan, with_sign_inputs: bool = False) -> tf.keras.Model:
-    """Images [N, H, W, C] -> logits [N, num_classes]; layers are named after the network's parameters.
-
-    with_sign_inputs: -> {"head": logits, name of each unit with a sign: what the sign is taken of}.
-    """
+    """Images [N, H, W, C] -> logits [N, num_classes], or {"head": logits, name of unit: what its sign is taken of}."""
     tf.keras.backend.reset_uids()  # the same names, and so the same file to the byte, whatever was built before
     images = x = tf.keras.layers.Input(plan.image_shape, name="images")
     if plan.pixel_mean is not None:
@@ -106,11 +103,11 @@ def _units(units, x, sign_inputs: dict):
 
 def _unit(unit: Unit, inputs: list, sign_inputs: dict):
     """One unit; `inputs` are those of the units before it and, last, its own."""
-    layers, conv, y = tf.keras.layers, unit.conv, inputs[-1]
+    layers, name, conv, y = tf.keras.layers, unit.prefix.format, unit.conv, inputs[-1]
     if unit.affine:
-        y = _apply(ChannelAffine(name=unit.layer("affine")), y, *unit.affine)
+        y = _apply(ChannelAffine(name=name("affine")), y, *unit.affine)
     if unit.threshold is not None:
-        y = _apply(RSign(name=unit.layer("rsign")), y, unit.threshold)
+        y = _apply(RSign(name=name("rsign")), y, unit.threshold)
     if unit.sign:
         sign_inputs[unit.name] = y
         options = dict(strides=conv.strides, padding="same", pad_values=conv.pad_value, input_quantizer="ste_sign")
@@ -120,7 +117,7 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
         quant_conv = larq.layers.QuantConv2D(filters, size, **options, name=conv.name)
         if conv.binary:
             y = _apply(quant_conv, y, conv.kernel)
-            y = _apply(ChannelAffine(name=unit.layer("bn")), y, conv.multiplier, conv.bias)
+            y = _apply(ChannelAffine(name=name("bn")), y, conv.multiplier, conv.bias)
         else:
             y = _apply(quant_conv, y, conv.kernel, conv.bias)
     else:
@@ -133,16 +130,16 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
             s = _float_conv(unit.shortcut.conv, s)
         y = layers.Add(name=f"{unit.section}_add")([y, s])
     if unit.relu:
-        y = layers.ReLU(name=unit.layer("relu"))(y)
+        y = layers.ReLU(name=name("relu"))(y)
     if unit.gamma is not None:
-        y = _apply(ChannelSubtract(name=unit.layer("gamma")), y, unit.gamma)
+        y = _apply(ChannelSubtract(name=name("gamma")), y, unit.gamma)
     if unit.beta is not None:
-        y = _apply(layers.PReLU(shared_axes=[1, 2], name=unit.layer("prelu")), y, unit.beta.reshape(1, 1, -1))
+        y = _apply(layers.PReLU(shared_axes=[1, 2], name=name("prelu")), y, unit.beta.reshape(1, 1, -1))
     if unit.zeta is not None:
-        y = _apply(ChannelAdd(name=unit.layer("zeta")), y, unit.zeta)
+        y = _apply(ChannelAdd(name=name("zeta")), y, unit.zeta)
     if unit.max_pool:
-        y, padding = _padded(y, unit.pool_pads, LOWEST, unit.layer("max_pool_pad"))
-        y = layers.MaxPooling2D(3, 2, padding, name=unit.layer("max_pool"))(y)
+        y, padding = _padded(y, unit.pool_pads, LOWEST, name("max_pool_pad"))
+        y = layers.MaxPooling2D(3, 2, padding, name=name("max_pool"))(y)
     return y
 
 

@@ -1,6 +1,5 @@
 """Larq Compute Engine: a Keras model as a .tflite file, what is in such a file, and running it."""
 
-import collections
 import dataclasses
 import tempfile
 import time
@@ -51,7 +50,7 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
     Inputs and outputs are named after the Keras layers: run(images=x)["head"]. On x86-64 the binary kernels are
     LCE's reference code: right, and slow. Options: num_threads, use_reference_bconv, use_indirect_bgemm, use_xnnpack.
     """
-    model = _model(tflite)
+    model = schema.ModelT.InitFromPackedBuf(tflite)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     names = {tensor.tensorIndex: tensor.name.decode() for tensor in [*signature.inputs, *signature.outputs]}
     interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
@@ -84,7 +83,7 @@ def timings(tflite: bytes, count: int, **options) -> list[float]:
 
 def operators(tflite: bytes) -> list[Operator]:
     """The operators of a file, in order."""
-    model, result = _model(tflite), []
+    model, result = schema.ModelT.InitFromPackedBuf(tflite), []
     graph = model.subgraphs[0]
     for operator in graph.operators:
         code, custom = model.operatorCodes[operator.opcodeIndex], operator.customOptions
@@ -95,12 +94,3 @@ def operators(tflite: bytes) -> list[Operator]:
         shapes = tuple(tuple(map(int, graph.tensors[i].shape)) for i in operator.inputs if i >= 0)
         result.append(Operator(kind, graph.tensors[operator.outputs[0]].name.decode(), shapes, options))
     return result
-
-
-def _model(tflite: bytes) -> schema.ModelT:
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tflite, 0))
-
-
-def histogram(tflite: bytes) -> dict[str, int]:
-    """How often each operator occurs in a file, by name."""
-    return dict(sorted(collections.Counter(operator.kind for operator in operators(tflite)).items()))

@@ -65,10 +65,6 @@ class Unit:
     pool_pads: Pads | None  # its padding, as `pads` of a `Conv`
     left_out: np.ndarray  # [C_out], what the output lacks beside the trained network's: zeta where it is folded, or 0
 
-    def layer(self, part: str) -> str:
-        """Such as "stage1_block1_conv1_rsign"."""
-        return self.prefix.format(part)
-
     def operators(self) -> collections.Counter:
         """The operators that the converted file must have for this unit, and no others."""
         count = collections.Counter(SUB=int(self.threshold is not None))

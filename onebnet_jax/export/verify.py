@@ -44,16 +44,13 @@ def agree(trained: Trained, tflite: bytes, facts: dict, batches: Iterable, advan
 
 def describe(report) -> str:
     """A report as tables, and the verdict in words."""
-    return "\n\n".join([*_tables(report), _sentences(report)])
-
-
-def _tables(report) -> list[str]:
     rows = [["", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"]]
-    rows.append(["JAX", _share(report.correct, report.images), *["-"] * 5])
-    for name, other in (("Keras", report.keras), ("LCE", report.lce)):
-        cells = [name, _share(other.correct, report.images), f"{other.equal_predictions} of {report.images}"]
-        cells += [f"{other.max_difference:.2e}", f"{other.mean_difference:.2e}"]
-        rows.append([*cells, str(other.images_with_flips), str(len(other.unexplained))])
+    compared = report, report.keras, report.lce
+    shares = ["-" if each.correct is None else f"{100 * each.correct / report.images:.2f} %" for each in compared]
+    rows.append(["JAX", shares[0], *["-"] * 5])
+    for name, share, other in zip(("Keras", "LCE"), shares[1:], compared[1:]):
+        cells = [name, share, f"{other.equal_predictions} of {report.images}", f"{other.max_difference:.2e}"]
+        rows.append([*cells, f"{other.mean_difference:.2e}", str(other.images_with_flips), str(len(other.unexplained))])
     tables = [f"{report.images} images, logits up to {report.max_logit:.4g}", render(rows)]
     if report.sections:
         tables.append(
@@ -73,10 +70,10 @@ def _tables(report) -> list[str]:
             cells = [section.name, str(section.flips), f"{section.margin:.1e}"]
             rows.append([*cells, f"{section.max_difference:.1e}", f"{section.max_output:.4g}"])
         tables.append(render(rows))
-    return tables
+    return "\n\n".join([*tables, _verdict(report)])
 
 
-def _sentences(report) -> str:
+def _verdict(report) -> str:
     lines, problems = [], []
     for name, other in (("Keras", report.keras), ("LCE", report.lce)):
         for index, unit, margin in other.differing:
@@ -102,7 +99,3 @@ def _sentences(report) -> str:
             "agree within rounding."
         ]
     return "\n".join(lines + problems)
-
-
-def _share(correct: int | None, images: int) -> str:
-    return "-" if correct is None else f"{100 * correct / images:.2f} %"

@@ -1,8 +1,7 @@
-"""One timing run, and how it is read from a log of LCE's `lce_benchmark_model`. Pure functions of text.
+"""One timing run, and how it is read from a log of LCE's `lce_benchmark_model`, as launch/rpi4_remote.sh prints it.
 
-A log is what launch/rpi4_remote.sh prints on the Pi: lines "before NAME=VALUE" with the state of the machine, one line
-"command=..." with the program's flags, its output, and lines "after NAME=VALUE". The program is TensorFlow Lite's
-benchmark_model with LCE's operators; newer versions of it start each line with "INFO: ".
+That is lines "before NAME=VALUE" with the state of the Pi, one line "command=..." with the program's flags, its output,
+in which newer versions start each line with "INFO: ", and lines "after NAME=VALUE".
 """
 
 import dataclasses

@@ -61,10 +61,9 @@ def network(card: dict) -> str:
         structure = families.build(**recipe)
     except (KeyError, TypeError, AttributeError, UserError):
         return ""
-    known = {name: latency.imagenet(family) for name, family in numbers.FAMILIES.items()}
-    known |= {row.label: latency.table1_structure(row) for row in numbers.TABLE1}
-    name = next((name for name, other in known.items() if _shape(other) == _shape(structure)), "")
-    return name if binarized or not structure.binary else ""
+    known = {_shape(latency.imagenet(family)): name for name, family in numbers.FAMILIES.items()}
+    known |= {_shape(latency.table1_structure(row)): row.label for row in numbers.TABLE1}
+    return known.get(_shape(structure), "") if binarized or not structure.binary else ""
 
 
 def _shape(structure: Structure) -> tuple:
