@@ -57,7 +57,7 @@ def _test_images(network, count: int):
 
     Raises UserError where they are missing.
     """
-    from onebnet_jax.data.imagenet.sources import Share
+    from onebnet_jax.data.imagenet.reader import Share
 
     try:
         stored = network.data.open()

@@ -67,7 +67,7 @@ def generate(folder: Path, count: int) -> None:
 
 def measure(dataset, batch_size: int, batches: int) -> tuple[float, float]:
     """Images/s of a streamed data set, and images per second of processor time: what one core would give."""
-    from onebnet_jax.data.imagenet.sources import Share
+    from onebnet_jax.data.imagenet.reader import Share
 
     epochs = (dataset.train_batches(Share(batch_size), 0, epoch) for epoch in itertools.count())
     stream = itertools.chain.from_iterable(epochs)
