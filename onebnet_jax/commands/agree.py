@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.data.imagenet.sources import Share
+from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import card
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.data import load
-from onebnet_jax.data.imagenet.sources import Share
+from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
