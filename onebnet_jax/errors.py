@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 FAULT = 1  # something else broke: another process, a machine; the same command may do better
 USER_ERROR = 2  # mend what the sentence names
@@ -20,6 +20,12 @@ class Unavailable(Exception):
 
 class Interrupted(Exception):
     """Training was asked to stop, and has left a checkpoint."""
+
+
+def one_of(field: str, value: object, allowed: Iterable) -> None:
+    """Raises UserError if the value of a field of the configs is none of those."""
+    if value not in allowed:
+        raise UserError(f"{field}={value!r} will not do; it must be one of {', '.join(map(str, allowed))}.")
 
 
 FORESEEN = (UserError, Unavailable, Interrupted)
