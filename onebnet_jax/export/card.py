@@ -36,7 +36,7 @@ def make(trained: "Trained", tflite: bytes, operators: dict[str, int], fold: boo
         "metrics": trained.metrics,
         "notes": trained.notes,
         "input": taken | {"mean": list(info.mean), "std": list(info.std)},
-        "classes": list(trained.class_names),
+        "classes": list(info.class_names),
         "folded": fold,
         "raw_input": raw_input,
         "operators": operators,

@@ -9,8 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.runs import check, metrics
+from onebnet_jax.runs import metrics
 from onebnet_jax.runs.config import flat, load_json
+from onebnet_jax.runs.schema import STAGES
 from onebnet_jax.tables import Table
 
 UNKNOWN = "-"
@@ -69,7 +70,7 @@ def table(runs: Sequence[History]) -> Table:
 def _used_fields(config: ConfigDict) -> dict[str, Any]:
     """The fields of a config that have a part in its run, by their full names."""
     fields = flat(config)
-    unused = tuple(f"{name}." for name in check.stage_names(fields) if name not in config.stages)
+    unused = tuple(f"{name}." for name in STAGES if name not in config.stages)
     return {name: value for name, value in fields.items() if not name.startswith(unused)}
 
 

@@ -19,6 +19,8 @@ SHIPPED = Path(__file__).parents[1] / "configs"
 if not SHIPPED.is_dir():
     SHIPPED = Path(__file__).parents[2] / "configs"
 
+STAGES = ("train", "step1", "step2")
+
 
 def stage(**changes) -> ConfigDict:
     """The fields of one stage of training; the first five as the paper's section A.3 has them for small images."""

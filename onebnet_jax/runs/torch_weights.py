@@ -43,24 +43,20 @@ def make_run(weights: Path, config: ConfigDict, output: Path) -> dict[str, str]:
     variables = to_variables(tensors, variable_shapes(Network(run.structure), run.data.info.shape))
     facts = {"weights": weights.name, "sha256": hashlib.sha256(content).hexdigest()}
     try:
-        _write(variables, facts, config, output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as partial:
+            folder = Path(partial) / output.name
+            folder.mkdir()
+            Workdir(folder, config).write_config()
+            (folder / "weights.json").write_text(json.dumps(facts, indent=2) + "\n")
+            checkpoints = Checkpoints(folder / config.stages[-1])
+            for name in (BEST, LAST):  # evaluation and conversion take the one, training with a teacher the other
+                checkpoints.save(name, 0, variables, {})
+            checkpoints.close()
+            folder.rename(output)
     except OSError as error:
         raise UserError(f"The teacher cannot be written to {output}: {error.strerror}.") from error
     return facts
-
-
-def _write(variables: dict, facts: dict[str, str], config: ConfigDict, output: Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as partial:
-        folder = Path(partial) / output.name
-        folder.mkdir()
-        Workdir(folder, config).write_config()
-        (folder / "weights.json").write_text(json.dumps(facts, indent=2) + "\n")
-        checkpoints = Checkpoints(folder / config.stages[-1])
-        for name in (BEST, LAST):  # evaluation and conversion take the one, training with a teacher the other
-            checkpoints.save(name, 0, variables, {})
-        checkpoints.close()
-        folder.rename(output)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
@@ -96,13 +92,11 @@ def _read_torch(path: Path, content: bytes) -> dict[str, np.ndarray]:
             f"{path} is damaged, no file of torch.save, or holds more than tensors, which could run code when read: "
             "get it again, or as a .safetensors file."
         ) from error
-    items = state.items() if isinstance(state, dict) else [(None, state)]
-    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in items):
-        raise UserError(f"{path} does not hold a dictionary of tensors, such as model.state_dict().")
     try:
-        return {name: value.detach().numpy() for name, value in state.items()}
-    except (TypeError, RuntimeError) as error:  # bfloat16, sparse, quantized
-        raise UserError(f"{path} holds tensors of a type that NumPy lacks; float32 is needed.") from error
+        return {str(name): value.detach().numpy() for name, value in state.items()}
+    except (AttributeError, TypeError, RuntimeError) as error:  # of no tensors; of bfloat16, sparse, quantized ones
+        wanted = "a dictionary of tensors, such as model.state_dict()"
+        raise UserError(f"{path} does not hold {wanted}, or of a type that NumPy lacks; float32 is needed.") from error
 
 
 def to_variables(tensors: dict[str, np.ndarray], like: dict) -> dict:

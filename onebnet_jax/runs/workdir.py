@@ -34,11 +34,13 @@ class Workdir:
 
         Raises UserError if it cannot, or is to without `change_config`. Changes nothing on disk.
         """
+        path, asked = self.folder / "config.json", config_lib.flat(self.config)
         with _told(self.folder):
             if (self.folder / "weights.json").exists():
                 raise UserError(f"{self.folder} holds weights from elsewhere, not a run; choose another --workdir.")
-            path = self.folder / "config.json"
-            differing = _differences(config_lib.load_json(path), self.config) if path.exists() else {}
+            saved = config_lib.flat(config_lib.load_json(path)) if path.exists() else asked
+        names = sorted(name for name in asked if asked[name] != saved[name])
+        differing = {name: f"{name} ({saved[name]!r} there, {asked[name]!r} now)" for name in names}
         changed = {name: text for name, text in differing.items() if name not in FREE_FIELDS}
         batch_sizes = [f"{stage}.batch_size" for stage in self.config.stages]
         fixed = [name for name in changed if name in (*FIXED_FIELDS, *batch_sizes)]
@@ -100,13 +102,3 @@ def _told(workdir: Path) -> Iterator[None]:
             f"The work directory {workdir} cannot be used: {error.strerror or error}; mend that, or choose another: "
             "the same command goes on from the last complete checkpoint."
         ) from error
-
-
-def _differences(saved: ConfigDict, asked: ConfigDict) -> dict[str, str]:
-    """The fields in which a saved config differs from the one asked for, and how, in words."""
-    saved, asked = config_lib.flat(saved), config_lib.flat(asked)
-    return {
-        name: f"{name} ({saved.get(name)!r} there, {asked.get(name)!r} now)"
-        for name in sorted(saved.keys() | asked.keys())
-        if saved.get(name) != asked.get(name)
-    }
