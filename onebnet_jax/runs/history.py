@@ -14,8 +14,6 @@ from onebnet_jax.runs.config import flat, load_json
 from onebnet_jax.runs.schema import STAGES
 from onebnet_jax.tables import Table
 
-UNKNOWN = "-"
-
 
 @dataclasses.dataclass(frozen=True)
 class History:
@@ -82,5 +80,5 @@ def _outcome(run: History) -> list[str]:
     total = sum(run.config[stage].epochs for stage in run.config.stages)
     last = run.lines[run.config.stages[-1]]
     test, train = ([line["top1"] for line in last if line["split"] == split] for split in ("test", "train"))
-    scores = (f"{x[-1]:.2f}" if x else UNKNOWN for x in (test, sorted(test), train))
+    scores = (f"{x[-1]:.2f}" if x else "-" for x in (test, sorted(test), train))
     return [f"{epochs} of {total}", *scores, f"{seconds / 3600:.2f}"]
