@@ -36,11 +36,9 @@ def report(error: BaseException) -> int:
     if not isinstance(error, FORESEEN):
         traceback.print_exception(error)
         return FAULT
-    word, status = "error", USER_ERROR if isinstance(error, UserError) else FAULT
-    if isinstance(error, Interrupted):
-        word, status = "interrupted", INTERRUPTED
-    print(f"{word}: {error}", file=sys.stderr, flush=True)
-    return status
+    stopped = isinstance(error, Interrupted)
+    print(f"{'interrupted' if stopped else 'error'}: {error}", file=sys.stderr, flush=True)
+    return INTERRUPTED if stopped else USER_ERROR if isinstance(error, UserError) else FAULT
 
 
 def cli(main: Callable[[list[str]], None]) -> None:

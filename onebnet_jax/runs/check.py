@@ -6,43 +6,22 @@ from typing import Any
 from onebnet_jax.data.catalog import DATASETS
 from onebnet_jax.errors import UserError, one_of
 from onebnet_jax.networks import families
-from onebnet_jax.networks.structure import Structure
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
-from onebnet_jax.runs.experiment import Data
 from onebnet_jax.runs.optim import OPTIMIZERS, SCHEDULES
 from onebnet_jax.runs.schema import STAGES
 
 DTYPES = ("float32", "bfloat16")
-CHOICES = {
-    "model.family": families.FAMILIES,
-    "model.estimator": ESTIMATORS,
-    "model.weight_estimator": ESTIMATORS,
-    "model.weight_scale": SCALES,
-    "model.dtype": DTYPES,
-}
-RANGES = {
-    "seed": (0, 2**31 - 1),
-    "model.window": (1e-3, 1e3),
-    "data.image_size": (0, 1024),
-    "data.lighting": (0.0, 10.0),
-    "data.max_unreadable": (0, 10**7),
-    "checkpoint_seconds": (0.0, 1e9),
-    "eval_every_epochs": (1, 10**6),
-}
+# By the last word of a field's name, the same in all stages; what depends on the data set is in `values`.
+CHOICES = {"family": families.FAMILIES, "weight_scale": SCALES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+CHOICES |= {"name": DATASETS, "estimator": ESTIMATORS, "weight_estimator": ESTIMATORS, "dtype": DTYPES}
+RANGES = {"seed": (0, 2**31 - 1), "batch_size": (1, 2**20), "warmup_epochs": (0, 10**6), "checkpoint_seconds": (0, 1e9)}
+RANGES |= {"image_size": (0, 1024), "lighting": (0, 10), "max_unreadable": (0, 10**7)}
+RANGES |= dict.fromkeys(("epochs", "eval_every_epochs"), (1, 10**6))
+RANGES |= dict.fromkeys(("window", "temperature"), (1e-3, 1e3))
+RANGES |= dict.fromkeys(("momentum", "label_smoothing"), (0, 1))
+RANGES |= dict.fromkeys(("learning_rate", "weight_decay", "label_weight", "teacher_weight"), (0, 1e3))
 SCHEMA = "onebnet_jax/runs/schema.py lists every field and its type"
-STAGE_RANGES = {
-    "batch_size": (1, 2**20),
-    "epochs": (1, 10**6),
-    "learning_rate": (0.0, 1e3),
-    "warmup_epochs": (0, 10**6),
-    "weight_decay": (0.0, 1e3),
-    "momentum": (0.0, 1.0),
-    "label_smoothing": (0.0, 1.0),
-    "label_weight": (0.0, 1e3),
-    "teacher_weight": (0.0, 1e3),
-    "temperature": (1e-3, 1e3),
-}
-IMAGENET_ONLY = ("data.lighting", "data.max_unreadable")
+IMAGENET_ONLY = ("data.image_size", "data.lighting", "data.max_unreadable")
 OF_BINARIZED_ACTIVATIONS = ("model.pad_value", "model.estimator", "model.window")
 OF_BINARIZED_WEIGHTS = ("model.weight_estimator", "model.weight_scale")
 
@@ -65,16 +44,15 @@ def values(fields: Fields, schema: Fields) -> None:
     """Refuses fields, of the right types, whose values cannot be, or have no meaning for the network's family."""
     one_of("data.name", fields["data.name"], DATASETS)
     info, stages = DATASETS[fields["data.name"]], fields["stages"]
-    choices = CHOICES | {"data.source": ("auto", *info.sources)}
-    ranges = RANGES | {"data.crop_padding": (0, min(info.shape[:2]))}
-    for name in STAGES:
-        choices |= {f"{name}.optimizer": OPTIMIZERS, f"{name}.schedule": SCHEDULES}
-        ranges |= {f"{name}.{field}": limits for field, limits in STAGE_RANGES.items()}
-    for field, allowed in choices.items():
-        one_of(field, fields[field], allowed)
-    for field, (low, high) in ranges.items():
-        if not low <= fields[field] <= high:
-            raise UserError(f"{field}={fields[field]} must lie between {low} and {high}.")
+    choices = CHOICES | {"source": ("auto", *info.sources)}
+    ranges = RANGES | {"crop_padding": (0, min(info.shape[:2]))}
+    for field, value in fields.items():
+        name = field.rpartition(".")[2]
+        if name in choices:
+            one_of(field, value, choices[name])
+        low, high = ranges.get(name, (0, 0))
+        if name in ranges and not low <= value <= high:
+            raise UserError(f"{field}={value} must lie between {low} and {high}.")
     family = fields["model.family"]
     of_families = set().union(*map(families.parameters, families.FAMILIES))
     for field in sorted(f"model.{name}" for name in of_families.difference(families.parameters(family))):
@@ -91,15 +69,6 @@ def values(fields: Fields, schema: Fields) -> None:
     for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
         if info.streamed and fields[field] != value:
             raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")
-
-
-def image_size(data: Data, structure: Structure) -> None:
-    """Refuses a size where the images have one already, and one of which a network's strides would leave nothing."""
-    size, reduction = data.image_size, max(structure.reduction)
-    if size and not data.info.streamed:
-        raise UserError(f"data.image_size={size} must be 0 for {data.info.title}, whose images have a size.")
-    if 0 < size < reduction:
-        raise UserError(f"data.image_size={size} is too small for the network; it must be 0 or at least {reduction}.")
 
 
 def nothing_ignored(fields: Fields, schema: Fields, given: Iterable[str]) -> None:

@@ -153,7 +153,9 @@ def check(config: ConfigDict) -> None:
     config_check.types(fields, default)
     config_check.values(fields, default)
     run = experiment(config)
-    config_check.image_size(run.data, run.structure)
+    size, least = run.data.image_size, max(run.structure.reduction)
+    if 0 < size < least:  # a network's strides would leave nothing of it
+        raise UserError(f"data.image_size={size} is too small for the network; it must be 0 or at least {least}.")
 
 
 def experiment(config: ConfigDict) -> Experiment:
