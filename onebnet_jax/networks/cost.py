@@ -80,7 +80,7 @@ def _unit(place: Placed, binarized: bool, folded: bool) -> Iterator[LayerCost]:
     if unit.shift:
         yield _per_channel(unit.at("rsign"), "rsign", place.input, 1, 1, 1)
     kind = "binary conv" if binary else "conv"
-    yield _weights(unit.at("conv"), kind, place.input, unit.out_channels, unit.kernel, unit.strides)
+    yield _weights(unit.at("conv"), kind, place.input, unit.out_channels, unit.strides, unit.kernel)
     if unit.norm == "after":
         yield _per_channel(unit.at("bn"), "batch norm", place.convolved, 2, 2, 0)
     elif binary and shortcut:
@@ -90,8 +90,7 @@ def _unit(place: Placed, binarized: bool, folded: bool) -> Iterator[LayerCost]:
             yield _pool(unit.beside("shortcut_pool"), "average pool", shortcut.input, shortcut.pool)
         if shortcut.projects:
             pooled = (*strided(shortcut.input, shortcut.pool), shortcut.input[2])
-            convolution = unit.beside("shortcut_conv"), "conv", pooled, unit.out_channels
-            yield _weights(*convolution, strides=shortcut.strides)
+            yield _weights(unit.beside("shortcut_conv"), "conv", pooled, unit.out_channels, shortcut.strides)
             yield _per_channel(unit.beside("shortcut_bn"), "batch norm", place.convolved, 2, 2, 0)
         yield _per_channel(unit.beside("add"), "add", place.convolved, 0, 0, 1)
     if unit.activation == "rprelu":
@@ -101,7 +100,7 @@ def _unit(place: Placed, binarized: bool, folded: bool) -> Iterator[LayerCost]:
         yield _pool(unit.at("pool"), "max pool", place.convolved, (2, 2))
 
 
-def _weights(path, kind, shape, channels, kernel=(1, 1), strides=(1, 1), bias=False) -> LayerCost:
+def _weights(path, kind, shape, channels, strides=(1, 1), kernel=(1, 1), bias=False) -> LayerCost:
     """A convolution, or a fully connected layer as one of a single pixel."""
     output = (*strided(shape, strides), channels)
     weights = math.prod(kernel) * shape[2] * channels

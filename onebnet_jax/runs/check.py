@@ -22,8 +22,7 @@ RANGES |= dict.fromkeys(("momentum", "label_smoothing"), (0, 1))
 RANGES |= dict.fromkeys(("learning_rate", "weight_decay", "label_weight", "teacher_weight"), (0, 1e3))
 SCHEMA = "onebnet_jax/runs/schema.py lists every field and its type"
 IMAGENET_ONLY = ("data.image_size", "data.lighting", "data.max_unreadable")
-OF_BINARIZED_ACTIVATIONS = ("model.pad_value", "model.estimator", "model.window")
-OF_BINARIZED_WEIGHTS = ("model.weight_estimator", "model.weight_scale")
+OF_BINARIZED = {"activations": ("pad_value", "estimator", "window"), "weights": ("weight_estimator", "weight_scale")}
 
 Fields = dict[str, Any]
 
@@ -91,11 +90,10 @@ def _why_ignored(field: str, fields: Fields) -> str | None:
     stage, _, name = field.partition(".")
     if stage in STAGES and stage not in stages:
         return f"the stages of this run are {', '.join(stages)}"
-    of_binarization = field in (*OF_BINARIZED_ACTIVATIONS, *OF_BINARIZED_WEIGHTS) or name.startswith("binarize_")
-    if of_binarization and fields["model.family"] == "resnet":
-        return "model.family='resnet' is a network in which nothing is binarized"
-    for kind, names in (("activations", OF_BINARIZED_ACTIVATIONS), ("weights", OF_BINARIZED_WEIGHTS)):
-        if field in names and not any(fields[f"{stage}.binarize_{kind}"] for stage in stages):
+    for kind, names in OF_BINARIZED.items():
+        if name in (*names, f"binarize_{kind}") and fields["model.family"] == "resnet":
+            return "model.family='resnet' is a network in which nothing is binarized"
+        if name in names and not any(fields[f"{stage}.binarize_{kind}"] for stage in stages):
             return f"no stage of this run binarizes {kind}"
     if name == "momentum" and fields[f"{stage}.optimizer"] != "sgd":
         return f"{stage}.optimizer is {fields[f'{stage}.optimizer']!r}, and only 'sgd' has it"

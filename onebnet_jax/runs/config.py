@@ -7,7 +7,7 @@ import json
 import os
 import re
 import runpy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     return values.config
 
 
-def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+def flat(config: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """All fields by their full names, such as "train.epochs"."""
     fields = {}
     for name, value in config.items():

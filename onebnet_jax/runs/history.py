@@ -37,21 +37,17 @@ def read(workdirs: Sequence[Path]) -> list[History]:
     runs, others = [], []
     for workdir in workdirs:
         try:
-            runs.append(_read(workdir))
+            config = load_json(workdir / "config.json")
+            lines = {stage: metrics.read(workdir / stage / "metrics.jsonl") for stage in config.stages}
+            if not any(lines.values()):
+                raise UserError(f"{workdir} has not been trained yet.")
+            runs.append(History(workdir.name, config, lines))
         except UserError as error:
             others.append(error)
     if not runs:
         raise others[0]
     print(*(f"left out: {error}\n" for error in others), sep="", end="", file=sys.stderr, flush=True)
     return runs
-
-
-def _read(workdir: Path) -> History:
-    config = load_json(workdir / "config.json")
-    lines = {stage: metrics.read(workdir / stage / "metrics.jsonl") for stage in config.stages}
-    if not any(lines.values()):
-        raise UserError(f"{workdir} has not been trained yet.")
-    return History(workdir.name, config, lines)
 
 
 def table(runs: Sequence[History]) -> Table:
@@ -67,9 +63,7 @@ def table(runs: Sequence[History]) -> Table:
 
 def _used_fields(config: ConfigDict) -> dict[str, Any]:
     """The fields of a config that have a part in its run, by their full names."""
-    fields = flat(config)
-    unused = tuple(f"{name}." for name in STAGES if name not in config.stages)
-    return {name: value for name, value in fields.items() if not name.startswith(unused)}
+    return flat({name: value for name, value in config.items() if name not in STAGES or name in config.stages})
 
 
 def _outcome(run: History) -> list[str]:

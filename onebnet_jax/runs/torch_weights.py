@@ -68,12 +68,10 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from error
-    return (_read_safetensors if path.suffix == ".safetensors" else _read_torch)(path, content), content
-
-
-def _read_safetensors(path: Path, content: bytes) -> dict[str, np.ndarray]:
+    if path.suffix != ".safetensors":
+        return _read_torch(path, content), content
     try:
-        return safetensors.numpy.load(content)
+        return safetensors.numpy.load(content), content
     except KeyError as error:  # a number format that NumPy lacks, such as BF16
         raise UserError(f"{path} holds tensors of type {error.args[0]}; float32 is needed.") from error
     except SafetensorError as error:

@@ -83,8 +83,7 @@ class Trained:
 
         Raises UserError for overrides of anything else, and for images unlike those of training.
         """
-        others = [word for word in overrides if not word.startswith("--config.data.")]
-        if others:
+        if others := [word for word in overrides if not word.startswith("--config.data.")]:
             raise UserError(f"{others[0]!r} is not an option; of the run's config, only --config.data.* can be set.")
         config = config_lib.override(config_lib.from_json(json.dumps(self.config), "The network's config"), overrides)
         moved = dataclasses.replace(self, data=config_lib.experiment(config).data)
@@ -151,8 +150,7 @@ def random_variables(structure: Structure, image_shape: tuple[int, int, int], se
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
-        name = path[-1].key
-        values = rng.standard_normal(leaf.shape)
+        name, values = path[-1].key, rng.standard_normal(leaf.shape)
         if name == "kernel":
             values *= np.sqrt(2 / np.prod(leaf.shape[:-1]))
         elif name == "var":
