@@ -39,14 +39,12 @@ def onebnet(
         if not set(given) <= set(allowed) or len(set(given)) != len(given):
             raise UserError(f"model.{field}={tuple(given)} must name stages by their channels {allowed}, each once.")
     options = dict(shift=True, activation="rprelu", pad_value=pad_value)
-    whole = _place(**options)
 
     def place(name, stage, strides, inputs, outputs):
-        if stage not in (ds_1d if strides != (1, 1) else conv_1d):
-            yield from whole(name, stage, strides, inputs, outputs)
-            return
-        for kernel, step in (((3, 1), (strides[0], 1)), ((1, 3), (1, strides[1]))):
-            part = f"{name}_{kernel[0]}x{kernel[1]}"
+        parts = [(name, (3, 3), strides)]
+        if stage in (ds_1d if strides != (1, 1) else conv_1d):
+            parts = [(f"{name}_3x1", (3, 1), (strides[0], 1)), (f"{name}_1x3", (1, 3), (1, strides[1]))]
+        for part, kernel, step in parts:
             yield Unit(part, kernel, step, inputs, outputs, module=part, stage=stage, **options)
             inputs = outputs
 
@@ -124,18 +122,15 @@ def _stem(kind: str, relu: bool, symmetric: bool = False) -> dict:
 
     "imagenet" is 7x7/2, BN and a 3x3/2 max pool; "cifar" is 3x3/1 and BN (the paper's Table 5).
     """
-    one_of("model.stem", kind, ("cifar", "imagenet"))
-    large = kind == "imagenet"
-    size = dict(kernel=(7, 7), strides=(2, 2)) if large else dict(kernel=(3, 3), strides=(1, 1))
-    activation = "relu" if relu else "none"
-    return dict(binary=False, activation=activation, span=0, symmetric=symmetric, max_pool=large, **size)
+    sizes = {"cifar": ((3, 3), (1, 1)), "imagenet": ((7, 7), (2, 2))}
+    one_of("model.stem", kind, sizes)
+    kernel, strides = sizes[kind]
+    options = dict(activation="relu" if relu else "none", symmetric=symmetric, max_pool=kind == "imagenet")
+    return dict(kernel=kernel, strides=strides, binary=False, span=0, **options)
 
 
 def _place(joined: bool = False, **options) -> Callable:
-    """The `place` of `_residual` that is one unit with these options.
-
-    Where `joined`, the two units of a block share a Flax module and one shortcut over both.
-    """
+    """One unit a place; `joined`: the two of a block share a Flax module and one shortcut over both."""
 
     def place(name, stage, strides, inputs, outputs):
         where = dict(module=name)

@@ -75,8 +75,7 @@ class Structure:
     @property
     def reduction(self) -> Pair:
         """How many times smaller than the image the last map is, in height and in width."""
-        rows, columns = (math.prod(unit.strides[i] * (1 + unit.max_pool) for unit in self.units) for i in (0, 1))
-        return rows, columns
+        return tuple(math.prod(unit.strides[axis] * (1 + unit.max_pool) for unit in self.units) for axis in (0, 1))
 
 
 @dataclasses.dataclass(frozen=True)

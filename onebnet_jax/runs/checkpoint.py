@@ -90,10 +90,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            raise UserError(
-                f"No checkpoint could be written to {self._folder} ({_summary(error)}); make room there or allow "
-                "writing, and give the same command again: it goes on from the last complete checkpoint."
-            ) from error
+            fault = f"No checkpoint could be written to {self._folder} ({_summary(error)})"
+            remedy = "make room there or allow writing, and give the same command again"
+            raise UserError(f"{fault}; {remedy}: it goes on from the last complete checkpoint.") from error
 
 
 def _digest(tree: Any, metadata: dict) -> str:
@@ -123,10 +122,8 @@ def _restore(manager: ocp.CheckpointManager, like: Any = None) -> tuple[tuple[in
     if not broken:
         return None, []
     newest = next(iter(broken.values()))
-    raise UserError(
-        f"None of the checkpoints in {manager.directory} can be read, the newest because: {_summary(newest)}; "
-        "bring one back from elsewhere, or choose another --workdir to start anew."
-    ) from newest
+    fault = f"None of the checkpoints in {manager.directory} can be read, the newest because: {_summary(newest)}"
+    raise UserError(f"{fault}; bring one back from elsewhere, or choose another --workdir to start anew.") from newest
 
 
 def _restore_step(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict]:

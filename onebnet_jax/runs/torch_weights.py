@@ -86,10 +86,8 @@ def _read_torch(path: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for what it cannot or, with weights_only, will not unpickle
-        raise UserError(
-            f"{path} is damaged, no file of torch.save, or holds more than tensors, which could run code when read: "
-            "get it again, or as a .safetensors file."
-        ) from error
+        fault = "is damaged, no file of torch.save, or holds more than tensors, which could run code when read"
+        raise UserError(f"{path} {fault}: get it again, or as a .safetensors file.") from error
     try:
         return {str(name): value.detach().numpy() for name, value in state.items()}
     except (AttributeError, TypeError, RuntimeError) as error:  # of no tensors; of bfloat16, sparse, quantized ones

@@ -128,16 +128,13 @@ def from_origin(origin: dict, config: dict) -> Trained:
         return untrained(config_lib.from_json(json.dumps(config), "The config in the model's card"))
     found = load(Path(origin["workdir"]), origin["checkpoint"], origin["stage"])
     if found.origin["step"] != origin["step"]:
-        raise UserError(
-            f"The {origin['checkpoint']} checkpoint in {origin['workdir']}/{origin['stage']} is of step "
-            f"{found.origin['step']}, but the model was made from step {origin['step']}: convert it again."
-        )
+        raise UserError(f"{found.title} is not that of step {origin['step']}, which was converted: convert it again.")
     return found
 
 
 def _of_config(config: ConfigDict, stage: str, variables: dict, origin: dict, metrics: dict) -> Trained:
     run = config_lib.experiment(config)
-    asked, fields = run.stage(stage), json.loads(config.to_json())
+    asked, fields = run.stages[config.stages.index(stage)], json.loads(config.to_json())
     return Trained(run.structure, asked.binarization, variables, run.data, asked, origin, metrics, fields)
 
 

@@ -46,10 +46,8 @@ class Workdir:
         fixed = [name for name in changed if name in (*FIXED_FIELDS, *batch_sizes)]
         if changed and (fixed or not self.change_config):
             remedy = f"as no run goes on with another {', '.join(fixed)}" if fixed else "or allow it by --change-config"
-            raise UserError(
-                f"{self.folder} holds a run of another config: {', '.join(changed.values())}; choose another "
-                f"--workdir, or set these fields as they were, {remedy}."
-            )
+            fault = f"{self.folder} holds a run of another config: {', '.join(changed.values())}"
+            raise UserError(f"{fault}; choose another --workdir, or set these fields as they were, {remedy}.")
         return differing
 
     def write_config(self) -> None:
@@ -98,7 +96,6 @@ def _told(workdir: Path) -> Iterator[None]:
     except BrokenPipeError:  # of the output: nobody reads it any more
         raise
     except OSError as error:
-        raise UserError(
-            f"The work directory {workdir} cannot be used: {error.strerror or error}; mend that, or choose another: "
-            "the same command goes on from the last complete checkpoint."
-        ) from error
+        fault = f"The work directory {workdir} cannot be used: {error.strerror or error}"
+        remedy = "mend that, or choose another: the same command goes on from the last complete checkpoint"
+        raise UserError(f"{fault}; {remedy}.") from error
