@@ -13,10 +13,7 @@ from onebnet_jax.errors import cli
 
 
 def main(argv: list[str]) -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m onebnet_jax.main", None, __doc__, formatter_class=form, allow_abbrev=False
-    )
+    parser = arguments.parser("train", __doc__)
     named = "config file, or the name of one that comes with onebnet_jax; --config.field=value changes a field of it"
     parser.add_argument("--config", metavar="FILE_OR_NAME", help=named)
     parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")

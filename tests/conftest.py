@@ -32,6 +32,20 @@ def quick_compilation():
     jax.clear_caches()  # no other test gets code compiled here, which may round differently
 
 
+@pytest.fixture(scope="module")
+def tiny():
+    """All networks of a single convolution; training calls the devices for 1, 2, 2, ... steps."""
+    from small_runs import TINY, cached_compilation
+
+    from onebnet_jax.networks import families
+    from onebnet_jax.training import stage
+
+    with pytest.MonkeyPatch.context() as patched, cached_compilation():
+        patched.setattr(families, "FAMILIES", TINY)
+        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)
+        yield
+
+
 @pytest.fixture
 def float64():
     """64-bit types, within the test alone."""

@@ -32,7 +32,7 @@ def make(trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_inpu
         "metrics": trained.metrics,
         "notes": trained.notes,
         "input": taken | {"mean": list(info.mean), "std": list(info.std)},
-        "classes": list(trained.class_names),
+        "classes": list(info.class_names),
         "folded": fold,
         "raw_input": raw_input,
         "operators": operators,

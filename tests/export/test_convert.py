@@ -76,7 +76,7 @@ def test_the_kept_file_is_what_its_checkpoint_becomes():
 def test_the_kept_files_predict_what_their_networks_did(name):
     logits = json.loads((RESULTS.parent / "tests" / "runs" / "kept_logits.json").read_text())[name]
     found = convert.predict(RESULTS / name / "model.tflite", load.open("fashion_mnist_mini").test_images[: len(logits)])
-    names = trained.load(RESULTS / name).class_names
+    names = trained.load(RESULTS / name).info.class_names
     assert [p.label for p in found] == [names[i] for i in np.argmax(logits, axis=-1)]
 
 

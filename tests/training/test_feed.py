@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 from image_files import needs_tensorflow
-from small_runs import PROGRAM, ROOT, TINY, assert_same_run, cached_compilation, environment, free_port, lines, train
+from small_runs import PROGRAM, ROOT, TINY, assert_same_run, environment, free_port, lines, train
 
 from onebnet_jax import errors
 from onebnet_jax.data import augment
@@ -23,26 +23,18 @@ from onebnet_jax.data import load as data
 from onebnet_jax.data import load as load_lib
 from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError
-from onebnet_jax.networks import families
 from onebnet_jax.networks.network import Network
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs import trained
 from onebnet_jax.runs.experiment import Data
-from onebnet_jax.training import feed, losses, stage, steps
+from onebnet_jax.training import feed, losses, steps
 from onebnet_jax.training.run import evaluate
 
+pytestmark = pytest.mark.usefixtures("tiny")
 TRAIN, TEST, BATCH = 50, 23, 16  # four steps an epoch; the last batches are of two and of seven images
 STEPS = 4
 KEY = jax.random.key(3)
 INPUT = steps.Input(BATCH, 4, (0.2860,), (0.3530,))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    with pytest.MonkeyPatch.context() as patched, cached_compilation():
-        patched.setattr(families, "FAMILIES", TINY)
-        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1 and 2 steps
-        yield
 
 
 @pytest.fixture(scope="module")
