@@ -28,8 +28,8 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, y, mask: jax.Array | None, shortcut: jax.Array | None = None, rprelu=None) -> jax.Array:
-        """RPReLU(BN(y) + shortcut): [N, H, W, C]; y and rprelu are as in `ops.unit.norm`.
+    def __call__(self, y, mask: jax.Array | None, shortcut: jax.Array | None = None, activation="none"):
+        """activation(BN(y) + shortcut): [N, H, W, C]; y and activation are as in `ops.unit.norm`.
 
         mask: [N] while training (the batch's statistics are used), None for evaluation (the running ones).
         """
@@ -40,8 +40,9 @@ class BatchNorm(nn.Module):
         if mask is None or self.is_initializing():
             y = unit.value(y)
             factor = scale * jax.lax.rsqrt(variance.value + BN_EPSILON)
-            return unit.add((y * factor + (bias - mean.value * factor)).astype(y.dtype), shortcut, rprelu)
-        y, batch_mean, batch_variance = unit.norm(y, shortcut, scale, bias, mask, rprelu, BN_EPSILON, self.axis_name)
+            return unit.add((y * factor + (bias - mean.value * factor)).astype(y.dtype), shortcut, activation)
+        rest = shortcut, scale, bias, mask, activation, BN_EPSILON, self.axis_name
+        y, batch_mean, batch_variance = unit.norm(y, *rest)
         mean.value = BN_MOMENTUM * mean.value + (1 - BN_MOMENTUM) * batch_mean
         variance.value = BN_MOMENTUM * variance.value + (1 - BN_MOMENTUM) * batch_variance
         return y

@@ -81,13 +81,13 @@ def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Arr
         if added and added.projects:
             s = Conv(unit.out_channels, (1, 1), added.strides, dtype=dtype, name="shortcut_conv")(s)
             s = BatchNorm(axis_name, name="shortcut_bn")(s, mask)
-        rprelu = RPReLU(name=name("rprelu"))(unit.out_channels) if unit.activation == "rprelu" else None
+        activation = unit.activation
+        if activation == "rprelu":
+            activation = RPReLU(name=name("rprelu"))(unit.out_channels)
         if unit.norm == "after":
-            x = BatchNorm(axis_name, name=name("bn"))(y, mask, s, rprelu)
+            x = BatchNorm(axis_name, name=name("bn"))(y, mask, s, activation)
         else:
-            x = ops.add(ops.value(y), s, rprelu)
-        if unit.activation == "relu":
-            x = nn.relu(x)
+            x = ops.add(ops.value(y), s, activation)
         if unit.max_pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)) if unit.symmetric else "SAME")
     return ops.settle(x, images)

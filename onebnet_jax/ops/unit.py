@@ -1,4 +1,4 @@
-"""A binary unit in one piece: RSign, binarized convolution, batch normalization, shortcut and RPReLU. Pure functions.
+"""A unit in one piece: RSign, binarized convolution, batch normalization, shortcut, activation. Pure functions.
 
 The native kernels compute them together where they serve; XLA computes them one after the other everywhere else.
 """
@@ -6,6 +6,7 @@ The native kernels compute them together where they serve; XLA computes them one
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from onebnet_jax.native import kernels
 from onebnet_jax.ops import binarize, cpu, fused
@@ -38,26 +39,32 @@ def value(y: jax.Array | RSignConv) -> jax.Array:
     return binarize.binary_conv(x, y.kernel, y.progress, y.strides, y.pad_value, y.estimator, y.window)
 
 
-def norm(y, shortcut, scale, bias, mask, rprelu, epsilon=1e-5, axis_name=None):
-    """RPReLU(BN(y) + shortcut), with the statistics of the batch: see `fused.batch_norm`.
+def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_name=None):
+    """activation(BN(y) + shortcut), with the statistics of the batch: see `fused.batch_norm`.
 
-    y is [N, H, W, C] or an RSignConv; shortcut [N, H, W, C] or None; rprelu (gamma, beta, zeta), each [C], or None.
-    Returns (result, mean, biased variance), [N, H, W, C], [C] and [C]; the last two carry no gradient.
+    y is [N, H, W, C] or an RSignConv; shortcut [N, H, W, C] or None; activation "none", "relu" or, for RPReLU, (gamma,
+    beta, zeta), each [C]. Returns (result, mean, biased variance), [N, H, W, C], [C] and [C]; the last two carry no
+    gradient.
     """
-    rest = shortcut, scale, bias, mask, rprelu
-    if isinstance(y, RSignConv) and _native(y):
-        return kernels.unit(y.x, y.alpha, y.kernel, *rest, y.progress, *_static(y), epsilon, axis_name)
-    y = value(y)
-    if kernels.serves(y):
+    described = isinstance(y, RSignConv)
+    if _native(y) if described else kernels.serves(y):
+        rprelu = None if activation == "none" else activation
+        if activation == "relu":
+            rprelu = 3 * (jnp.zeros_like(scale),)
+        rest = shortcut, scale, bias, mask, rprelu
+        if described:
+            return kernels.unit(y.x, y.alpha, y.kernel, *rest, y.progress, *_static(y), epsilon, axis_name)
         return kernels.tail(y, *rest, epsilon, axis_name)
-    y, mean, variance = fused.batch_norm(y, scale, bias, mask, epsilon, axis_name)
-    return add(y, shortcut, rprelu), mean, variance
+    y, mean, variance = fused.batch_norm(value(y), scale, bias, mask, epsilon, axis_name)
+    return add(y, shortcut, activation), mean, variance
 
 
-def add(y, shortcut, rprelu):
-    """RPReLU(y + shortcut): [N, H, W, C]; either of the last two may be None, see `norm`."""
+def add(y, shortcut, activation):
+    """activation(y + shortcut): [N, H, W, C]; see `norm`."""
     y = y if shortcut is None else y + shortcut
-    return fused.rprelu(y, *rprelu) if rprelu else y
+    if isinstance(activation, str):
+        return jax.nn.relu(y) if activation == "relu" else y
+    return fused.rprelu(y, *activation)
 
 
 def settle(x: jax.Array, images: jax.Array) -> jax.Array:

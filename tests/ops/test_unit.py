@@ -44,9 +44,7 @@ def wide_arguments(y, shortcut, *rest):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize(
-    ("family", "weights"), [("onebnet", True), ("onebnet", False), ("xnornet", True), ("resnet", False)]
-)
+@pytest.mark.parametrize("family", NETWORKS)
 def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
     """Unit by unit, as a sign that rounding turns changes all that follows it in a whole network."""
     structure = families.build(family, **NETWORKS[family])
@@ -55,8 +53,9 @@ def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
     variables = network.init(jax.random.key(0), images[:1])
     rng, norm, found = np.random.default_rng(1), unit.norm, []
 
-    def checked(y, shortcut, *rest):
+    def checked(y, shortcut, scale, bias, mask, activation, *_):
         grad = rng.normal(size=unit.value(y).shape).astype(np.float32)
+        name, rprelu = (activation, ()) if isinstance(activation, str) else ("rprelu", activation)
 
         def outputs_and_gradients(y, shortcut, scale, bias, rprelu, mask, grad):
             described = isinstance(y, unit.RSignConv)
@@ -65,13 +64,11 @@ def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
 
             def outputs(floats, shortcut, scale, bias, rprelu):
                 given = unit.RSignConv(*floats, *y[3:]) if described else floats
-                given_shortcut = floats[0] if identity else shortcut
-                return norm(given, given_shortcut, scale, bias, mask, rprelu)
+                return norm(given, floats[0] if identity else shortcut, scale, bias, mask, rprelu or name)
 
             results, pull = jax.vjp(outputs, floats, None if identity else shortcut, scale, bias, rprelu)
             return results, pull((grad, *map(jnp.zeros_like, results[1:])))
 
-        scale, bias, mask, rprelu, *_ = rest
         arguments = y, shortcut, scale, bias, rprelu, mask, grad
         got = outputs_and_gradients(*arguments)
         with precision.x64():
