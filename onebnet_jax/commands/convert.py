@@ -3,7 +3,7 @@
 import argparse
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.errors import cli
+from onebnet_jax.errors import UserError, cli
 
 EXAMPLES = """examples:
   onebnet convert --workdir=runs/quickstart --output=model.tflite
@@ -12,7 +12,6 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Converts, writes the file and its card."""
     parser = arguments.parser("convert", __doc__, EXAMPLES)
     parser.add_argument("--workdir", type=arguments.path, help="folder of a run")
     parser.add_argument("--stage", help="of the run, such as step1 (default: the latest that has a checkpoint)")
@@ -42,12 +41,15 @@ def main(argv: list[str]) -> None:
     else:
         network = trained.untrained(config.load(args.config, overrides))
     result = convert.convert(network, args.fold, args.raw_input)
-    from onebnet_jax.export import keras
-
     if args.summary:
-        keras.larq.models.summary(result.model)
+        from onebnet_jax.export.keras2 import larq
+
+        larq.models.summary(result.model)
     if args.keras is not None:
-        keras.save(result.model, args.keras)
+        try:
+            result.model.save(args.keras)
+        except OSError as error:
+            raise UserError(f"Cannot save the Keras model to {args.keras}: {error}") from error
     result.save(args.output)
     operators = ", ".join(f"{count} {kind}" for kind, count in result.card["operators"].items())
     print(f"{args.output}: {result.card['mib']:.3f} MiB, made from {network.title}\n{operators}")
