@@ -9,6 +9,7 @@ import jax
 from tqdm import tqdm
 
 from onebnet_jax.errors import Interrupted, UserError
+from onebnet_jax.native import library
 from onebnet_jax.runs.checkpoint import BEST, LAST, PENDING, Checkpoints
 from onebnet_jax.runs.metrics import Metrics
 from onebnet_jax.training.steps import TrainState
@@ -47,6 +48,9 @@ class Record(contextlib.AbstractContextManager):
             step, state, info = restored
             self.best, self.result, self._seconds = info["best"], info["result"], info.get("seconds", 0.0)
             self.say(f"resumed from the checkpoint of step {step}")
+            before, now = info.get("arithmetic", library.in_use()), library.in_use()
+            if before != now:
+                self.say(f"Until now {before} computed this run, from here on {now}: results will differ by rounding.")
         return state
 
     def start(self, name: str, state: TrainState, total: int, batch_size: int, pending: bool) -> None:
@@ -84,6 +88,7 @@ class Record(contextlib.AbstractContextManager):
         """Saves the state, to go on from; with `pending`, its epoch is still to be written down."""
         self._saved_step, self._saved_at = step, time.monotonic()
         info = {"best": self.best, "result": self.result, "seconds": self._seconds}
+        info["arithmetic"] = library.in_use()
         self._checkpoints.save(PENDING if pending else LAST, step, state, info)
 
     def last_checkpoint(self) -> Path | None:
