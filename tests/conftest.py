@@ -8,6 +8,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import precision  # noqa: E402
 import pytest  # noqa: E402
 
 # A shell that runs the tests in the background has it ignored, and what they start would inherit that.
@@ -49,13 +50,5 @@ def tiny():
 @pytest.fixture
 def float64():
     """64-bit types, within the test alone."""
-    with _enable_x64(True):
+    with precision.x64():
         yield
-
-
-def _enable_x64(value):
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(value)
-    from jax.experimental import enable_x64  # until JAX 0.7
-
-    return enable_x64(value)

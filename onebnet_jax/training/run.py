@@ -8,6 +8,7 @@ from functools import partial
 import jax
 
 from onebnet_jax.errors import UserError
+from onebnet_jax.native import library
 from onebnet_jax.runs import trained as trained_lib
 from onebnet_jax.runs.checkpoint import LAST, PENDING
 from onebnet_jax.runs.experiment import Experiment
@@ -56,7 +57,10 @@ def train(experiment: Experiment, workdir: Workdir, stopping: Callable[[], bool]
     with contextlib.ExitStack() as held:
         if hosts.is_leader():
             processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
-            print(f"{data.source}\n{jax.device_count()} x {jax.devices()[0].device_kind}{processes}", flush=True)
+            devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}{processes}"
+            print(f"{data.source}\n{devices}, {library.in_use()}", flush=True)
+            if jax.default_backend() == "cpu" and not library.available():
+                print(library.reason(), flush=True)
             if teacher is not None:
                 print(f"teacher: {experiment.teacher}, {teacher.describe()}", flush=True)
             held.enter_context(workdir.opened())
