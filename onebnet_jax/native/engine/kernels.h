@@ -1,0 +1,146 @@
+/* The kernels, written once. The file that includes this one defines the primitives of an instruction set:
+
+   VL                            lanes of a vector; lanes are channels
+   vf, f_load ... f_min, f_fma   vectors of float; f_fma(a, b, c) = a * b + c
+   f_above(y, threshold)         bit c set where channel c of a whole block is above its threshold
+   vb, b_load, b_set, b_count    words of 32 signs; b_count(sum, w, x) adds for each lane how many signs differ,
+   CHUNK                         at most so many times before
+   vu, b_total, u_add, u_value   ... b_total gives whole numbers
+   BINARY_PIXELS                 pixels that a binarized convolution takes at once, and a float one,
+   FLOAT_PIXELS, FLOAT_VECTORS   and vectors of the block's channels: as many sums as registers hold
+
+   The number of pixels P is an inlined constant wherever it is used; arrays are of the greatest P, as one whose length
+   is a parameter would lie in memory, at half the speed and without a warning. */
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 32")
+enum { NV = BLOCK / VL };
+
+/* Runs CODE(P) for each of the blocks that n pixels are cut into, none larger than `most`, all about equal. */
+#define IN_BLOCKS(n, most, CODE)                                 \
+  for (int p0 = 0, size; p0 < (n); p0 += size) {                 \
+    int left = (n) - p0, count = (left + (most) - 1) / (most);   \
+    size = (left + count - 1) / count;                           \
+    switch (size) {                                              \
+      case 1: CODE(1); break;                                    \
+      case 2: if (most >= 2) { CODE(2); } break;                 \
+      case 3: if (most >= 3) { CODE(3); } break;                 \
+      case 4: if (most >= 4) { CODE(4); } break;                 \
+      case 5: if (most >= 5) { CODE(5); } break;                 \
+      case 6: if (most >= 6) { CODE(6); } break;                 \
+      case 7: if (most >= 7) { CODE(7); } break;                 \
+      case 8: if (most >= 8) { CODE(8); } break;                 \
+    }                                                            \
+  }
+
+INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
+  vf sum[FLOAT_PIXELS][FLOAT_VECTORS];
+  const float *w = a->weights + v0 * VL;
+  UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = f_load(a->bias + (v0 + v) * VL);
+  for (int i = 0; i < a->count; i++) {
+    const float *x = a->rows[i] + (size_t)p0 * a->step;
+    for (int t = 0; t < a->run; t++, w += BLOCK) {
+      vf k[FLOAT_VECTORS];
+      UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) k[v] = f_load(w + v * VL);
+      UNROLL for (int p = 0; p < P; p++) {
+        vf b = f_set(x[p * a->step + t]);
+        UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = f_fma(b, k[v], sum[p][v]);
+      }
+    }
+  }
+  UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int v = 0; v < FLOAT_VECTORS; v++)
+      f_store(a->out + (size_t)(p0 + p) * BLOCK + (v0 + v) * VL, a->relu ? f_max(sum[p][v], f_set(0)) : sum[p][v]);
+}
+
+static void float_row(const FloatRow *row) {
+  const FloatRow a = *row; /* a copy that no store can change */
+#define CODE(P) for (int v0 = 0; v0 < NV; v0 += FLOAT_VECTORS) float_block(P, &a, p0, v0)
+  IN_BLOCKS(a.n, FLOAT_PIXELS, CODE)
+#undef CODE
+}
+
+/* For each pixel and output channel, how many signs of the window differ from the weights'. */
+INLINE void count_block(int P, const BinaryRow *a, const uint32_t *x, vu total[][NV]) {
+  const uint32_t *w = a->weights;
+  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = b_total(b_set(0));
+  int row = 0, from = 0;
+  while (row < a->kh) {
+    vb sum[BINARY_PIXELS][NV];
+    UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) sum[p][v] = b_set(0);
+    for (int room = CHUNK; room > 0 && row < a->kh;) {
+      int to = a->run - from < room ? a->run : from + room;
+      room -= to - from;
+      for (int t = from; t < to; t++, w += BLOCK) {
+        vb b[BINARY_PIXELS];
+        UNROLL for (int p = 0; p < P; p++) b[p] = b_set(x[p * a->step + t]);
+        UNROLL for (int v = 0; v < NV; v++) {
+          vb k = b_load(w + v * VL);
+          UNROLL for (int p = 0; p < P; p++) sum[p][v] = b_count(sum[p][v], k, b[p]);
+        }
+      }
+      from = to;
+      if (from == a->run) from = 0, row++, x += a->row_words;
+    }
+    UNROLL for (int p = 0; p < P; p++)
+      UNROLL for (int v = 0; v < NV; v++) total[p][v] = u_add(total[p][v], b_total(sum[p][v]));
+  }
+}
+
+/* Multiplier, bias, shortcut, PReLU, and the next signs. */
+INLINE void finish_block(int P, const BinaryRow *a, int p0, vu total[][NV]) {
+  UNROLL for (int p = 0; p < P; p++) {
+    vf y[NV];
+    float *map = a->map + (size_t)(p0 + p) * BLOCK;
+    const int32_t *base = a->base + a->columns[p0 + p] * a->class_step;
+    UNROLL for (int v = 0; v < NV; v++)
+      y[v] = f_fma(u_value(base + v * VL, total[p][v]), f_load(a->multiplier + v * VL), f_load(a->bias + v * VL));
+    if (a->add) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
+    if (a->gamma) UNROLL for (int v = 0; v < NV; v++) y[v] = f_sub(y[v], f_load(a->gamma + v * VL));
+    UNROLL for (int v = 0; v < NV; v++)
+      y[v] = f_fma(f_load(a->beta + v * VL), f_min(y[v], f_set(0)), f_max(y[v], f_set(0)));
+    if (a->zeta) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(a->zeta + v * VL));
+    if (a->store) UNROLL for (int v = 0; v < NV; v++) f_store(map + v * VL, y[v]);
+    if (a->threshold) a->signs[(size_t)(p0 + p) * a->sign_step] = f_above(y, a->threshold);
+  }
+}
+
+static void binary_row(const BinaryRow *row) {
+  const BinaryRow a = *row;
+#define CODE(P)                                                        \
+  {                                                                    \
+    vu total[BINARY_PIXELS][NV];                                       \
+    count_block(P, &a, a.words + (size_t)p0 * a.step, total);          \
+    finish_block(P, &a, p0, total);                                    \
+  }
+  IN_BLOCKS(a.n, BINARY_PIXELS, CODE)
+#undef CODE
+}
+
+static void max_window(const float *const *rows, int count, int columns, float *out) {
+  vf y[NV];
+  for (int v = 0; v < NV; v++) y[v] = f_load(rows[0] + v * VL);
+  for (int r = 0; r < count; r++)
+    for (int c = 0; c < columns; c++)
+      UNROLL for (int v = 0; v < NV; v++) y[v] = f_max(y[v], f_load(rows[r] + c * BLOCK + v * VL));
+  for (int v = 0; v < NV; v++) f_store(out + v * VL, y[v]);
+}
+
+static void mean_window(const float *in, size_t row_step, int rows, int columns, float *out) {
+  vf y[NV], share = f_set(1.0f / (float)(rows * columns));
+  for (int v = 0; v < NV; v++) y[v] = f_set(0);
+  for (int r = 0; r < rows; r++, in += row_step)
+    for (int c = 0; c < columns; c++)
+      UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(in + c * BLOCK + v * VL));
+  for (int v = 0; v < NV; v++) f_store(out + v * VL, f_mul(y[v], share));
+}
+
+static void sign_row(const float *in, int n, const float *threshold, uint32_t *signs, size_t sign_step) {
+  for (int p = 0; p < n; p++, in += BLOCK, signs += sign_step) {
+    vf y[NV];
+    for (int v = 0; v < NV; v++) y[v] = f_load(in + v * VL);
+    *signs = f_above(y, threshold);
+  }
+}
+
+const Kernels SET = {NAME, float_row, binary_row, max_window, mean_window, sign_row};
