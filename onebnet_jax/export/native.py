@@ -37,7 +37,7 @@ def pack(plan: Plan, table: np.ndarray, facts: dict) -> bytes:
 
     Raises UserError for networks without binarized convolutions and others that the engine has no kernels for.
     """
-    _check(plan)
+    check(plan)
     file = _File()
     words = json.dumps(facts).encode()
     card_at = file.add(np.frombuffer(words, np.uint8))
@@ -83,7 +83,8 @@ class _File:
         return start
 
 
-def _check(plan: Plan) -> None:
+def check(plan: Plan) -> None:
+    """Raises UserError for a network that the engine has no kernels for."""
     stem, *units = plan.units
     for unit in units:
         if not (unit.sign and unit.conv.binary):
@@ -118,7 +119,7 @@ def _stem(file: _File, plan: Plan) -> bytes:
     rows, columns = _geometry(conv)
     out, pads = (rows[0], columns[0]), (0, 0)
     if unit.max_pool:
-        pooled = [_axis(out[axis], 3, 2, unit.pool_pads and unit.pool_pads[axis]) for axis in (0, 1)]
+        pooled = [axis(out[i], 3, 2, unit.pool_pads and unit.pool_pads[i]) for i in (0, 1)]
         out, pads = zip(*pooled)
     kernel = _float_kernel(conv.kernel)
     arrays = file.add(kernel, "<f4"), file.add(_channels(conv.bias), "<f4")
@@ -162,13 +163,14 @@ def _unit(file: _File, unit: Unit, flags: int) -> bytes:
 def _geometry(conv: Conv) -> list[tuple[int, int]]:
     """(size of the result, padding before) of rows and of columns."""
     pads: Pads | tuple = conv.pads or (None, None)
-    return [_axis(conv.input_size[i], conv.kernel.shape[i], conv.strides[i], pads[i]) for i in (0, 1)]
+    return [axis(conv.input_size[i], conv.kernel.shape[i], conv.strides[i], pads[i]) for i in (0, 1)]
 
 
-def _axis(length: int, extent: int, stride: int, pads: tuple[int, int] | None) -> tuple[int, int]:
+def axis(length: int, extent: int, stride: int, pads: tuple[int, int] | None) -> tuple[int, int]:
+    """(size of the result, padding before) of one axis of a convolution or pool; pads: None for TensorFlow's SAME."""
     if pads is not None:
         return (length + sum(pads) - extent) // stride + 1, pads[0]
-    size = -(-length // stride)  # TensorFlow's SAME padding
+    size = -(-length // stride)
     return size, max((size - 1) * stride + extent - length, 0) // 2
 
 
@@ -213,7 +215,7 @@ def _float_kernel(kernel: np.ndarray) -> np.ndarray:
 
 def _words(bits: np.ndarray) -> np.ndarray:
     """[..., C] of bool -> [..., C / 32] of 32-bit words."""
-    return np.packbits(_channels(bits), axis=-1, bitorder="little").view("<u4")
+    return np.ascontiguousarray(np.packbits(_channels(bits), axis=-1, bitorder="little")).view("<u4")
 
 
 def _binary_kernel(kernel: np.ndarray) -> np.ndarray:

@@ -39,7 +39,9 @@ def compiler(variable: str = "CXX", usual: tuple[str, ...] = ("c++", "g++", "cla
         if command and shutil.which(command[0]):
             return command
     package = usual[1]
-    raise BuildError(f"there is no {usual[0]} or other compiler; install {package} (apt install {package}) or set {variable}")
+    raise BuildError(
+        f"there is no {usual[0]} or other compiler; install {package} (apt install {package}) or set {variable}"
+    )
 
 
 def folders() -> list[pathlib.Path]:

@@ -121,7 +121,9 @@ class Engine:
         shape = (ctypes.c_int * 3)()
         places = (ctypes.byref(shape, 4 * k) for k in range(3))
         self._try(library().onebnet_shape(*self._content, unit, *places))
-        taken = [np.empty(tuple(shape), kind) if asked else None for asked, kind in ((signs, np.int8), (values, np.float32))]
+        taken = [
+            np.empty(tuple(shape), kind) if asked else None for asked, kind in ((signs, np.int8), (values, np.float32))
+        ]
         pointers = [None if array is None else _pointer(array) for array in taken]
         with self._lock:
             size = ctypes.c_size_t(image.size)

@@ -2,12 +2,14 @@
 
 import pytest
 
+QUICK = "test_runtime.py"  # of the engine, which is built in seconds
+
 
 def pytest_ignore_collect(collection_path, config):
-    return "not slow" in config.option.markexpr or None
+    return ("not slow" in config.option.markexpr and collection_path.name != QUICK) or None
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "native" in item.path.parts:
+        if "native" in item.path.parts and item.path.name != QUICK:
             item.add_marker(pytest.mark.slow)
