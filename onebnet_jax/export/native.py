@@ -7,18 +7,46 @@ kernel or channel order but its own.
 import json
 import struct
 import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import card
+from onebnet_jax.export.convert import Prediction, make_plan, predictions
 from onebnet_jax.export.plan import Conv, Pads, Plan, Unit
+from onebnet_jax.native.runtime import Engine
+
+if TYPE_CHECKING:
+    from onebnet_jax.runs.trained import Trained
 
 MAGIC, VERSION = b"OneBNet\n", 1
 BLOCK, ALIGNMENT = 32, 64
 HEADER, STEM, UNIT = "<8sIIQIIIIIiIIii", "<18i2I", "<19i13I"
 PROJECT, ADD, STORE, SHIFT = 1, 2, 4, 8  # flags of a unit
 SIZE = struct.calcsize(HEADER) + struct.calcsize(STEM)
+
+
+def convert(trained: "Trained", folded: bool = True, raw_input: bool = False) -> tuple[Plan, np.ndarray, dict]:
+    """What `pack` here, and in `bits`, makes a file of: a network's plan, table and facts; see `export.convert`."""
+    plan = make_plan(trained, folded, raw_input)
+    table = pixel_table(plan, None if raw_input else (trained.info.mean, trained.info.std))
+    of_tflite = ("sha256", "bytes", "mib", "operators", "classes")
+    facts = card.make(trained, b"", {}, folded, raw_input)
+    # The program onebnet-run looks for the names of the classes at the beginning.
+    return plan, table, {"classes": facts["classes"]} | {k: v for k, v in facts.items() if k not in of_tflite}
+
+
+def predict(model: str | Path, images: np.ndarray, threads: int = 1) -> list[Prediction]:
+    """Classifies uint8 images [N, H, W, C], pixels of 0..255, with a file of the native engine.
+
+    Raises UserError for images of another size or type, files that are broken or missing, and where there is no engine.
+    """
+    engine, images = Engine(model, threads), np.asarray(images)
+    if images.dtype != np.uint8:
+        raise UserError(f"{model} takes uint8 images, not {images.dtype}.")
+    return predictions(engine.logits(images), engine.card["classes"])
 
 
 def pixel_table(plan: Plan, normalization: tuple | None) -> np.ndarray:
