@@ -2,14 +2,14 @@
 
 import pytest
 
-QUICK = "test_runtime.py"  # of the engine, which is built in seconds
+QUICK = ("test_runtime.py", "test_program.py")  # of the engine, which is built in seconds
 
 
 def pytest_ignore_collect(collection_path, config):
-    return ("not slow" in config.option.markexpr and collection_path.name != QUICK) or None
+    return ("not slow" in config.option.markexpr and collection_path.name not in QUICK) or None
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "native" in item.path.parts and item.path.name != QUICK:
+        if "native" in item.path.parts and item.path.name not in QUICK:
             item.add_marker(pytest.mark.slow)

@@ -27,8 +27,9 @@ static int check_stem(const Header *h) {
                            within((s->out_h - 1) * 2 - s->pool_top, -2, s->conv_h - 1) &&
                            within((s->out_w - 1) * 2 - s->pool_left, -2, s->conv_w - 1)
                      : s->out_h == s->conv_h && s->out_w == s->conv_w;
+  if (!conv || !pool) return 0;
   uint64_t terms = (uint64_t)s->kh * s->kw * s->c, channels = (uint64_t)blocks(s->out_c) * BLOCK;
-  return conv && pool && holds(h, s->weights, terms * channels, 4) && holds(h, s->bias, channels, 4);
+  return holds(h, s->weights, terms * channels, 4) && holds(h, s->bias, channels, 4);
 }
 
 static int check_classes(const Header *h, uint32_t offset, int count, int classes) {

@@ -27,28 +27,20 @@ _Noreturn static void fail(const char *what, const char *why) {
   exit(2);
 }
 
-static onebnet *make_net(const char *path, int threads, const char *set) {
-  size_t bytes;
-  onebnet *net;
-  int code = onebnet_memory(model, model_bytes, threads, &bytes);
-  if (code) fail(path, onebnet_error(code));
-  void *memory = malloc(bytes);
-  if (!memory) fail(path, "there is not enough memory");
-  code = onebnet_init(memory, bytes, model, model_bytes, threads, set, &net);
-  if (code) fail(path, onebnet_error(code));
-  return net;
-}
-
-/* Threads beside the main one, which wait for images and run their part of each. They spin while they wait, a
-   millisecond or less in a row of runs, and yield after that. */
-typedef struct {
+/* A net, and threads beside the main one that wait for images and run their part of each. They spin while they wait,
+   as in a row of runs, and sleep after that. */
+typedef struct Work Work;
+typedef struct { Work *work; int number; pthread_t thread; } Helper;
+struct Work {
+  void *memory;
   onebnet *net;
   const uint8_t *pixels; /* NULL to end */
   float *logits;
   size_t count;
+  int threads;
   atomic_int turn;
-} Work;
-typedef struct { Work *work; int number; } Helper;
+  Helper helpers[ONEBNET_MAX_THREADS];
+};
 
 static void *help(void *argument) {
   Helper *me = argument;
@@ -66,15 +58,33 @@ static void run(Work *work, const uint8_t *pixels) {
   if (pixels) onebnet_run(work->net, 0, pixels, work->count, work->logits);
 }
 
-/* A Work with its threads started. */
-static void start(Work *work, Helper *helpers, pthread_t *threads, int count, const char *path, const char *set) {
-  work->net = make_net(path, count, set);
+static void *allocate(size_t bytes) {
+  void *memory = malloc(bytes);
+  if (!memory) fail("this network", "there is not enough memory");
+  return memory;
+}
+
+static void start(Work *work, int threads, const char *path, const char *set) {
+  size_t bytes;
+  int code = onebnet_memory(model, model_bytes, threads, &bytes);
+  if (code) fail(path, onebnet_error(code));
+  work->memory = allocate(bytes);
+  work->logits = allocate(sizeof(float) * info.classes);
+  code = onebnet_init(work->memory, bytes, model, model_bytes, threads, set, &work->net);
+  if (code) fail(path, onebnet_error(code));
   work->count = (size_t)info.height * info.width * info.channels;
+  work->threads = threads;
   atomic_init(&work->turn, 0);
-  for (int i = 1; i < count; i++) {
-    helpers[i] = (Helper){work, i};
-    if (pthread_create(&threads[i], NULL, help, &helpers[i])) fail(path, "no thread could be started");
+  for (int i = 1; i < threads; i++) {
+    work->helpers[i].work = work, work->helpers[i].number = i;
+    if (pthread_create(&work->helpers[i].thread, NULL, help, &work->helpers[i])) fail(path, "no thread could be started");
   }
+}
+
+static void stop(Work *work) {
+  run(work, NULL);
+  for (int i = 1; i < work->threads; i++) pthread_join(work->helpers[i].thread, NULL);
+  free(work->logits), free(work->memory);
 }
 
 /* Prints name number `label` of "classes", which is the card's first list, or the number where it has none. */
@@ -83,11 +93,12 @@ static void print_label(int label) {
   const char *p = info.card, *end = info.card + info.card_bytes;
   size_t n = sizeof key - 1;
   if (info.card_bytes > n && !memcmp(p, key, n)) {
-    for (p += n; p < end && *p == '"'; label--) {
+    int left = label;
+    for (p += n; p < end && *p == '"'; left--) {
       const char *name = ++p;
       while (p < end && *p != '"') p += *p == '\\' ? 2 : 1;
       if (p >= end) break;
-      if (!label) {
+      if (!left) {
         printf("%.*s", (int)(p - name), name);
         return;
       }
@@ -121,15 +132,11 @@ static double now(void) {
 
 static void bench(const char *path, const char *set, int runs) {
   size_t count = (size_t)info.height * info.width * info.channels;
-  uint8_t *pixels = malloc(count);
-  float *logits = malloc(sizeof(float) * info.classes);
-  if (!pixels || !logits) fail(path, "there is not enough memory");
+  uint8_t *pixels = allocate(count);
   for (size_t i = 0; i < count; i++) pixels[i] = (uint8_t)(i * 2654435761u >> 13);
   for (int threads = 1; threads <= 4; threads += 3) {
-    Work work = {.logits = logits};
-    Helper helpers[4];
-    pthread_t started[4];
-    start(&work, helpers, started, threads, path, set);
+    Work work;
+    start(&work, threads, path, set);
     double best = 1e30;
     printf("%s, %s, threads %d:", path, onebnet_set(work.net), threads);
     for (int i = 0; i < 5; i++) run(&work, pixels);
@@ -145,9 +152,9 @@ static void bench(const char *path, const char *set, int runs) {
     }
     printf(" ms (mean of %d runs, three times), shortest %.4f\n", runs, best);
     fflush(stdout);
-    run(&work, NULL);
-    for (int i = 1; i < threads; i++) pthread_join(started[i], NULL);
+    stop(&work);
   }
+  free(pixels);
 }
 
 int main(int argc, char **argv) {
@@ -168,13 +175,10 @@ int main(int argc, char **argv) {
   if (!model) fail(path, "cannot be read");
   int code = onebnet_describe(model, model_bytes, &info);
   if (code) fail(path, onebnet_error(code));
-  if (runs) return bench(path, set, runs), 0;
+  if (runs) return bench(path, set, runs), free((void *)model), 0;
 
-  Work work = {.logits = malloc(sizeof(float) * info.classes)};
-  Helper helpers[ONEBNET_MAX_THREADS];
-  pthread_t started[ONEBNET_MAX_THREADS];
-  if (!work.logits) fail(path, "there is not enough memory");
-  start(&work, helpers, started, threads, path, set);
+  Work work;
+  start(&work, threads, path, set);
   int failed = 0;
   for (int i = 1; i < argc; i++) {
     if (argv[i][0] == '-' || argv[i] == path) continue;
@@ -189,7 +193,7 @@ int main(int argc, char **argv) {
       failed = 2;
     }
   }
-  run(&work, NULL);
-  for (int i = 1; i < threads; i++) pthread_join(started[i], NULL);
+  stop(&work);
+  free((void *)model);
   return failed;
 }
