@@ -69,8 +69,8 @@ def pack(plan: Plan, table: np.ndarray, facts: dict) -> bytes:
     file = _File()
     words = json.dumps(facts).encode()
     card_at = file.add(np.frombuffer(words, np.uint8))
-    mean = np.zeros(plan.image_shape[2], np.float32) if plan.pixel_mean is None else plan.pixel_mean
-    table_at, mean_at = file.add(table, "<f4"), file.add(mean, "<f4")
+    table_at = file.add(table, "<f4")
+    mean_at = 0 if plan.pixel_mean is None else file.add(plan.pixel_mean, "<f4")
     stem, units = _stem(file, plan), [_unit(file, unit, flags) for unit, flags in zip(plan.units[1:], _flags(plan))]
     units_at = file.add(np.frombuffer(b"".join(units), np.uint8))
     head, classes = _float_kernel(_whole_blocks(plan.head_kernel[None, None], 2)), plan.head_bias.size

@@ -12,7 +12,7 @@
 #define SET onebnet_avx2
 #define NAME "avx2"
 /* Bits are counted in bytes, of which each takes 31 words of at most 8. */
-enum { VL = 8, BINARY_PIXELS = 2, FLOAT_PIXELS = 6, FLOAT_VECTORS = 2, CHUNK = 31 };
+enum { VL = 8, BINARY_PIXELS = 2, FLOAT_PIXELS = 6, FLOAT_VECTORS = 2, TAPS = 1, ALL = -1, CHUNK = 31 };
 typedef __m256 vf;
 typedef __m256i vu, vb;
 #define F static inline __attribute__((always_inline))
@@ -26,6 +26,10 @@ F vf f_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 F vf f_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 F vf f_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 F vf f_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+typedef vf vx; /* one pixel value, in all lanes */
+F vx x_set(float x) { return f_set(x); }
+F vx x_load(const float *p) { return f_set(*p); }
+F vf x_fma(vx x, int t, vf b, vf c) { (void)t; return f_fma(x, b, c); }
 F uint32_t f_above(const vf *y, const float *threshold) {
   uint32_t mask = 0;
   for (int v = 0; v < BLOCK / VL; v++)

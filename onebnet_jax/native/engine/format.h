@@ -57,7 +57,7 @@ typedef struct {
   uint64_t bytes;           /* of the whole file */
   uint32_t card, card_bytes;
   uint32_t table;           /* float [C][256]: what the first convolution takes for each pixel value */
-  uint32_t mean;            /* float [C]: what is subtracted from a float image */
+  uint32_t mean;            /* float [C]: what is subtracted from a float image; 0 for nothing */
   uint32_t units;           /* Unit [unit_count] */
   int32_t unit_count;
   uint32_t head, head_bias; /* float [classes / 32][C of the last map][32], [classes] */

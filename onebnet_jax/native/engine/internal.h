@@ -36,14 +36,23 @@ typedef struct {
   size_t sign_step;
 } BinaryRow;
 
+/* out[p] = the largest, or the mean, of the pixels of a map within a window: of `height` rows, and of the columns from
+   p * step - left on, as many as `width` and the map's own width allow. */
+typedef struct {
+  const float *rows[3]; /* of the largest: the window's rows, [map_width][32] each */
+  const float *in;      /* of the mean: the first of the window's rows, */
+  size_t row_step;      /* and from one to the next */
+  int height, width, map_width, left, step, n;
+  float *out;
+} WindowRow;
+
 /* The kernels, one such table for each instruction set. */
 typedef struct {
   const char *name;
   void (*float_row)(const FloatRow *);
   void (*binary_row)(const BinaryRow *);
-  /* out[p] = the largest, or the mean, of rows x columns pixels of a map from in[p * step] on; in steps of floats. */
-  void (*max_window)(const float *const *rows, int count, int columns, float *out);
-  void (*mean_window)(const float *in, size_t row_step, int rows, int columns, float *out);
+  void (*max_row)(const WindowRow *);
+  void (*mean_row)(const WindowRow *);
   void (*sign_row)(const float *in, int n, const float *threshold, uint32_t *signs, size_t sign_step);
 } Kernels;
 

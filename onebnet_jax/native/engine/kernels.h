@@ -2,9 +2,11 @@
 
    VL                            lanes of a vector; lanes are channels
    vf, f_load ... f_min, f_fma   vectors of float; f_fma(a, b, c) = a * b + c
+   vx, x_load, x_set, x_fma      TAPS pixel values as a float block takes them: x_load(p) of p[0..TAPS], x_set(p) of one;
+                                 x_fma(x, t, b, c) = value number t * b + c
    f_above(y, threshold)         bit c set where channel c of a whole block is above its threshold
    vb, b_load, b_set, b_count    words of 32 signs; b_count(sum, w, x) adds for each lane how many signs differ,
-   CHUNK                         at most so many times before
+   CHUNK                         at most so many times before, or ALL
    vu, b_total, u_add, u_value   ... b_total gives whole numbers
    BINARY_PIXELS                 pixels that a binarized convolution takes at once, and a float one,
    FLOAT_PIXELS, FLOAT_VECTORS   and vectors of the block's channels: as many sums as registers hold
@@ -32,6 +34,18 @@ enum { NV = BLOCK / VL };
     }                                                            \
   }
 
+/* Adds `taps` products, 1 or TAPS, to each sum. */
+INLINE void float_taps(int P, int taps, const FloatRow *a, const float *x, const float *w, vf sum[][FLOAT_VECTORS]) {
+  vx b[FLOAT_PIXELS];
+  UNROLL for (int p = 0; p < P; p++) b[p] = taps == 1 ? x_set(x[p * a->step]) : x_load(x + p * a->step);
+  UNROLL for (int t = 0; t < taps; t++) {
+    vf k[FLOAT_VECTORS];
+    UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) k[v] = f_load(w + t * BLOCK + v * VL);
+    UNROLL for (int p = 0; p < P; p++)
+      UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = x_fma(b[p], t, k[v], sum[p][v]);
+  }
+}
+
 INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
   vf sum[FLOAT_PIXELS][FLOAT_VECTORS];
   const float *w = a->weights + v0 * VL;
@@ -39,14 +53,10 @@ INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
     UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = f_load(a->bias + (v0 + v) * VL);
   for (int i = 0; i < a->count; i++) {
     const float *x = a->rows[i] + (size_t)p0 * a->step;
-    for (int t = 0; t < a->run; t++, w += BLOCK) {
-      vf k[FLOAT_VECTORS];
-      UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) k[v] = f_load(w + v * VL);
-      UNROLL for (int p = 0; p < P; p++) {
-        vf b = f_set(x[p * a->step + t]);
-        UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = f_fma(b, k[v], sum[p][v]);
-      }
-    }
+    int t = 0;
+    if (TAPS > 1)
+      for (; t + TAPS <= a->run; t += TAPS, w += TAPS * BLOCK) float_taps(P, TAPS, a, x + t, w, sum);
+    for (; t < a->run; t++, w += BLOCK) float_taps(P, 1, a, x + t, w, sum);
   }
   UNROLL for (int p = 0; p < P; p++)
     UNROLL for (int v = 0; v < FLOAT_VECTORS; v++)
@@ -60,30 +70,39 @@ static void float_row(const FloatRow *row) {
 #undef CODE
 }
 
-/* For each pixel and output channel, how many signs of the window differ from the weights'. */
+/* Adds, for each pixel and output channel, how many signs of words from..to of a window's row differ from the weights'. */
+INLINE void count_words(int P, const BinaryRow *a, const uint32_t *x, const uint32_t *w, int from, int to, vb sum[][NV]) {
+  for (int t = from; t < to; t++, w += BLOCK) {
+    vb b[BINARY_PIXELS];
+    UNROLL for (int p = 0; p < P; p++) b[p] = b_set(x[p * a->step + t]);
+    UNROLL for (int v = 0; v < NV; v++) {
+      vb k = b_load(w + v * VL);
+      UNROLL for (int p = 0; p < P; p++) sum[p][v] = b_count(sum[p][v], k, b[p]);
+    }
+  }
+}
+
+/* The same for whole windows. */
 INLINE void count_block(int P, const BinaryRow *a, const uint32_t *x, vu total[][NV]) {
   const uint32_t *w = a->weights;
-  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = b_total(b_set(0));
-  int row = 0, from = 0;
-  while (row < a->kh) {
-    vb sum[BINARY_PIXELS][NV];
-    UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) sum[p][v] = b_set(0);
+  vb sum[BINARY_PIXELS][NV];
+  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) sum[p][v] = b_set(0);
+  if (CHUNK == ALL || a->kh * a->run <= CHUNK) {
+    for (int row = 0; row < a->kh; row++, x += a->row_words, w += (size_t)a->run * BLOCK)
+      count_words(P, a, x, w, 0, a->run, sum);
+    UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = b_total(sum[p][v]);
+    return;
+  }
+  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = b_total(sum[p][v]);
+  for (int row = 0, from = 0; row < a->kh;) {
     for (int room = CHUNK; room > 0 && row < a->kh;) {
       int to = a->run - from < room ? a->run : from + room;
-      room -= to - from;
-      for (int t = from; t < to; t++, w += BLOCK) {
-        vb b[BINARY_PIXELS];
-        UNROLL for (int p = 0; p < P; p++) b[p] = b_set(x[p * a->step + t]);
-        UNROLL for (int v = 0; v < NV; v++) {
-          vb k = b_load(w + v * VL);
-          UNROLL for (int p = 0; p < P; p++) sum[p][v] = b_count(sum[p][v], k, b[p]);
-        }
-      }
-      from = to;
+      count_words(P, a, x, w, from, to, sum);
+      w += (size_t)(to - from) * BLOCK, room -= to - from, from = to;
       if (from == a->run) from = 0, row++, x += a->row_words;
     }
     UNROLL for (int p = 0; p < P; p++)
-      UNROLL for (int v = 0; v < NV; v++) total[p][v] = u_add(total[p][v], b_total(sum[p][v]));
+      UNROLL for (int v = 0; v < NV; v++) total[p][v] = u_add(total[p][v], b_total(sum[p][v])), sum[p][v] = b_set(0);
   }
 }
 
@@ -117,22 +136,37 @@ static void binary_row(const BinaryRow *row) {
 #undef CODE
 }
 
-static void max_window(const float *const *rows, int count, int columns, float *out) {
-  vf y[NV];
-  for (int v = 0; v < NV; v++) y[v] = f_load(rows[0] + v * VL);
-  for (int r = 0; r < count; r++)
-    for (int c = 0; c < columns; c++)
-      UNROLL for (int v = 0; v < NV; v++) y[v] = f_max(y[v], f_load(rows[r] + c * BLOCK + v * VL));
-  for (int v = 0; v < NV; v++) f_store(out + v * VL, y[v]);
+/* The columns of a window that lie inside the map. */
+INLINE void inside(const WindowRow *a, int p, int *from, int *to) {
+  int start = p * a->step - a->left, end = start + a->width;
+  *from = start < 0 ? 0 : start;
+  *to = end > a->map_width ? a->map_width : end;
 }
 
-static void mean_window(const float *in, size_t row_step, int rows, int columns, float *out) {
-  vf y[NV], share = f_set(1.0f / (float)(rows * columns));
-  for (int v = 0; v < NV; v++) y[v] = f_set(0);
-  for (int r = 0; r < rows; r++, in += row_step)
-    for (int c = 0; c < columns; c++)
-      UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(in + c * BLOCK + v * VL));
-  for (int v = 0; v < NV; v++) f_store(out + v * VL, f_mul(y[v], share));
+static void max_row(const WindowRow *row) {
+  const WindowRow a = *row;
+  for (int p = 0, from, to; p < a.n; p++) {
+    inside(&a, p, &from, &to);
+    vf y[NV];
+    UNROLL for (int v = 0; v < NV; v++) y[v] = f_load(a.rows[0] + (size_t)from * BLOCK + v * VL);
+    for (int r = 0; r < a.height; r++)
+      for (int c = from; c < to; c++)
+        UNROLL for (int v = 0; v < NV; v++) y[v] = f_max(y[v], f_load(a.rows[r] + (size_t)c * BLOCK + v * VL));
+    UNROLL for (int v = 0; v < NV; v++) f_store(a.out + (size_t)p * BLOCK + v * VL, y[v]);
+  }
+}
+
+static void mean_row(const WindowRow *row) {
+  const WindowRow a = *row;
+  for (int p = 0, from, to; p < a.n; p++) {
+    inside(&a, p, &from, &to);
+    vf y[NV], share = f_set(1.0f / (float)(a.height * (to - from)));
+    UNROLL for (int v = 0; v < NV; v++) y[v] = f_set(0);
+    for (int r = 0; r < a.height; r++)
+      for (int c = from; c < to; c++)
+        UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(a.in + r * a.row_step + c * BLOCK + v * VL));
+    UNROLL for (int v = 0; v < NV; v++) f_store(a.out + (size_t)p * BLOCK + v * VL, f_mul(y[v], share));
+  }
 }
 
 static void sign_row(const float *in, int n, const float *threshold, uint32_t *signs, size_t sign_step) {
@@ -143,4 +177,4 @@ static void sign_row(const float *in, int n, const float *threshold, uint32_t *s
   }
 }
 
-const Kernels SET = {NAME, float_row, binary_row, max_window, mean_window, sign_row};
+const Kernels SET = {NAME, float_row, binary_row, max_row, mean_row, sign_row};

@@ -7,7 +7,7 @@
 #define SET onebnet_neon
 #define NAME "neon"
 /* Bits are counted in bytes, of which each takes 31 words of at most 8. */
-enum { VL = 4, BINARY_PIXELS = 2, FLOAT_PIXELS = 6, FLOAT_VECTORS = 4, CHUNK = 31 };
+enum { VL = 4, BINARY_PIXELS = 2, FLOAT_PIXELS = 8, FLOAT_VECTORS = 2, TAPS = 4, ALL = -1, CHUNK = 31 };
 typedef float32x4_t vf;
 typedef uint32x4_t vu;
 typedef uint8x16_t vb;
@@ -22,6 +22,17 @@ F vf f_sub(vf a, vf b) { return vsubq_f32(a, b); }
 F vf f_mul(vf a, vf b) { return vmulq_f32(a, b); }
 F vf f_max(vf a, vf b) { return vmaxq_f32(a, b); }
 F vf f_min(vf a, vf b) { return vminq_f32(a, b); }
+typedef float32x4_t vx; /* four pixel values */
+F vx x_set(float x) { return vdupq_n_f32(x); }
+F vx x_load(const float *p) { return vld1q_f32(p); }
+F vf x_fma(vx x, int t, vf b, vf c) { /* t is a constant wherever this is inlined */
+  switch (t) {
+    case 0: return vfmaq_laneq_f32(c, b, x, 0);
+    case 1: return vfmaq_laneq_f32(c, b, x, 1);
+    case 2: return vfmaq_laneq_f32(c, b, x, 2);
+    default: return vfmaq_laneq_f32(c, b, x, 3);
+  }
+}
 F uint32_t f_above(const vf *y, const float *threshold) {
   static const uint32_t bits[4] = {1, 2, 4, 8};
   uint32x4_t place = vld1q_u32(bits), mask = vdupq_n_u32(0);

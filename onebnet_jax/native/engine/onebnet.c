@@ -80,7 +80,7 @@ static int check(const void *file, size_t bytes, const Header **header) {
   if (h->bytes != bytes) return ONEBNET_CUT;
   int whole = within(h->unit_count, 1, MAX_UNITS) && within(h->classes, 1, MAX_CLASSES) &&
               holds(h, h->card, h->card_bytes, 1) && holds(h, h->units, (uint64_t)h->unit_count, sizeof(Unit)) &&
-              check_stem(h) && holds(h, h->table, (uint64_t)h->stem.c * 256, 4) && holds(h, h->mean, (uint64_t)h->stem.c, 4);
+              check_stem(h) && holds(h, h->table, (uint64_t)h->stem.c * 256, 4) && (!h->mean || holds(h, h->mean, (uint64_t)h->stem.c, 4));
   if (!whole) return ONEBNET_BROKEN;
   const Unit *u = (const Unit *)((const char *)file + h->units);
   int32_t map[3] = {h->stem.out_h, h->stem.out_w, h->stem.out_c}, before[3] = {map[0], map[1], map[2]};

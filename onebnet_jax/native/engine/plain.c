@@ -4,7 +4,7 @@
 
 #define SET onebnet_plain
 #define NAME "plain"
-enum { VL = 8, BINARY_PIXELS = 1, FLOAT_PIXELS = 2, FLOAT_VECTORS = 2, CHUNK = 1 << 30 };
+enum { VL = 8, BINARY_PIXELS = 1, FLOAT_PIXELS = 2, FLOAT_VECTORS = 2, TAPS = 1, ALL = -1, CHUNK = ALL };
 typedef struct { float of[VL]; } vf;
 typedef struct { uint32_t of[VL]; } vu;
 typedef vu vb;
@@ -24,6 +24,10 @@ F vf f_sub(vf a, vf b) { EACH a.of[i] -= b.of[i]; return a; }
 F vf f_mul(vf a, vf b) { EACH a.of[i] *= b.of[i]; return a; }
 F vf f_max(vf a, vf b) { EACH a.of[i] = a.of[i] > b.of[i] ? a.of[i] : b.of[i]; return a; }
 F vf f_min(vf a, vf b) { EACH a.of[i] = a.of[i] < b.of[i] ? a.of[i] : b.of[i]; return a; }
+typedef vf vx; /* one pixel value, in all lanes */
+F vx x_set(float x) { return f_set(x); }
+F vx x_load(const float *p) { return f_set(*p); }
+F vf x_fma(vx x, int t, vf b, vf c) { (void)t; return f_fma(x, b, c); }
 F uint32_t f_above(const vf *y, const float *threshold) {
   uint32_t mask = 0;
   for (int c = 0; c < BLOCK; c++) mask |= (uint32_t)(y[c / VL].of[c % VL] > threshold[c]) << c;

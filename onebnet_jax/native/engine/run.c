@@ -81,15 +81,18 @@ static void read_row(const onebnet *net, float *out, int y, const uint8_t *pixel
   if (y < 0 || y >= s->h) return;
   out += s->left * c;
   if (pixels) {
-    const float *table = at(net, net->header->table);
     pixels += y * n;
-    for (size_t i = 0; i < n; i += c)
-      for (size_t k = 0; k < c; k++) out[i + k] = table[k * 256 + pixels[i + k]];
-  } else {
+    for (size_t k = 0; k < c; k++) {
+      const float *table = (const float *)at(net, net->header->table) + k * 256;
+      for (size_t i = k; i < n; i += c) out[i] = table[pixels[i]];
+    }
+  } else if (net->header->mean) {
     const float *mean = at(net, net->header->mean);
     image += y * n;
     for (size_t i = 0; i < n; i += c)
       for (size_t k = 0; k < c; k++) out[i + k] = image[i + k] - mean[k];
+  } else {
+    memcpy(out, image + y * n, n * sizeof(float));
   }
 }
 
@@ -100,16 +103,11 @@ static void pool_row(const onebnet *net, const float *ring, int row) {
   if (first < 0) first = 0;
   if (last > s->conv_h) last = s->conv_h;
   for (int block = 0; block < n; block++) {
-    float *out = net->map + ((size_t)row * n + block) * s->out_w * BLOCK;
-    for (int column = 0; column < s->out_w; column++) {
-      int left = 2 * column - s->pool_left, right = left + 3;
-      if (left < 0) left = 0;
-      if (right > s->conv_w) right = s->conv_w;
-      const float *rows[3];
-      for (int r = first; r < last; r++)
-        rows[r - first] = ring + (r % 3) * stem_row(s) + ((size_t)block * s->conv_w + left) * BLOCK;
-      net->kernels->max_window(rows, last - first, right - left, out + (size_t)column * BLOCK);
-    }
+    WindowRow a = {.height = last - first, .width = 3, .map_width = s->conv_w, .left = s->pool_left, .step = 2, .n = s->out_w,
+                   .out = net->map + ((size_t)row * n + block) * s->out_w * BLOCK};
+    for (int r = first; r < last; r++)
+      a.rows[r - first] = ring + (r % 3) * stem_row(s) + (size_t)block * s->conv_w * BLOCK;
+    net->kernels->max_row(&a);
   }
 }
 
@@ -169,13 +167,10 @@ static void project(onebnet *net, int thread, const Unit *u, int map_h, int map_
     Range mine = share(net, thread, count * in_blocks);
     for (int item = mine.first; item < mine.last; item++) {
       int row = item / in_blocks, block = item % in_blocks, y = (first + row) * u->step_r;
-      int height = map_h - y < u->window_r ? map_h - y : u->window_r;
-      const float *in = net->map + (size_t)y * in_row + (size_t)block * map_w * BLOCK;
-      float *out = tile + row * tile_row + (size_t)block * u->out_w * BLOCK;
-      for (int column = 0; column < u->out_w; column++) {
-        int x = column * u->step_c, width = map_w - x < u->window_c ? map_w - x : u->window_c;
-        net->kernels->mean_window(in + (size_t)x * BLOCK, in_row, height, width, out + (size_t)column * BLOCK);
-      }
+      net->kernels->mean_row(&(WindowRow){
+          .in = net->map + y * in_row + (size_t)block * map_w * BLOCK, .row_step = in_row,
+          .height = map_h - y < u->window_r ? map_h - y : u->window_r, .width = u->window_c, .map_width = map_w,
+          .step = u->step_c, .n = u->out_w, .out = tile + row * tile_row + (size_t)block * u->out_w * BLOCK});
     }
     barrier(net);
     mine = share(net, thread, out_blocks * count);
@@ -226,7 +221,8 @@ static void run_head(onebnet *net, int thread, int h, int w, int c, float *logit
   float *mean = (float *)net->scratch, *rows[1] = {mean};
   if (thread == 0)
     for (int block = 0; block < in_blocks; block++)
-      net->kernels->mean_window(net->map + (size_t)block * w * BLOCK, (size_t)w * in_blocks * BLOCK, h, w, mean + block * BLOCK);
+      net->kernels->mean_row(&(WindowRow){.in = net->map + (size_t)block * w * BLOCK, .row_step = (size_t)w * in_blocks * BLOCK,
+                                          .height = h, .width = w, .map_width = w, .n = 1, .out = mean + block * BLOCK});
   barrier(net);
   Range mine = share(net, thread, out_blocks);
   for (int block = mine.first; block < mine.last; block++) {
