@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 FAULT = 1  # something else broke: another process, a machine; the same command may do better
 USER_ERROR = 2  # mend what the sentence names
@@ -22,6 +22,12 @@ class Interrupted(Exception):
     """Training was asked to stop, and has left a checkpoint."""
 
 
+def one_of(field: str, value: object, allowed: Iterable) -> None:
+    """Raises UserError if the value of a field of the configs is none of those."""
+    if value not in allowed:
+        raise UserError(f"{field}={value!r} will not do; it must be one of {', '.join(map(str, allowed))}.")
+
+
 FORESEEN = (UserError, Unavailable, Interrupted)
 
 
@@ -30,11 +36,9 @@ def report(error: BaseException) -> int:
     if not isinstance(error, FORESEEN):
         traceback.print_exception(error)
         return FAULT
-    word, status = "error", USER_ERROR if isinstance(error, UserError) else FAULT
-    if isinstance(error, Interrupted):
-        word, status = "interrupted", INTERRUPTED
-    print(f"{word}: {error}", file=sys.stderr, flush=True)
-    return status
+    stopped = isinstance(error, Interrupted)
+    print(f"{'interrupted' if stopped else 'error'}: {error}", file=sys.stderr, flush=True)
+    return INTERRUPTED if stopped else USER_ERROR if isinstance(error, UserError) else FAULT
 
 
 def cli(main: Callable[[list[str]], None]) -> None:

@@ -13,10 +13,7 @@ from onebnet_jax.errors import cli
 
 
 def main(argv: list[str]) -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m onebnet_jax.main", None, __doc__, formatter_class=form, allow_abbrev=False
-    )
+    parser = arguments.parser("train", __doc__)
     named = "config file, or the name of one that comes with onebnet_jax; --config.field=value changes a field of it"
     parser.add_argument("--config", metavar="FILE_OR_NAME", help=named)
     parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")
@@ -44,7 +41,7 @@ def main(argv: list[str]) -> None:
     # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
     from onebnet_jax.runs import config, trained
     from onebnet_jax.runs.workdir import Workdir
-    from onebnet_jax.training import hosts, run, signals
+    from onebnet_jax.training import hosts, run
 
     folder = args.workdir or Path("runs") / config.name(args.config)
     print(f"work directory: {folder}", flush=True)
@@ -58,7 +55,7 @@ def main(argv: list[str]) -> None:
             if args.bn_batches:
                 done += f", BN statistics after {args.bn_batches} batches"
         else:
-            with signals.stopping() as stopping:
+            with hosts.stopping() as stopping:
                 result = run.train(config.experiment(asked), Workdir(folder, asked, args.change_config), stopping)
             done = f"epoch {result.get('epoch')}"
         if hosts.is_leader():

@@ -5,17 +5,12 @@ Table = list[list[str]]
 
 def render(rows: Table, markdown: bool = False) -> str:
     """Aligned columns as text or Markdown: words to the left, numbers to the right."""
-    columns = list(zip(*rows))
-    widths = [max(map(len, column)) for column in columns]
-    right = [
-        index > 0 and all(cell[:1] in "0123456789-+" for cell in column[1:]) for index, column in enumerate(columns)
-    ]
-    lines = [
-        [cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in zip(row, widths, right)]
-        for row in rows
-    ]
+    first, *others = zip(*rows)
+    sides = ["<", *(">" if all(cell[:1] in "0123456789-+" for cell in column[1:]) else "<" for column in others)]
+    widths = [max(map(len, column)) for column in (first, *others)]
+    lines = [[f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths)] for row in rows]
+    rule = ["-" * (width - 1) + (":" if markdown and side == ">" else "-") for side, width in zip(sides, widths)]
+    lines.insert(1, rule)
     if markdown:
-        rule = ["-" * (width - 1) + (":" if to_right else "-") for width, to_right in zip(widths, right)]
-        return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
-    rule = ["-" * width for width in widths]
-    return "\n".join("  ".join(line).rstrip() for line in [lines[0], rule, *lines[1:]])
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in lines)

@@ -8,6 +8,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import precision  # noqa: E402
 import pytest  # noqa: E402
 
 # A shell that runs the tests in the background has it ignored, and what they start would inherit that.
@@ -32,16 +33,22 @@ def quick_compilation():
     jax.clear_caches()  # no other test gets code compiled here, which may round differently
 
 
-@pytest.fixture
-def float64():
-    """64-bit types, within the test alone."""
-    with _enable_x64(True):
+@pytest.fixture(scope="module")
+def tiny():
+    """All networks of a single convolution; training calls the devices for 1, 2, 2, ... steps."""
+    from small_runs import TINY, cached_compilation
+
+    from onebnet_jax.networks import families
+    from onebnet_jax.training import stage
+
+    with pytest.MonkeyPatch.context() as patched, cached_compilation():
+        patched.setattr(families, "FAMILIES", TINY)
+        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)
         yield
 
 
-def _enable_x64(value):
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(value)
-    from jax.experimental import enable_x64  # until JAX 0.7
-
-    return enable_x64(value)
+@pytest.fixture
+def float64():
+    """64-bit types, within the test alone."""
+    with precision.x64():
+        yield

@@ -1,9 +1,15 @@
 """Proves that a converted file gives the trained network's answers: onebnet agree model.tflite"""
 
+import dataclasses
 import sys
 
+import numpy as np
+from tqdm import tqdm
+
 from onebnet_jax.commands import arguments
+from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError, cli
+from onebnet_jax.export import card
 
 BATCH_SIZE = 16
 EXAMPLES = """examples:
@@ -14,7 +20,7 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Compares, prints the report; exits with 1 if a difference is not explained."""
+    """Exits with 1 if a difference is not explained."""
     parser = arguments.parser("agree", __doc__, EXAMPLES)
     parser.add_argument("model", type=arguments.path, help="a .tflite file by `onebnet convert`, beside its card")
     parser.add_argument("--images", type=int, default=1000, help="how many test images (default 1000; 0 for all)")
@@ -27,9 +33,7 @@ def main(argv: list[str]) -> None:
     if args.random_images and overrides:
         parser.error(f"{overrides[0]!r} has no place beside --random-images")
 
-    from tqdm import tqdm
-
-    from onebnet_jax.export import card, verify
+    from onebnet_jax.export import verify
     from onebnet_jax.runs import trained
 
     if args.report is not None:
@@ -45,29 +49,23 @@ def main(argv: list[str]) -> None:
         result = verify.agree(network, tflite, facts, batches, bar.update)
     for note in network.notes:
         print(f"note: {note}")
-    print(f"{args.model} against {network.title}, {result.describe()}")
+    print(f"{args.model} against {network.title}, {verify.describe(result)}")
     if args.report is not None:
-        card.save({args.report: card.to_json(result.as_json())})
+        card.save({args.report: dataclasses.asdict(result)})
     if not result.explained:
         sys.exit(1)
 
 
 def _test_images(network, count: int):
-    """At most `count` test images (0 for all): how many, and in batches as `verify.agree` takes them.
-
-    Raises UserError where they are missing.
-    """
-    from onebnet_jax.data.imagenet.sources import Share
-
+    """At most `count` test images (0 for all): how many, and in batches. Raises UserError where they are missing."""
     try:
         stored = network.data.open()
     except UserError as error:
         raise UserError(f"{error} (--config.data.dir=FOLDER names it here; --random-images needs none.)") from error
+    count = min(count or stored.test_size, stored.test_size)
     if stored.info.streamed:
-        count = min(count or stored.test_size, stored.test_size)
         return count, _readable(stored.test_batches(Share(BATCH_SIZE)), count)
-    images, labels = stored.test_images[: count or None], stored.test_labels[: count or None]
-    return len(images), [(images, labels)]
+    return count, [(stored.test_images[:count], stored.test_labels[:count])]
 
 
 def _readable(batches, left: int):
@@ -83,8 +81,6 @@ def _readable(batches, left: int):
 
 def _random_images(network, count: int):
     """As many images of random pixels, 1000 where `count` is 0, without labels."""
-    import numpy as np
-
     count = count or 1000
     rng = np.random.default_rng(0)
     sizes = [min(BATCH_SIZE, count - first) for first in range(0, count, BATCH_SIZE)]

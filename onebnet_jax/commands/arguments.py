@@ -7,13 +7,8 @@ from pathlib import Path
 
 def parser(command: str, description: str, examples: str = "") -> argparse.ArgumentParser:
     """A parser for `onebnet COMMAND`, with examples at the end of its help."""
-    return argparse.ArgumentParser(
-        prog=f"onebnet {command}",
-        description=description,
-        epilog=examples,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    options = dict(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return argparse.ArgumentParser(f"onebnet {command}", description=description, epilog=examples, **options)
 
 
 def path(text: str) -> Path:

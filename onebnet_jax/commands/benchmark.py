@@ -18,7 +18,7 @@ from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import card
 from onebnet_jax.paper import pi_log, pi_report
-from onebnet_jax.tables import render
+from onebnet_jax.tables import Table, render
 
 DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
 EXAMPLES = """examples:
@@ -28,14 +28,12 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Measures or reads logs, prints tables."""
     parser = arguments.parser("benchmark", __doc__, EXAMPLES)
     parser.add_argument("models", nargs="*", type=arguments.path, metavar="MODEL.tflite", help="by `onebnet convert`")
     parser.add_argument("--logs", type=arguments.path, metavar="DIR", help="of launch/rpi4_benchmark.sh, read instead")
     parser.add_argument("--threads", type=int, help="of the interpreter (default 1)")
-    parser.add_argument(
-        "--kernel", choices=("default", *pi_log.KERNELS), help="of the binary convolution (default: default)"
-    )
+    kernels = ("default", *pi_log.KERNELS)
+    parser.add_argument("--kernel", choices=kernels, help="of the binary convolution (default: default)")
     parser.add_argument("--xnnpack", action=argparse.BooleanOptionalAction, help="for float operators (default: on)")
     parser.add_argument("--runs", type=int, help="inferences in a repetition (default 50, as in A.4)")
     parser.add_argument("--repetitions", type=int, help="each with a new interpreter (default 3, as in A.4)")
@@ -44,23 +42,20 @@ def main(argv: list[str]) -> None:
     args = parser.parse_intermixed_args(argv)
     if bool(args.models) == (args.logs is not None):
         parser.error("give one or more models, or --logs DIR")
-    given = [name for name in DEFAULTS if getattr(args, name) is not None]
-    if args.logs is not None and given:
-        parser.error(f"--{given[0]} has no place beside --logs, which hold what was measured")
-    for name in DEFAULTS.keys() - given:
-        setattr(args, name, DEFAULTS[name])
+    given = {name: value for name, value in vars(args).items() if name in DEFAULTS and value is not None}
+    if args.logs and given:
+        parser.error(f"--{[*given][0]} has no place beside --logs, which hold what was measured")
 
-    output = args.json or (args.logs / "benchmark.json" if args.logs else None)
-    if args.json is not None:
+    if args.json:
         card.check_writable(args.json, ".json", "results")
-    report, sections = _from_logs(args.logs, args.markdown) if args.logs else _on_this_machine(args)
-    print(*sections, sep="\n\n")
-    if output is not None:
-        card.save({output: card.to_json(report)})
+    report, sections = _from_logs(args.logs) if args.logs else _on_this_machine(args.models, **DEFAULTS | given)
+    print(*(part if isinstance(part, str) else render(part, args.markdown) for part in sections), sep="\n\n")
+    if output := args.json or args.logs and args.logs / "benchmark.json":
+        card.save({output: report})
 
 
-def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
-    """What a Raspberry Pi measured: JSON values, and the same as sections of text."""
+def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
+    """What a Raspberry Pi measured: JSON values, and the same to print."""
     try:
         texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
     except OSError as error:
@@ -81,34 +76,29 @@ def _from_logs(folder: Path, markdown: bool) -> tuple[dict, list[str]]:
     measured, device = pi_report.results(runs, cards), pi_report.device_lines(runs)
     report = {"device": device, "sha256": digests, "results": pi_report.as_json(measured, compare=True)}
     tables = (pi_report.latency_table(measured, compare=True), pi_report.storage_table(measured))
-    texts = [render(table, markdown) for table in tables]
-    return report, ["\n".join(device), *texts, pi_report.comparison_note(measured)]
+    return report, ["\n".join(device), *tables, pi_report.comparison_note(measured)]
 
 
-def _on_this_machine(args: argparse.Namespace) -> tuple[dict, list[str]]:
-    """Timings through LCE's interpreter: JSON values, and the same as sections of text."""
-    for name in ("threads", "runs", "repetitions"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name}={getattr(args, name)} must be 1 or more.")
-    files = {path: _read_model(path) for path in args.models}
-    runs = [_time(path, tflite, args) for path, (tflite, _) in files.items() for _ in range(args.repetitions)]
-    measured = pi_report.results(runs, {str(path): facts for path, (_, facts) in files.items()})
+def _on_this_machine(models: list[Path], repetitions: int, **settings) -> tuple[dict, list[str | Table]]:
+    """Timings through LCE's interpreter: JSON values, and the same to print."""
+    for name, value in {"repetitions": repetitions, **settings}.items():
+        if name in ("threads", "runs", "repetitions") and value < 1:
+            raise UserError(f"--{name}={value} must be 1 or more.")
+    files = {str(path): _read_model(path) for path in models}
+    runs = [_time(name, tflite, **settings) for name, (tflite, _) in files.items() for _ in range(repetitions)]
+    measured = pi_report.results(runs, {name: facts for name, (_, facts) in files.items()})
     machine = {"machine": platform.machine(), "platform": platform.platform(), "cpus": os.cpu_count()}
     note = f"Measured on this machine ({machine['machine']}) through LCE's Python interpreter, not on a Raspberry Pi."
     if machine["machine"] not in ("aarch64", "arm64"):
         note += "\nLCE's x86 kernels are reference code: their results are right, their times say nothing about ARM."
-    digests = {str(path): hashlib.sha256(tflite).hexdigest() for path, (tflite, _) in files.items()}
-    results = pi_report.as_json(measured, compare=False)
-    table = render(pi_report.latency_table(measured, compare=False), args.markdown)
-    return {**machine, "note": note, "sha256": digests, "results": results}, [note, table]
+    digests = {name: hashlib.sha256(tflite).hexdigest() for name, (tflite, _) in files.items()}
+    report = {**machine, "note": note, "sha256": digests, "results": pi_report.as_json(measured, compare=False)}
+    return report, [note, pi_report.latency_table(measured, compare=False)]
 
 
-def _read_model(path: Path) -> tuple[bytes, dict | None]:
-    """A model and its card, if it has one. Raises UserError for what is no whole .tflite file."""
-    try:
-        tflite, facts = path.read_bytes(), None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; `onebnet convert` makes such files.") from error
+def _read_model(path: Path) -> tuple[bytes, dict]:
+    """A model and its card, {} without one. Raises UserError for what is no whole .tflite file."""
+    tflite, facts = card.read_bytes(path), {}
     if tflite[4:8] != b"TFL3":
         raise UserError(f"{path} is not a .tflite file.")
     if card.path_of(path).exists():
@@ -122,20 +112,18 @@ def _read_model(path: Path) -> tuple[bytes, dict | None]:
     return tflite, facts
 
 
-def _time(path: Path, tflite: bytes, args: argparse.Namespace) -> pi_log.Run:
+def _time(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: bool, runs: int) -> pi_log.Run:
     """One repetition with a new interpreter, on random inputs with batch 1."""
     from onebnet_jax.export import lce
 
-    options = {flag: True for kernel, flag in pi_log.KERNELS.items() if kernel == args.kernel}
-    options |= {"num_threads": args.threads, "use_xnnpack": args.xnnpack}
+    options = {pi_log.KERNELS[kernel]: True} if kernel in pi_log.KERNELS else {}
     try:
-        init_ms, first_ms, *rest = lce.timings(tflite, 1 + args.runs, **options)
+        init_ms, first_ms, *rest = lce.timings(tflite, 1 + runs, num_threads=threads, use_xnnpack=xnnpack, **options)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"LCE's interpreter cannot run {path}: {' '.join(str(error).split())}") from error
-    facts = {"model": str(path), "threads": args.threads, "kernel": args.kernel, "xnnpack": args.xnnpack}
-    facts |= {"mean_ms": float(np.mean(rest)), "std_ms": float(np.std(rest)), "min_ms": min(rest), "max_ms": max(rest)}
-    size = len(tflite) / 2**20
-    return pi_log.Run(**facts, count=args.runs, init_ms=init_ms, first_ms=first_ms, size_mib=size)
+        raise UserError(f"LCE's interpreter cannot run {model}: {' '.join(str(error).split())}") from error
+    facts = dict(model=model, threads=threads, kernel=kernel, xnnpack=xnnpack, count=runs, size_mib=len(tflite) / 2**20)
+    facts |= dict(mean_ms=float(np.mean(rest)), std_ms=float(np.std(rest)), min_ms=min(rest), max_ms=max(rest))
+    return pi_log.Run(**facts, init_ms=init_ms, first_ms=first_ms)
 
 
 if __name__ == "__main__":

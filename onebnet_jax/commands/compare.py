@@ -1,7 +1,10 @@
 """Compares runs: what differs in their configs, and what came of it."""
 
-from onebnet_jax.commands import arguments
+import numpy as np
+
+from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import cli
+from onebnet_jax.tables import render
 
 EXAMPLES = """examples:
   onebnet compare runs/*
@@ -18,29 +21,18 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
 
     from onebnet_jax.runs import history
-    from onebnet_jax.tables import render
 
     runs = history.read(args.workdir)
     if args.plot:
-        plot(runs, args.plot)
+        axes = figures.axes("epoch", "Top-1 (%), dashed: while training")
+        for run in runs:
+            test, train = (np.reshape(run.curve(split), (-1, 2)).T for split in ("test", "train"))
+            (line,) = axes.plot(*test, ".-", label=run.name)
+            axes.plot(*train, "--", color=line.get_color(), linewidth=0.8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        figures.save(axes, args.plot)
     print(render(history.table(runs), args.markdown))
-
-
-def plot(runs, path) -> None:
-    """Draws Top-1 against epochs: of test images solid, of training images dashed. Raises UserError as `figures`."""
-    from onebnet_jax.commands import figures
-
-    axes = figures.axes("epoch", "Top-1 (%), dashed: while training")
-    for run in runs:
-        (line,) = axes.plot(*_columns(run.curve("test")), ".-", label=run.name)
-        axes.plot(*_columns(run.curve("train")), "--", color=line.get_color(), linewidth=0.8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    figures.save(axes, path)
-
-
-def _columns(points) -> list[list[float]]:
-    return [list(column) for column in zip(*points)] or [[], []]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ onebnet convert --workdir=RUN --output=model.tflite --native=model.onb
 import argparse
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.errors import cli
+from onebnet_jax.errors import UserError, cli
 
 EXAMPLES = """examples:
   onebnet convert --workdir=runs/quickstart --output=model.tflite
@@ -16,7 +16,6 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Converts, writes the file and its card."""
     parser = arguments.parser("convert", __doc__, EXAMPLES)
     parser.add_argument("--workdir", type=arguments.path, help="folder of a run")
     parser.add_argument("--stage", help="of the run, such as step1 (default: the latest that has a checkpoint)")
@@ -41,7 +40,7 @@ def main(argv: list[str]) -> None:
     if args.config is not None and (args.stage or args.checkpoint):
         parser.error("--stage and --checkpoint are for --workdir; --config makes an untrained network")
 
-    from onebnet_jax.export import card, convert
+    from onebnet_jax.export import card
     from onebnet_jax.runs import config, trained
 
     if args.output is not None:
@@ -62,20 +61,28 @@ def main(argv: list[str]) -> None:
                 content = form.pack(*parts)
                 card.save({path: content})
                 print(f"{path}: {len(content) / 2**20:.3f} MiB, made from {network.title}")
-    if args.output is None:
-        return
-    result = convert.convert(network, args.fold, args.raw_input)
-    from onebnet_jax.export import keras
+    if args.output is not None:
+        _for_lce(network, args)
+    for note in network.notes:
+        print(f"note: {note}")
 
+
+def _for_lce(network, args) -> None:
+    from onebnet_jax.export import convert
+
+    result = convert.convert(network, args.fold, args.raw_input)
     if args.summary:
-        keras.larq.models.summary(result.model)
+        from onebnet_jax.export.keras2 import larq
+
+        larq.models.summary(result.model)
     if args.keras is not None:
-        keras.save(result.model, args.keras)
+        try:
+            result.model.save(args.keras)
+        except OSError as error:
+            raise UserError(f"Cannot save the Keras model to {args.keras}: {error}") from error
     result.save(args.output)
     operators = ", ".join(f"{count} {kind}" for kind, count in result.card["operators"].items())
     print(f"{args.output}: {result.card['mib']:.3f} MiB, made from {network.title}\n{operators}")
-    for note in network.notes:
-        print(f"note: {note}")
     if args.keras is not None:
         print(f"{args.keras}: the Keras model; import onebnet_jax.export.keras before loading it, for its layers")
 

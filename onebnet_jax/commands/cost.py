@@ -1,7 +1,9 @@
 """What networks cost, without running them: parameters, MACs, OPs, storage and estimated Raspberry Pi 4 latency."""
 
-from onebnet_jax.commands import arguments
+from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import UserError, cli
+from onebnet_jax.paper import cost_report, latency, numbers
+from onebnet_jax.tables import render
 
 EXAMPLES = """examples:
   onebnet cost cifar10_typeI cifar10_typeII
@@ -11,7 +13,6 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Counts, prints tables."""
     parser = arguments.parser("cost", __doc__, EXAMPLES)
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help="a config, such as configs/quickstart.py")
     parser.add_argument("--table1", action="store_true", help="add the twelve structures of the paper's Table 1")
@@ -27,10 +28,14 @@ def main(argv: list[str]) -> None:
     if overrides and not options.configs:
         parser.error(f"{overrides[0]} applies to a CONFIG, and none is named")
 
-    from onebnet_jax.paper import cost_report, latency, numbers
-    from onebnet_jax.tables import render
+    from onebnet_jax.runs import config
 
-    entries = [_entry(path, overrides) for path in options.configs]
+    entries = []
+    for path in options.configs:
+        run = config.experiment(config.load(path, overrides))
+        last = run.stages[-1].binarization
+        binarized = run.structure.binary and last.activations and last.weights
+        entries.append(cost_report.Entry(config.name(path), run.structure, run.data.info.shape, binarized))
     for row in numbers.TABLE1 if options.table1 else ():
         structure = latency.table1_structure(row)
         entries.append(cost_report.Entry(row.label, structure, latency.IMAGENET_INPUT, measured_ms=row.latency_ms))
@@ -51,21 +56,8 @@ def main(argv: list[str]) -> None:
     print(cost_report.notes())
 
 
-def _entry(path: str, overrides):
-    """The network of a config, with what its last stage binarizes."""
-    from onebnet_jax.paper.cost_report import Entry
-    from onebnet_jax.runs import config
-
-    run = config.experiment(config.load(path, overrides))
-    last = run.stages[-1].binarization
-    binarized = run.structure.binary and last.activations and last.weights
-    return Entry(config.name(path), run.structure, run.data.info.shape, binarized)
-
-
 def plot(entries, path) -> None:
     """Draws estimated latency against storage. Raises UserError where there is nothing to draw, and as `figures`."""
-    from onebnet_jax.commands import figures
-
     if not entries:
         raise UserError("--plot has nothing to draw: name a CONFIG or add --table1.")
     axes = figures.axes("storage (MiB)", "Raspberry Pi 4, one thread (ms)")

@@ -3,9 +3,8 @@
     python -m onebnet_jax.data_benchmark --dir=DIR --step-images-per-second=2000
     python -m onebnet_jax.data_benchmark --dir=NEW_DIR --generate=4096
 
-Reads, decodes and augments training images as a run does, with nothing to use them. What the step takes is printed by
-train_benchmark. Without ImageNet, the second command first makes JPEGs; few of them make many epochs, whose beginnings
-cost time.
+Reads, decodes and augments training images as a run does; train_benchmark prints what the step takes. Without ImageNet,
+the second command first makes JPEGs; few of them make many epochs, whose beginnings cost time.
 """
 
 import io
@@ -14,7 +13,12 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from onebnet_jax.commands import arguments
+from onebnet_jax.data import load
+from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
@@ -31,15 +35,11 @@ DISTINCT = 32  # generated images; more files are links to them
 
 def generated_jpeg(seed: int) -> bytes:
     """A JPEG of ImageNet's usual size, 500x375 and about 110 kB, with structure at all scales."""
-    import numpy as np
-    from PIL import Image
-
     rng = np.random.default_rng(seed)
     image = np.full((375, 500, 3), 128.0, np.float32)
-    for cells in (4, 12, 36, 108):
-        for channel in range(3):
-            noise = Image.fromarray(rng.normal(size=(cells * 3 // 4, cells)).astype(np.float32))
-            image[..., channel] += 60 / np.sqrt(cells / 4) * np.asarray(noise.resize((500, 375), Image.BICUBIC))
+    for cells, channel in itertools.product((4, 12, 36, 108), range(3)):
+        noise = Image.fromarray(rng.normal(size=(cells * 3 // 4, cells)).astype(np.float32))
+        image[..., channel] += 60 / np.sqrt(cells / 4) * np.asarray(noise.resize((500, 375), Image.BICUBIC))
     image += rng.normal(size=(375, 500, 1)) * 9
     file = io.BytesIO()
     Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=94)
@@ -67,8 +67,6 @@ def generate(folder: Path, count: int) -> None:
 
 def measure(dataset, batch_size: int, batches: int) -> tuple[float, float]:
     """Images/s of a streamed data set, and images per second of processor time: what one core would give."""
-    from onebnet_jax.data.imagenet.sources import Share
-
     epochs = (dataset.train_batches(Share(batch_size), 0, epoch) for epoch in itertools.count())
     stream = itertools.chain.from_iterable(epochs)
     for _ in itertools.islice(stream, WARM_UP):
@@ -101,8 +99,6 @@ def main(argv: list[str]) -> None:
         if not args.dir:
             parser.error("--generate needs --dir, a new folder for the images")
         generate(arguments.path(args.dir), args.generate)
-    from onebnet_jax.data import load
-
     dataset = load.open("imagenet2012", args.source, args.dir, image_size=args.image_size, threads=args.threads)
     print(dataset.source)
     rate, per_core = measure(dataset, args.batch_size, args.batches)

@@ -7,8 +7,13 @@ agree with JAX on random images. What a file holds and how long it takes do not 
 import collections
 import sys
 
+import numpy as np
+from tqdm import tqdm
+
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
+from onebnet_jax.paper import cost_report, latency, numbers
+from onebnet_jax.tables import render
 
 NAMED = ("ReActNet18", "TypeI", "TypeII", "TypeIII")
 EXAMPLES = """examples:
@@ -18,7 +23,7 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Converts, prints two tables; exits with 1 if a difference is not explained."""
+    """Exits with 1 if a difference is not explained."""
     parser = arguments.parser("table1", __doc__, EXAMPLES)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {' '.join(NAMED)}; or all")
     parser.add_argument("--images", type=int, default=8, help="random images for the comparison (default 8; 0: none)")
@@ -27,20 +32,15 @@ def main(argv: list[str]) -> None:
     if args.images < 0:
         parser.error(f"--images={args.images} must be 0 or more")
 
-    from tqdm import tqdm
-
-    from onebnet_jax.paper import numbers
-    from onebnet_jax.tables import render
-
     wanted = numbers.TABLE1 if args.names == ["all"] else [numbers.table1_row(name) for name in args.names or NAMED]
     files = [(row, folded) for row in wanted for folded in (False, True)]
     sizes, operators, unexplained = [], [], []
     for row, folded in tqdm(files, unit="file"):
         card, report = convert(row.label, folded, args.images)
         names = [row.label, "folded" if folded else "naive"]
-        sizes.append([*names, *_sizes(row, folded, card), *_agreement(report)])
+        sizes.append([*names, *_sizes(row, folded, card), *(_agreement(report) if report else [""] * 5)])
         operators.append((names, card["operators"]))
-        if report is not None and not report.explained:
+        if report and not report.explained:
             unexplained.append(" ".join(names))
     header = ["network", "graph", "file (MiB)", "cost model", "Table 3", "operators", "LceBconv2d", "ADD + SUB"]
     header += ["Pi 4, estimated (ms)", "Table 1, measured", "equal predictions", "logits up to"]
@@ -56,8 +56,6 @@ def main(argv: list[str]) -> None:
 
 def convert(label: str, folded: bool, images: int):
     """The card of a converted row of Table 1, and its `agreement.Report` on random images; None for no images."""
-    import numpy as np
-
     from onebnet_jax.export import convert
     from onebnet_jax.runs import config, trained
 
@@ -75,22 +73,18 @@ def convert(label: str, folded: bool, images: int):
 
 def _sizes(row, folded: bool, card: dict) -> list[str]:
     """File and storage, operators, and latency: the cost model's estimate, and what the paper measured (naive)."""
-    from onebnet_jax.paper import cost_report, latency, numbers
-
     entry = cost_report.Entry(row.label, latency.table1_structure(row), latency.IMAGENET_INPUT)
     naive, least, most = entry.estimates()
     printed = None if folded else numbers.TABLE3.get(row.label)  # which counts the naive graph
     count = collections.Counter(card["operators"])
     cells = [f"{card['bytes'] / 2**20:.3f}", f"{entry.total(folded).storage_mib:.3f}"]
     cells.append(f"{printed.storage_mib:.2f}" if printed else "")
-    cells += [str(number) for number in (count.total(), count["LceBconv2d"], count["ADD"] + count["SUB"])]
+    cells += map(str, (count.total(), count["LceBconv2d"], count["ADD"] + count["SUB"]))
     return cells + ([f"{least:.1f} to {most:.1f}", ""] if folded else [f"{naive:.1f}", f"{row.latency_ms:.1f}"])
 
 
 def _agreement(report) -> tuple[str, ...]:
     """LCE's predictions and logits against JAX's, and how many signs differ first in an image, of all signs."""
-    if report is None:
-        return ("",) * 5
     lce = report.lce
     flips, signs = sum(unit.first_flips for unit in lce.units), sum(unit.signs for unit in lce.units)
     cells = f"{lce.equal_predictions} of {report.images}", f"{report.max_logit:.3g}", f"{lce.max_difference:.1e}"

@@ -16,7 +16,6 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    """Makes the teacher's folder."""
     parser = arguments.parser("teacher", __doc__, EXAMPLES)
     parser.add_argument("--weights", type=arguments.path, required=True, help=".pth (with PyTorch) or .safetensors")
     words = "the network that they are of (default: %(default)s); --config.field=value changes a field of it"

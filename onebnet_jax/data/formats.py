@@ -56,29 +56,22 @@ def _parse_idx(data: bytes, rank: int, path: Path) -> np.ndarray:
 
 
 def read_cifar10(folder: Path) -> tuple[Arrays, Path]:
-    """CIFAR-10's binary or python version, https://www.cs.toronto.edu/~kriz/cifar.html, packed or unpacked.
-
-    The batches may also lie in `folder` itself.
-    """
+    """CIFAR-10's binary or python version, https://www.cs.toronto.edu/~kriz/cifar.html, as archive, folder or files."""
     kinds = ("bin", "binary", ".bin", _parse_binary_batch), ("py", "python", "", _parse_python_batch)
     for kind, version, suffix, parse in kinds:
         subfolder = f"cifar-10-batches-{kind}"
         names = [*(f"data_batch_{index}{suffix}" for index in range(1, 6)), f"test_batch{suffix}"]
         for place in (folder / subfolder, folder / f"cifar-10-{version}.tar.gz", folder):
             if contents := _contents(place, names, subfolder):
-                *train, test = [parse(content, place / name) for content, name in zip(contents, names)]
-                pixels, labels = (np.concatenate(parts) for parts in zip(*train))
-                return (_from_planes(pixels), labels, _from_planes(test[0]), test[1]), place
+                batches = [parse(content, place / name) for content, name in zip(contents, names)]
+                images = [np.ascontiguousarray(x.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)) for x, _ in batches]
+                labels = [labels for _, labels in batches]
+                return (np.concatenate(images[:5]), np.concatenate(labels[:5]), images[5], labels[5]), place
     raise Missing(f"no CIFAR-10 batches or archive in {folder}")
 
 
-def _from_planes(pixels: np.ndarray) -> np.ndarray:
-    """[N, 3072], three colour planes of 32x32 each, to [N, 32, 32, 3]."""
-    return np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-
-
 def _parse_binary_batch(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 [N, 3072] and labels [N] of records of one label and 3072 pixel bytes."""
+    """Colour planes uint8 [N, 3072] and labels [N] of records of one label and 3072 pixel bytes."""
     if not data or len(data) % 3073:
         raise UserError(f"{path} has {len(data)} bytes, not a multiple of a record's 3073; get the file again.")
     records = np.frombuffer(data, np.uint8).reshape(-1, 3073)

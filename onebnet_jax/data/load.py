@@ -14,8 +14,7 @@ from etils import epath
 from onebnet_jax.data import tfds
 from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.data.formats import Arrays, Missing
-from onebnet_jax.data.imagenet import sources
-from onebnet_jax.data.imagenet.reader import Streamed
+from onebnet_jax.data.imagenet import reader
 from onebnet_jax.errors import UserError
 
 
@@ -39,28 +38,17 @@ class Dataset:
         return len(self.test_labels)
 
 
-def open(
-    name: str,
-    source: str = "auto",
-    directory: str = "",
-    *,
-    image_size: int = 0,
-    lighting: float = 0.0,
-    max_unreadable: int = 10,
-    threads: int = 0,
-) -> Dataset | Streamed:
+def open(name: str, source: str = "auto", directory: str = "", **streaming) -> Dataset | reader.Streamed:
     """Finds a data set of the catalog, and reads it into memory unless it is streamed (`info.streamed`).
 
     `source` is "tfds", a prepared TFDS data directory; "files", the original files in a folder; "download", these
     fetched into a folder first; or "auto", the first of `info.sources` that is there. `directory` is that directory or
     folder; "" means $TFDS_DATA_DIR or ~/tensorflow_datasets for "tfds", and `info.folders` and then downloads/NAME in
-    that directory for "files". The rest is of streamed data sets, see `imagenet.reader.Streamed`.
+    that directory for "files". The rest is for `imagenet.reader.Streamed`.
 
-    Raises UserError for an unknown name or source, data that are missing (with all ways to get them), and files that
-    are damaged (with the name of the file).
+    Raises UserError for a source that the data set does not have, data that are missing (with all ways to get them),
+    and files that are damaged (with the name of the file).
     """
-    if name not in DATASETS:
-        raise UserError(f"data.name={name!r} is unknown; it must be one of {', '.join(map(repr, DATASETS))}.")
     info = DATASETS[name]
     if source not in ("auto", *info.sources):
         choices = ", ".join(map(repr, ("auto", *info.sources)))
@@ -69,21 +57,16 @@ def open(
     directory = os.path.expanduser(directory)
     if directory and source != "download" and not os.path.isdir(directory) and "://" not in directory:
         raise UserError(f"data.dir={directory!r} is not a folder.")
+    finders = {"tfds": _read_tfds, "files": _read_files, "download": _download}
     if info.streamed:
-        finders = {"tfds": sources.Records, "files": sources.Folders}
-    elif image_size or lighting:
-        raise UserError(f"{info.title} lies in memory in its own size: image_size and lighting have to be 0.")
-    else:
-        finders = {"tfds": _read_tfds, "files": _read_files, "download": _download}
+        finders = {"tfds": reader.Records, "files": reader.Folders}
     try:
         found = _first_found(lambda each: finders[each](info, directory), wanted)
     except Missing as error:
         raise UserError(f"{info.title} was not found ({error}): {info.remedy}.") from error
     except OSError as error:
         raise UserError(f"{info.title} cannot be read: {error}.") from error
-    if info.streamed:
-        return Streamed(info, found, image_size, lighting, max_unreadable, threads)
-    return _in_memory(info, *found)
+    return reader.Streamed(info, found, **streaming) if info.streamed else _in_memory(info, *found)
 
 
 def _first_found(find: Callable, places: Iterable):
@@ -118,24 +101,30 @@ def _read_tfds(info: Info, directory: str) -> tuple[Arrays, str]:
     return tfds.read(folder), f"from the TFDS directory {folder}"
 
 
-def _downloads(info: Info, directory: str) -> epath.Path:
-    return epath.Path(directory) if directory else tfds.root("") / "downloads" / info.name
+def _folders(info: Info, directory: str) -> list[epath.Path]:
+    """Where the original files may lie; downloads go to the last."""
+    if directory:
+        return [epath.Path(directory)]
+    return [*map(epath.Path, info.folders), tfds.root("") / "downloads" / info.name]
 
 
 def _read_files(info: Info, directory: str) -> tuple[Arrays, str]:
-    folders = (*(() if directory else info.folders), _downloads(info, directory))
-    arrays, path = _first_found(info.read, map(epath.Path, folders))
+    arrays, path = _first_found(info.read, _folders(info, directory))
     return arrays, f"from the original files in {path}"
 
 
 def _download(info: Info, directory: str) -> tuple[Arrays, str]:
     """Fetches the original files, where they are not there already, and reads them: TFDS would need TensorFlow."""
-    folder = _downloads(info, directory)
+    folder = _folders(info, directory)[-1]
     for url, sha256 in info.originals:
         path = folder / url.rpartition("/")[2]
         try:
-            there = path.exists()
-            content = path.read_bytes() if there else _fetched(url)
+            if there := path.exists():
+                content = path.read_bytes()
+            else:
+                print(f"Downloading {url}", file=sys.stderr, flush=True)
+                with urllib.request.urlopen(url, timeout=30) as response:  # seconds
+                    content = response.read()
             if hashlib.sha256(content).hexdigest() != sha256:
                 done = "not replaced; move it away, or set data.source='files' to read it" if there else "not kept"
                 raise UserError(f"{path if there else url} has another SHA-256 sum than it should, so it was {done}.")
@@ -147,9 +136,3 @@ def _download(info: Info, directory: str) -> tuple[Arrays, str]:
         except (OSError, http.client.HTTPException) as error:
             raise Missing(f"the download of {url} to {folder} failed: {error}") from error
     return info.read(folder)[0], f"from the original files downloaded to {folder}"
-
-
-def _fetched(url: str) -> bytes:
-    print(f"Downloading {url}", file=sys.stderr, flush=True)
-    with urllib.request.urlopen(url, timeout=30) as response:  # seconds
-        return response.read()

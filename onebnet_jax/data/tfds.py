@@ -4,7 +4,6 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -39,14 +38,14 @@ def open_directory(folder: epath.Path):
 
     with naming(folder):  # TFDS imports any module that features.json names, such as one in the current folder
         path = folder / "features.json"
-        foreign = [name for name in class_names(json.loads(path.read_text())) if not name.startswith(_FEATURES)]
+        foreign = [name for name in class_names(path.read_text()) if not name.startswith(_FEATURES)]
         if foreign:
             raise UserError(f"{path} asks for the code of {foreign[0]!r}, which is not run; prepare the data set anew.")
         return tfds.builder_from_directory(folder)
 
 
-def class_names(value: Any) -> Iterator[str]:
-    """All names of feature classes in JSON values, also in JSON that lies in their strings."""
+def class_names(value) -> Iterator[str]:
+    """All names of feature classes in a JSON text or its values, also in JSON that lies in their strings."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -55,16 +54,12 @@ def class_names(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         yield from (item for name, item in value.items() if name in _NAMES and isinstance(item, str))
         value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from class_names(item)
+    for item in value if isinstance(value, list) else ():
+        yield from class_names(item)
 
 
 def read(folder: epath.Path) -> Arrays:
-    """Reads both splits of one prepared version into memory, in array_record, parquet or tfrecord format.
-
-    TFDS reads the first two without TensorFlow. Of the third, its default, it only decodes the records.
-    """
+    """Both splits of a prepared version. TFDS reads its formats without TensorFlow, but for tfrecord, its default."""
     builder = open_directory(folder)
     arrays = []
     with naming(folder):
@@ -84,8 +79,8 @@ def _of_random_access(builder, split: str) -> Iterator[dict]:
 
 
 def _of_records(builder, split: str) -> Iterator[dict]:
-    """A record is its length (uint64, little-endian), 4 bytes of checksum, the data, and 4 bytes of checksum."""
-    # The checksums are not verified, which is slow in Python: damage to an image is noticed by PNG's own.
+    # A record is its length (uint64, little-endian), 4 bytes of checksum, the data, and 4 bytes of checksum. These are
+    # not verified, which is slow in Python: damage to an image is noticed by PNG's own.
     for path in builder.info.splits[split].filepaths:
         data = memoryview(epath.Path(path).read_bytes())
         while data:

@@ -1,8 +1,7 @@
 """From a trained network to a file that Larq Compute Engine (LCE) runs, and the proof that the two agree.
 
-`fold` turns variables into a `plan` of constants, `keras` builds the Keras model of a plan, `lce` makes a file of it,
-`lint` checks the file; `convert` does all this and gives the file with its `card`. `verify` is the proof, by
-`agreement` and `parity`. Only keras, lce, agreement and parity import TensorFlow, and nothing that trains imports this.
+`convert` goes the way: fold, plan, keras, lce, lint, card; `verify` is the proof, by agreement and parity. Only keras,
+lce, agreement and parity import TensorFlow.
 """
 
 import os

@@ -1,13 +1,12 @@
 """Do the trained network, its Keras model and the converted file give the same answers, and if not, why not?
 
-Float rounding differs between the three, and one that carries a value over the threshold of a sign turns a -1 into a
-+1: a flip. It moves all that follows, and more flips follow from it, so the logits of single images can differ visibly
-with nothing wrong. Only the first flips of an image must lie within rounding of their threshold.
+Float rounding that carries a value over the threshold of a sign turns a -1 into a +1: a flip, from which more follow,
+so that logits can differ visibly with nothing wrong. Only an image's first flips must lie within rounding.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -20,9 +19,6 @@ from onebnet_jax.runs.trained import Trained
 # What rounding can do, as a share of the RMS of what a unit takes signs of, or of the largest logit: 84 epsilons.
 ROUNDING = 1e-5
 TINY = np.finfo(np.float32).tiny
-
-# Normalized images [N, H, W, C]; what the file takes: these, or pixels of 0..255; labels int [N], or None.
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,44 +57,41 @@ class Report:
     keras: Comparison
     lce: Comparison
     conversion_difference: float  # of logits, the file's from those of the conversion whose signs were read; must be 0
+    sections: Sequence = ()  # a `parity.Parity` of each alone, where that was looked into
 
     @property
     def explained(self) -> bool:
         """Whether every difference is the work of rounding, and the file the one that was looked into."""
-        return not (self.keras.unexplained or self.lce.unexplained or self.conversion_difference)
+        whole = not (self.keras.unexplained or self.lce.unexplained or self.conversion_difference)
+        return whole and all(section.explained for section in self.sections)
 
 
-def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable[Batch]) -> Report:
-    """Runs a network, its plan as a Keras model, and its file on the same images; a batch's maps are all in memory."""
-    run, probe = intermediates(trained), keras.with_sign_inputs(plan)
+def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable) -> Report:
+    """Runs a network, its plan as a Keras model, and its file on the same images; a batch's maps are all in memory.
+
+    A batch: normalized images [N, H, W, C]; what the file takes, these or pixels of 0..255; labels int [N], or None.
+    """
+    run, probe = intermediates(trained), keras.keras_model(plan, with_sign_inputs=True)
     file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
     rows, truth, conversion_difference = [], [], 0.0
     for images, inputs, labels in batches:
         x = inputs.astype(np.float32)
-        logits, kept = run(images)
+        logits, signs, _ = run(images)
         of_keras, of_lce = probe.predict_on_batch(x), lce_probe(images=x)
-        rows.append(
-            (logits, *(part for other in (of_keras, of_lce) for part in _per_image(trained, plan, kept, other)))
-        )
+        rows.append((logits, *_per_image(plan, signs, of_keras), *_per_image(plan, signs, of_lce)))
         truth.append(labels)
         conversion_difference = max(conversion_difference, _max_abs(of_lce["head"] - file(images=x)["head"]))
     expected, *others = map(np.concatenate, zip(*rows))
     truth = None if truth[0] is None else np.concatenate(truth)
-    return Report(
-        images=len(expected),
-        max_logit=_max_abs(expected),
-        correct=_correct(expected, truth),
-        keras=_comparison(plan, expected, truth, *others[:3]),
-        lce=_comparison(plan, expected, truth, *others[3:]),
-        conversion_difference=conversion_difference,
-    )
+    both = (_comparison(plan, expected, truth, *found) for found in (others[:3], others[3:]))
+    return Report(len(expected), _max_abs(expected), _correct(expected, truth), *both, conversion_difference)
 
 
-def _per_image(trained: Trained, plan: Plan, kept: dict, outputs: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _per_image(plan: Plan, signs: dict, outputs: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits [N, num_classes], and for each unit with a sign how many flips [N, units] and the widest [N, units]."""
     flips, margins = (np.zeros((len(outputs["head"]), len(plan.signs)), kind) for kind in (int, float))
     for index, unit in enumerate(plan.signs):
-        margin = flip_margins(unit, sign_input(trained, unit.name, kept), outputs[unit.name])
+        margin = flip_margins(unit, signs[unit.name], outputs[unit.name])
         flips[:, index] = np.count_nonzero(margin >= 0, axis=(1, 2, 3))
         margins[:, index] = margin.max(axis=(1, 2, 3))
     return outputs["head"], flips, np.maximum(margins, 0)
@@ -130,25 +123,20 @@ def _comparison(plan: Plan, expected, truth, logits, flips, margins) -> Comparis
     )
 
 
-def intermediates(trained: Trained) -> Callable[[np.ndarray], tuple[np.ndarray, dict]]:
-    """A function of normalized images: the network's logits in full float32, and what `Network` keeps on the way."""
+def intermediates(trained: Trained) -> Callable[[np.ndarray], tuple[np.ndarray, dict, dict]]:
+    """A function of normalized images: logits in full float32, what each unit's signs are taken of, SECTION_output."""
     network = Network(trained.structure, trained.binarization)
+    binary = [unit for unit in trained.structure.units if unit.binary]
 
     @jax.jit
     def run(images):
         with jax.default_matmul_precision("float32"):  # GPUs may multiply float32 values in fewer bits by default
             logits, kept = network.apply(trained.variables, images, mutable=["intermediates"])
-        return logits, jax.tree.map(
-            lambda values: values[0], kept["intermediates"], is_leaf=lambda x: isinstance(x, tuple)
-        )
+        kept = jax.tree.map(lambda values: values[0], kept["intermediates"], is_leaf=lambda x: isinstance(x, tuple))
+        signs = {unit.name: kept[unit.module][unit.at("sign_input")[-1]] for unit in binary}
+        return logits, signs, {name: kept[name] for name in kept if name.endswith("_output")}
 
     return lambda images: jax.device_get(run(images.astype(np.float32)))
-
-
-def sign_input(trained: Trained, name: str, kept: dict) -> np.ndarray:
-    """What the trained network takes the signs of a unit of, from what `intermediates` kept."""
-    unit = next(unit for unit in trained.structure.units if unit.name == name)
-    return kept[unit.module][unit.at("sign_input")[-1]]
 
 
 def flip_margins(unit: Unit, trained: np.ndarray, deployed: np.ndarray) -> np.ndarray:

@@ -8,24 +8,20 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onebnet_jax.errors import UserError
 
-if TYPE_CHECKING:  # it imports JAX, which reading a card does not need
-    from onebnet_jax.runs.trained import Trained
-
 # What of a card, and of its source, is needed to run the file and to compare it with the network it was made from.
 KINDS = dict(sha256=str, source=dict, config=dict, input=dict, classes=list, raw_input=bool, folded=bool)
-UNTRAINED_KINDS = {"seed": int}
-RUN_KINDS = {"workdir": str, "stage": str, "checkpoint": str, "step": int}
+UNTRAINED_KINDS = dict(seed=int)
+RUN_KINDS = dict(workdir=str, stage=str, checkpoint=str, step=int)
 PACKAGES = ("jax", "flax", "tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy")
 
 
-def make(trained: "Trained", tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
-    """The card of a file, JSON values only, by what was converted, the histogram of its operators, and how."""
+def make(trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_input: bool) -> dict:
+    """The card of a file, JSON values only, by the `Trained` that it was made of, its operators' histogram, and how."""
     info, words = trained.info, "pixels, 0 to 255" if raw_input else "(pixels / 255 - mean) / std"
     taken = {"shape": [1, *info.shape], "dtype": "float32", "range": words}
     return {
@@ -36,7 +32,7 @@ def make(trained: "Trained", tflite: bytes, operators: dict[str, int], fold: boo
         "metrics": trained.metrics,
         "notes": trained.notes,
         "input": taken | {"mean": list(info.mean), "std": list(info.std)},
-        "classes": list(trained.class_names),
+        "classes": list(info.class_names),
         "folded": fold,
         "raw_input": raw_input,
         "operators": operators,
@@ -59,7 +55,7 @@ def path_of(model: Path) -> Path:
 
 def load(path: Path) -> dict:
     """A card by itself. Raises UserError if there is none, or something else."""
-    content = _bytes(path)
+    content = read_bytes(path)
     try:
         card = json.loads(content)
         kinds = KINDS | (UNTRAINED_KINDS if "untrained" in card["source"] else RUN_KINDS)
@@ -73,7 +69,7 @@ def load(path: Path) -> dict:
 
 def read(model: Path) -> tuple[bytes, dict]:
     """A converted file and its card. Raises UserError if one is missing or they do not belong together."""
-    tflite, card = _bytes(model), load(path_of(model))
+    tflite, card = read_bytes(model), load(path_of(model))
     if hashlib.sha256(tflite).hexdigest() != card["sha256"]:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: convert it again.")
     if "workdir" in card["source"]:
@@ -81,7 +77,8 @@ def read(model: Path) -> tuple[bytes, dict]:
     return tflite, card
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """What a file holds. Raises UserError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -105,13 +102,11 @@ def check_writable(path: Path, suffix: str, field: str = "") -> None:
         _partial(path).unlink()
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
-    if field and path.exists():
-        try:
-            ours = field in json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError, TypeError):
-            ours = False
-        if not ours:
-            raise UserError(f"{path} is there and holds something else, which would be lost; choose another name.")
+    ours = not (field and path.exists())
+    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
+        ours = ours or field in json.loads(path.read_bytes())
+    if not ours:
+        raise UserError(f"{path} is there and holds something else, which would be lost; choose another name.")
 
 
 def write(model: Path, tflite: bytes, card: dict) -> None:
@@ -124,13 +119,14 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
         workdir = os.path.relpath(card["source"]["workdir"], model.parent)
         card = card | {"source": card["source"] | {"workdir": workdir}}
     # The card first: no file is without one, and a card that is not of the file is found out by `read`.
-    save({path_of(model): to_json(card), model: tflite})
+    save({path_of(model): card, model: tflite})
 
 
-def save(contents: dict[Path, bytes]) -> None:
-    """Writes files; none takes its name before all are complete. Raises UserError if that fails."""
+def save(contents: dict[Path, bytes | dict]) -> None:
+    """Writes files, a dict as JSON; none takes its name before all are complete. Raises UserError if that fails."""
     try:
         for path, content in contents.items():
+            content = content if isinstance(content, bytes) else (json.dumps(content, indent=2) + "\n").encode()
             _partial(path).write_bytes(content)
         for path in contents:
             _partial(path).replace(path)
@@ -139,10 +135,6 @@ def save(contents: dict[Path, bytes]) -> None:
     finally:
         for path in contents:
             _partial(path).unlink(missing_ok=True)
-
-
-def to_json(content: dict) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _partial(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """From a trained network to the bytes of a .tflite file with its card, and from such a file to predictions."""
 
+import collections
 import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +28,8 @@ class Converted:
 
 def make_plan(trained: Trained, folded: bool = True, raw_input: bool = False) -> Plan:
     """The deployment plan of a trained network; arguments as in `convert`."""
-    normalization = (trained.info.mean, trained.info.std) if raw_input else None
-    return fold.deployment_plan(
-        trained.structure, trained.binarization, trained.variables, trained.info.shape, folded, normalization
-    )
+    info, network = trained.info, (trained.structure, trained.binarization, trained.variables)
+    return fold.deployment_plan(*network, info.shape, folded, (info.mean, info.std) if raw_input else None)
 
 
 def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> Converted:
@@ -46,8 +45,10 @@ def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> C
 
     model = keras.keras_model(plan)
     tflite = lce.convert(model)
-    lint.check_file(lce.operators(tflite), plan)
-    return Converted(tflite, card.make(trained, tflite, lce.histogram(tflite), folded, raw_input), model)
+    operators = lce.operators(tflite)
+    lint.check_file(operators, plan)
+    counts = dict(sorted(collections.Counter(operator.kind for operator in operators).items()))
+    return Converted(tflite, card.make(trained, tflite, counts, folded, raw_input), model)
 
 
 class Prediction(NamedTuple):

@@ -1,42 +1,37 @@
 """From trained variables to a deployment plan. Pure functions on NumPy arrays, computed in float64.
 
-What is folded. Every batch normalization behind a convolution is one multiplier and one bias per channel; those of
-float convolutions go into their weights, and the scale of binary weights goes into their multiplier. With fold=True, of
-the four additions that a OneBNet's unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) two remain:
+A batch normalization behind a convolution is a multiplier and a bias per channel; those of float convolutions go into
+their weights, and the scale of binary weights into their multiplier. With fold=True, of the four additions that a
+OneBNet's unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) two remain:
 
 - -gamma comes after a sum, so the BN before the sum takes it in.
 - +zeta is left out of the stream of activations: between units flows p = x - zeta. The next sign compares p with
   alpha - zeta. A shortcut gives zeta back as a constant of a BN's bias: zeta itself if it is the identity, W zeta
   behind an average pool and a 1x1 convolution W; the head's bias takes in the last one.
 
-A batch normalization before a sign, a x + c, is a comparison of x with -c / a: one subtraction.
-
-All this is exact in real arithmetic; in floating point a sign can turn out otherwise, but only where a value is within
-rounding of its threshold.
+A batch normalization before a sign, a x + c, is a comparison of x with -c / a: one subtraction. All this is exact in
+real arithmetic; in floating point a sign can turn out otherwise where a value is within rounding of its threshold.
 """
 
 import functools
 import operator
 
+import jax
 import numpy as np
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export.plan import Conv, Pads, Plan, Shortcut, Unit
 from onebnet_jax.networks.layers import BN_EPSILON
-from onebnet_jax.networks.structure import Binarization, Placed, Structure, placed, strided
+from onebnet_jax.networks.structure import Binarization, Placed, Shape, Structure, placed, strided
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
 
 MIN_NORMAL = np.finfo(np.float32).tiny
 HUGE = np.float32(1e30)  # a threshold that no activation reaches
+_float32, _float64 = (functools.partial(np.asarray, dtype=dtype) for dtype in (np.float32, np.float64))
 
 
 def deployment_plan(
-    structure: Structure,
-    binarization: Binarization,
-    variables: dict,
-    image_shape: tuple[int, int, int],
-    fold: bool = True,
-    normalization: tuple | None = None,
+    structure: Structure, binarization: Binarization, variables: dict, image_shape: Shape, fold=True, normalization=None
 ) -> Plan:
     """The plan of a trained network.
 
@@ -44,7 +39,10 @@ def deployment_plan(
     pixels p of 0..255 and itself compute (p / 255 - mean) / std; None if it takes normalized images. Raises UserError
     for variables that are not finite: a sign would hide them.
     """
-    _check_finite(variables)
+    for path, values in jax.tree_util.tree_leaves_with_path(variables):
+        if not np.all(np.isfinite(values)):
+            name = "/".join(key.key for key in path)
+            raise UserError(f"{name} of the network holds values that are not finite.")
     places = list(placed(structure, image_shape))
     pixel_mean, divisor = None, 1.0
     if normalization is not None:
@@ -53,9 +51,8 @@ def deployment_plan(
         pixel_mean, divisor = _nonzero(255 * mean), 255 * std
     units, offsets = [], [np.zeros(image_shape[2])]
     for place, after in zip(places, [*places[1:], None]):
-        unit, offset = _unit(place, after, binarization, variables, offsets, fold, divisor)
-        units.append(unit)
-        offsets.append(offset)
+        units.append(_unit(place, after, binarization, variables, offsets, fold, divisor))
+        offsets.append(_float64(units[-1].left_out))
         divisor = 1.0
     head = variables["params"]["head"]
     return Plan(
@@ -93,10 +90,9 @@ def decided(multiplier: np.ndarray, bias: np.ndarray, terms: int) -> np.ndarray:
     return np.where(multiplier == 0, np.where(bias > 0, 1.0, -1.0), -multiplier * halfway)
 
 
-def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor) -> tuple[Unit, np.ndarray]:
-    """The plan of a unit, and what its output lacks, as its input the last of `offsets`; after: the next, or None."""
+def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor) -> Unit:
+    """The plan of a unit, whose input lacks the last of `offsets`; after: the next place, or None."""
     unit, offset = place.unit, offsets[-1]
-    params = _at(variables["params"], unit.module)
     activations, weights = (unit.binary and kind for kind in (binarization.activations, binarization.weights))
     kernel = _float64(_at(variables["params"], *unit.at("conv"))["kernel"])
 
@@ -123,12 +119,14 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         bias = bias + (constant if shortcut.conv is None else 0)
     gamma = beta = zeta = None
     if unit.activation == "rprelu":
-        gamma, beta, zeta = (_float64(_at(params, unit.at("rprelu")[-1])[name]) for name in ("gamma", "beta", "zeta"))
+        rprelu = _at(variables["params"], *unit.at("rprelu"))
+        gamma, beta, zeta = (_float64(rprelu[name]) for name in ("gamma", "beta", "zeta"))
         bias = bias - gamma if fold else bias
-    if not (weights and activations):  # an ordinary convolution
-        kernel, multiplier = kernel * multiplier, None
-    size = place.input[:2]
-    layer = Unit(
+    # With float weights or activations it is an ordinary convolution, whose kernel takes the multiplier in.
+    kernel, multiplier = (kernel, _float32(multiplier)) if weights and activations else (kernel * multiplier, None)
+    name, size, pad_value = "_".join(unit.at("conv")), place.input[:2], unit.pad_value if activations else 0
+    pads = _explicit_pads(size, unit.kernel, unit.strides) if unit.symmetric else None
+    return Unit(
         name=unit.name,
         prefix="_".join(unit.at("{}")),
         section=unit.section,
@@ -136,16 +134,7 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         threshold=threshold,
         flips=np.broadcast_to(np.float32(flips), unit.in_channels),
         sign=activations,
-        conv=Conv(
-            name="_".join(unit.at("conv")),
-            kernel=_float32(kernel),
-            bias=_float32(bias),
-            strides=unit.strides,
-            input_size=size,
-            multiplier=None if multiplier is None else _float32(multiplier),
-            pads=_explicit_pads(size, unit.kernel, unit.strides) if unit.symmetric else None,
-            pad_value=unit.pad_value if activations else 0,
-        ),
+        conv=Conv(name, _float32(kernel), _float32(bias), unit.strides, size, multiplier, pads, pad_value),
         shortcut=shortcut,
         relu=unit.activation == "relu",
         gamma=None if fold else _nonzero(gamma),
@@ -153,8 +142,8 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         zeta=None if fold else _nonzero(zeta),
         max_pool=unit.max_pool,
         pool_pads=_explicit_pads(place.convolved[:2], (3, 3), (2, 2)) if unit.max_pool and unit.symmetric else None,
+        left_out=_float32(zeta if fold and zeta is not None else np.zeros(unit.out_channels)),
     )
-    return layer, zeta if fold and zeta is not None else np.zeros(unit.out_channels)
 
 
 def _before_sign(place: Placed, variables, activations: bool, offset, fold: bool):
@@ -220,22 +209,6 @@ def _explicit_pads(size, kernel, strides) -> Pads | None:
     return None if pads == same else tuple(pads)
 
 
-def _check_finite(tree, path=()):
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            _check_finite(value, (*path, name))
-        elif not np.all(np.isfinite(value)):
-            raise UserError(f"{'/'.join((*path, name))} of the network holds values that are not finite.")
-
-
 def _nonzero(x) -> np.ndarray | None:
     """In float32, or None for a constant that changes nothing."""
     return _float32(x) if x is not None and np.any(x) else None
-
-
-def _float32(x) -> np.ndarray:
-    return np.asarray(x, np.float32)
-
-
-def _float64(x) -> np.ndarray:
-    return np.asarray(x, np.float64)

@@ -1,47 +1,45 @@
-"""The Keras model of a deployment plan, made of Larq layers; `larq.models.summary` understands it."""
+"""The Keras model of a deployment plan: Larq layers, named as the parameters; `larq.models.summary` understands it."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 
-from onebnet_jax.errors import UserError
 from onebnet_jax.export.keras2 import larq, tf
 from onebnet_jax.export.plan import Conv, Pads, Plan, Unit
 
 LOWEST = float(np.finfo(np.float32).min)
+registered = tf.keras.utils.register_keras_serializable(package="onebnet_jax")
 
 
-@tf.keras.utils.register_keras_serializable(package="onebnet_jax")
-class RSign(tf.keras.layers.Layer):
-    """x - threshold, per channel. The sign itself is the quantizer of the convolution that follows."""
+@registered
+class ChannelSubtract(tf.keras.layers.Layer):
+    """x - shift, per channel."""
 
-    def build(self, input_shape):
-        self.threshold = self.add_weight("threshold", (input_shape[-1],))
-
-    def call(self, x):
-        return x - self.threshold
-
-
-@tf.keras.utils.register_keras_serializable(package="onebnet_jax")
-class ChannelShift(tf.keras.layers.Layer):
-    """x - shift or x + shift, per channel."""
-
-    def __init__(self, subtract: bool, **kwargs):
-        super().__init__(**kwargs)
-        self.subtract = subtract
+    weight = "shift"  # its name in the file
 
     def build(self, input_shape):
-        self.shift = self.add_weight("shift", (input_shape[-1],))
+        self.shift = self.add_weight(self.weight, (input_shape[-1],))
 
     def call(self, x):
-        return x - self.shift if self.subtract else x + self.shift
-
-    def get_config(self):
-        return {**super().get_config(), "subtract": self.subtract}
+        return x - self.shift
 
 
-@tf.keras.utils.register_keras_serializable(package="onebnet_jax")
+@registered
+class RSign(ChannelSubtract):
+    """The same with a threshold. The sign itself is the quantizer of the convolution that follows."""
+
+    weight = "threshold"
+
+
+@registered
+class ChannelAdd(ChannelSubtract):
+    """x + shift, per channel."""
+
+    def call(self, x):
+        return x + self.shift
+
+
+@registered
 class ChannelAffine(tf.keras.layers.Layer):
     """multiplier * x + bias, per channel: a batch normalization at inference. LCE fuses it into its convolution."""
 
@@ -53,7 +51,7 @@ class ChannelAffine(tf.keras.layers.Layer):
         return x * self.multiplier + self.bias
 
 
-@tf.keras.utils.register_keras_serializable(package="onebnet_jax")
+@registered
 class Pad(tf.keras.layers.Layer):
     """Explicit padding ((top, bottom), (left, right)) with one value."""
 
@@ -68,29 +66,19 @@ class Pad(tf.keras.layers.Layer):
         return {**super().get_config(), "pads": self.pads, "value": self.value}
 
 
-def keras_model(plan: Plan) -> tf.keras.Model:
-    """Images [N, H, W, C] -> logits [N, num_classes]; layers are named after the network's parameters."""
-    images, outputs = _whole(plan)
-    return tf.keras.Model(images, outputs["head"], name="onebnet")
-
-
-def with_sign_inputs(plan: Plan) -> tf.keras.Model:
-    """The same -> {"head": logits, name of each unit with a sign: what the sign is taken of}."""
-    return tf.keras.Model(*_whole(plan), name="onebnet")
-
-
-def _whole(plan: Plan):
+def keras_model(plan: Plan, with_sign_inputs: bool = False) -> tf.keras.Model:
+    """Images [N, H, W, C] -> logits [N, num_classes], or {"head": logits, name of unit: what its sign is taken of}."""
     tf.keras.backend.reset_uids()  # the same names, and so the same file to the byte, whatever was built before
     images = x = tf.keras.layers.Input(plan.image_shape, name="images")
     if plan.pixel_mean is not None:
-        x = _apply(ChannelShift(subtract=True, name="stem_pixel_mean"), x, plan.pixel_mean)
+        x = _apply(ChannelSubtract(name="stem_pixel_mean"), x, plan.pixel_mean)
     sign_inputs = {}
-    x = _units(plan.units, x, sign_inputs)
-    return images, {"head": _head(plan, x), **sign_inputs}
+    logits = _head(plan, _units(plan.units, x, sign_inputs))
+    return tf.keras.Model(images, {"head": logits, **sign_inputs} if with_sign_inputs else logits, name="onebnet")
 
 
 def separate_sections(plan: Plan) -> tf.keras.Model:
-    """Every section and the head alone: SECTION_input -> SECTION_output and the outputs of `with_sign_inputs`."""
+    """Every section and the head alone: SECTION_input -> SECTION_output and what `keras_model` adds."""
     inputs, outputs = [], {}
     for name, section in sections(plan):
         first = section[0].conv
@@ -105,14 +93,6 @@ def sections(plan: Plan) -> list[tuple[str, list[Unit]]]:
     return [(name, list(group)) for name, group in itertools.groupby(plan.units[1:], lambda unit: unit.section)]
 
 
-def save(model: tf.keras.Model, path: Path) -> None:
-    """Saves a model as a .keras file; whoever loads it has to import this module. Raises UserError if that fails."""
-    try:
-        model.save(path)
-    except OSError as error:
-        raise UserError(f"Cannot save the Keras model to {path}: {error}") from error
-
-
 def _units(units, x, sign_inputs: dict):
     """Units one after the other: [N, H, W, C] -> [N, H', W', C']; fills in what their signs are taken of, by name."""
     inputs = [x]
@@ -123,28 +103,23 @@ def _units(units, x, sign_inputs: dict):
 
 def _unit(unit: Unit, inputs: list, sign_inputs: dict):
     """One unit; `inputs` are those of the units before it and, last, its own."""
-    layers, conv, y = tf.keras.layers, unit.conv, inputs[-1]
+    layers, name, conv, y = tf.keras.layers, unit.prefix.format, unit.conv, inputs[-1]
     if unit.affine:
-        y = _apply(ChannelAffine(name=unit.layer("affine")), y, *unit.affine)
+        y = _apply(ChannelAffine(name=name("affine")), y, *unit.affine)
     if unit.threshold is not None:
-        y = _apply(RSign(name=unit.layer("rsign")), y, unit.threshold)
+        y = _apply(RSign(name=name("rsign")), y, unit.threshold)
     if unit.sign:
         sign_inputs[unit.name] = y
-        quant_conv = larq.layers.QuantConv2D(
-            filters=conv.kernel.shape[3],
-            kernel_size=conv.kernel.shape[:2],
-            strides=conv.strides,
-            padding="same",
-            pad_values=conv.pad_value,
-            use_bias=not conv.binary,
-            input_quantizer="ste_sign",
-            kernel_quantizer="ste_sign" if conv.binary else None,
-            kernel_constraint="weight_clip" if conv.binary else None,
-            name=conv.name,
-        )
-        y = _apply(quant_conv, y, *([conv.kernel] if conv.binary else [conv.kernel, conv.bias]))
+        options = dict(strides=conv.strides, padding="same", pad_values=conv.pad_value, input_quantizer="ste_sign")
         if conv.binary:
-            y = _apply(ChannelAffine(name=unit.layer("bn")), y, conv.multiplier, conv.bias)
+            options |= dict(kernel_quantizer="ste_sign", kernel_constraint="weight_clip", use_bias=False)
+        filters, size = conv.kernel.shape[3], conv.kernel.shape[:2]
+        quant_conv = larq.layers.QuantConv2D(filters, size, **options, name=conv.name)
+        if conv.binary:
+            y = _apply(quant_conv, y, conv.kernel)
+            y = _apply(ChannelAffine(name=name("bn")), y, conv.multiplier, conv.bias)
+        else:
+            y = _apply(quant_conv, y, conv.kernel, conv.bias)
     else:
         y = _float_conv(conv, y)
     if unit.shortcut:
@@ -155,16 +130,16 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
             s = _float_conv(unit.shortcut.conv, s)
         y = layers.Add(name=f"{unit.section}_add")([y, s])
     if unit.relu:
-        y = layers.ReLU(name=unit.layer("relu"))(y)
+        y = layers.ReLU(name=name("relu"))(y)
     if unit.gamma is not None:
-        y = _apply(ChannelShift(subtract=True, name=unit.layer("gamma")), y, unit.gamma)
+        y = _apply(ChannelSubtract(name=name("gamma")), y, unit.gamma)
     if unit.beta is not None:
-        y = _apply(layers.PReLU(shared_axes=[1, 2], name=unit.layer("prelu")), y, unit.beta.reshape(1, 1, -1))
+        y = _apply(layers.PReLU(shared_axes=[1, 2], name=name("prelu")), y, unit.beta.reshape(1, 1, -1))
     if unit.zeta is not None:
-        y = _apply(ChannelShift(subtract=False, name=unit.layer("zeta")), y, unit.zeta)
+        y = _apply(ChannelAdd(name=name("zeta")), y, unit.zeta)
     if unit.max_pool:
-        y, padding = _padded(y, unit.pool_pads, LOWEST, unit.layer("max_pool_pad"))
-        y = layers.MaxPooling2D(3, 2, padding, name=unit.layer("max_pool"))(y)
+        y, padding = _padded(y, unit.pool_pads, LOWEST, name("max_pool_pad"))
+        y = layers.MaxPooling2D(3, 2, padding, name=name("max_pool"))(y)
     return y
 
 

@@ -1,6 +1,5 @@
 """Larq Compute Engine: a Keras model as a .tflite file, what is in such a file, and running it."""
 
-import collections
 import dataclasses
 import tempfile
 import time
@@ -51,7 +50,7 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
     Inputs and outputs are named after the Keras layers: run(images=x)["head"]. On x86-64 the binary kernels are
     LCE's reference code: right, and slow. Options: num_threads, use_reference_bconv, use_indirect_bgemm, use_xnnpack.
     """
-    model = _model(tflite)
+    model = schema.ModelT.InitFromPackedBuf(tflite)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     names = {tensor.tensorIndex: tensor.name.decode() for tensor in [*signature.inputs, *signature.outputs]}
     interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
@@ -66,19 +65,15 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
 
 
 def timings(tflite: bytes, count: int, **options) -> list[float]:
-    """Milliseconds to load a file, then of each of `count` inferences on floats in [0, 1) or any integers.
+    """Milliseconds to load a file, then of each of `count` inferences on floats in [0, 1), or on integers of 0.
 
     Options as above. Raises RuntimeError or ValueError for a file that the interpreter cannot run.
     """
     start = time.perf_counter()
     interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
-    milliseconds, rng, inputs = [1e3 * (time.perf_counter() - start)], np.random.default_rng(0), []
-    for dtype, shape in zip(interpreter.input_types, interpreter.input_shapes, strict=True):
-        if np.issubdtype(dtype, np.integer):
-            limits = np.iinfo(dtype)
-            inputs.append(rng.integers(limits.min, limits.max, shape, dtype, endpoint=True))
-        else:
-            inputs.append(rng.random(shape).astype(dtype))
+    milliseconds, rng = [1e3 * (time.perf_counter() - start)], np.random.default_rng(0)
+    kinds = zip(interpreter.input_shapes, interpreter.input_types, strict=True)
+    inputs = [rng.random(shape).astype(dtype) for shape, dtype in kinds]
     for _ in range(count):
         start = time.perf_counter()
         interpreter.predict(inputs)
@@ -88,24 +83,14 @@ def timings(tflite: bytes, count: int, **options) -> list[float]:
 
 def operators(tflite: bytes) -> list[Operator]:
     """The operators of a file, in order."""
-    model, result = _model(tflite), []
+    model, result = schema.ModelT.InitFromPackedBuf(tflite), []
     graph = model.subgraphs[0]
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
+        code, custom = model.operatorCodes[operator.opcodeIndex], operator.customOptions
         kind = BUILTIN_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        options = {}
         if kind == "CUSTOM":
-            kind, custom = code.customCode.decode(), operator.customOptions
-            options = flexbuffers.Loads(bytes(custom)) if custom is not None and len(custom) else {}
+            kind = code.customCode.decode()
+        options = flexbuffers.Loads(bytes(custom)) if custom is not None and len(custom) else {}
         shapes = tuple(tuple(map(int, graph.tensors[i].shape)) for i in operator.inputs if i >= 0)
         result.append(Operator(kind, graph.tensors[operator.outputs[0]].name.decode(), shapes, options))
     return result
-
-
-def _model(tflite: bytes) -> schema.ModelT:
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tflite, 0))
-
-
-def histogram(tflite: bytes) -> dict[str, int]:
-    """How often each operator occurs in a file, by name."""
-    return dict(sorted(collections.Counter(operator.kind for operator in operators(tflite)).items()))

@@ -4,13 +4,11 @@ A flip hides all that comes after it from `agreement`; nothing is hidden here. A
 """
 
 import dataclasses
-import functools
-import operator
 
 import numpy as np
 
 from onebnet_jax.export import keras, lce
-from onebnet_jax.export.agreement import ROUNDING, flip_margins, intermediates, sign_input
+from onebnet_jax.export.agreement import ROUNDING, flip_margins, intermediates
 from onebnet_jax.export.plan import Plan
 from onebnet_jax.runs.trained import Trained
 
@@ -33,35 +31,21 @@ class Parity:
 
 
 def compare(trained: Trained, plan: Plan, images: np.ndarray) -> list[Parity]:
-    """Compares all sections of a network with signs, in order, and its head; nothing for a network without.
-
-    images: normalized, [N, H, W, C]; a few are enough.
-    """
+    """Compares all sections, in order, and the head, on a few normalized images [N, H, W, C]; [] without any sign."""
     if not plan.signs:
         return []
-    logits, kept = intermediates(trained)(images)
-    x, lacking, inputs, outputs = kept["stem_output"], np.float32(0), {}, {}
-    for name, section in keras.sections(plan):
-        inputs[f"{name}_input"] = x - lacking
-        x, lacking = kept[f"{name}_output"], _left_out(trained, section[-1])
-        outputs[name] = x, lacking
-    inputs["head_input"] = x - lacking
-    found = lce.executable(lce.convert(keras.separate_sections(plan)))(**inputs)
+    logits, signs, outputs = intermediates(trained)(images)
+    sections, x, inputs = keras.sections(plan), outputs["stem_output"], {}
+    for name, section in sections:
+        inputs[f"{name}_input"] = x
+        x = outputs[f"{name}_output"] - section[-1].left_out
+    found = lce.executable(lce.convert(keras.separate_sections(plan)))(**inputs, head_input=x)
     result = []
-    for name, section in keras.sections(plan):
-        signs = (unit for unit in section if unit.sign)
-        margins = [flip_margins(unit, sign_input(trained, unit.name, kept), found[unit.name]) for unit in signs]
-        expected, lacking = outputs[name]
-        result.append(_parity(name, margins, found[f"{name}_output"] + lacking, expected))
+    for name, section in sections:
+        margins = [flip_margins(unit, signs[unit.name], found[unit.name]) for unit in section if unit.sign]
+        output = f"{name}_output"
+        result.append(_parity(name, margins, found[output] + section[-1].left_out, outputs[output]))
     return [*result, _parity("head", [], found["head"], logits)]
-
-
-def _left_out(trained: Trained, last) -> np.ndarray:
-    """What the output of a section lacks, and so the input of the next: zeta, [C], where folding has left it out."""
-    if last.beta is None or last.zeta is not None:
-        return np.float32(0)
-    unit = next(unit for unit in trained.structure.units if unit.name == last.name)
-    return np.asarray(functools.reduce(operator.getitem, unit.at("rprelu"), trained.variables["params"])["zeta"])
 
 
 def _parity(name, margins, output, expected) -> Parity:

@@ -1,7 +1,6 @@
-"""A deployment plan: what a device computes, as a list of units with their constants. Plain dataclasses and NumPy.
+"""A deployment plan: what a device computes, as a list of units with their constants, all float32.
 
-The Keras model and the lint of the converted file are made from a plan alone. Every constant is float32. A convolution
-carries the batch normalization that follows it.
+A convolution carries the batch normalization that follows it.
 """
 
 import collections
@@ -64,10 +63,7 @@ class Unit:
     zeta: np.ndarray | None
     max_pool: bool  # whether a 3x3/2 max pool comes last
     pool_pads: Pads | None  # its padding, as `pads` of a `Conv`
-
-    def layer(self, part: str) -> str:
-        """Such as "stage1_block1_conv1_rsign"."""
-        return self.prefix.format(part)
+    left_out: np.ndarray  # [C_out], what the output lacks beside the trained network's: zeta where it is folded, or 0
 
     def operators(self) -> collections.Counter:
         """The operators that the converted file must have for this unit, and no others."""
@@ -107,13 +103,12 @@ class Plan:
 
     def operators(self) -> dict[str, collections.Counter]:
         """Section of the network -> the operators that the converted file must have for it, and no others."""
-        sections, before = collections.defaultdict(collections.Counter), None
-        for unit in self.units:
+        sections = collections.defaultdict(collections.Counter)
+        for before, unit in zip((None, *self.units), self.units):
             sections[unit.section].update(unit.operators())
             bare = unit.threshold is None and unit.affine is None
             if unit.sign and bare and before.conv.binary and before.conv.pad_value == 1:
                 sections[unit.section].update(LceQuantize=-1)  # the convolution before writes bits itself
-            before = unit
         sections[self.units[0].section].update(SUB=int(self.pixel_mean is not None))
         sections["head"].update(MEAN=1, FULLY_CONNECTED=1)
         return {name: +count for name, count in sections.items()}

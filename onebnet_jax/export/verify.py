@@ -3,9 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import card
@@ -13,41 +10,13 @@ from onebnet_jax.export.convert import make_plan
 from onebnet_jax.runs.trained import Trained
 from onebnet_jax.tables import render
 
-if TYPE_CHECKING:  # these import TensorFlow
-    from onebnet_jax.export import agreement, parity
-
 BATCH_SIZE = 16  # what all units compute for a batch is in memory
 PARITY_IMAGES = 4
 SHOWN = 10  # images in a sentence
 
 
-@dataclasses.dataclass(frozen=True)
-class Agreement:
-    """How well a converted file and the trained network agree."""
-
-    whole: "agreement.Report"  # the whole networks on all images
-    sections: list["parity.Parity"]  # every section alone on a few images; none for a network without signs
-
-    @property
-    def explained(self) -> bool:  # by float rounding
-        return self.whole.explained and all(section.explained for section in self.sections)
-
-    def as_json(self) -> dict:
-        return dataclasses.asdict(self.whole) | {"sections": [dataclasses.asdict(section) for section in self.sections]}
-
-    def describe(self) -> str:
-        """Tables, and the verdict in words."""
-        return "\n\n".join([*_tables(self), _sentences(self)])
-
-
-def agree(
-    trained: Trained,
-    tflite: bytes,
-    facts: dict,
-    batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
-    advance: Callable[[int], object] = lambda count: None,
-) -> Agreement:
-    """Compares a converted file, `facts` its card, with the network that it was made from.
+def agree(trained: Trained, tflite: bytes, facts: dict, batches: Iterable, advance: Callable[[int], object]):
+    """The `agreement.Report` on a converted file, `facts` its card, and the network that it was made from.
 
     batches: of images, uint8 [N, H, W, C] with pixels of 0..255, and their labels, int [N] or None. `advance` is told
     how many images have been compared since it was told last. Raises UserError where there is no image.
@@ -70,19 +39,20 @@ def agree(
 
     plan = make_plan(trained, facts["folded"], facts["raw_input"])
     sections = parity.compare(trained, plan, card.normalize(first[0][:PARITY_IMAGES], info.mean, info.std))
-    return Agreement(agreement.compare(trained, plan, tflite, prepared()), sections)
+    return dataclasses.replace(agreement.compare(trained, plan, tflite, prepared()), sections=sections)
 
 
-def _tables(result: Agreement) -> list[str]:
-    report = result.whole
+def describe(report) -> str:
+    """A report as tables, and the verdict in words."""
     rows = [["", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"]]
-    rows.append(["JAX", _share(report.correct, report.images), *["-"] * 5])
-    for name, other in (("Keras", report.keras), ("LCE", report.lce)):
-        cells = [name, _share(other.correct, report.images), f"{other.equal_predictions} of {report.images}"]
-        cells += [f"{other.max_difference:.2e}", f"{other.mean_difference:.2e}"]
-        rows.append([*cells, str(other.images_with_flips), str(len(other.unexplained))])
+    compared = report, report.keras, report.lce
+    shares = ["-" if each.correct is None else f"{100 * each.correct / report.images:.2f} %" for each in compared]
+    rows.append(["JAX", shares[0], *["-"] * 5])
+    for name, share, other in zip(("Keras", "LCE"), shares[1:], compared[1:]):
+        cells = [name, share, f"{other.equal_predictions} of {report.images}", f"{other.max_difference:.2e}"]
+        rows.append([*cells, f"{other.mean_difference:.2e}", str(other.images_with_flips), str(len(other.unexplained))])
     tables = [f"{report.images} images, logits up to {report.max_logit:.4g}", render(rows)]
-    if result.sections:
+    if report.sections:
         tables.append(
             "Flips are signs that differ from JAX's. first: those in images without a flip in an earlier unit; margin: "
             "the largest\ndistance of a flip from its threshold, as a share of the RMS of all distances of the unit."
@@ -96,15 +66,15 @@ def _tables(result: Agreement) -> list[str]:
             rows.append(cells)
         tables.append(render(rows))
         rows = [["section alone, on JAX's input", "flips", "margin", "output max diff", "output max"]]
-        for section in result.sections:
+        for section in report.sections:
             cells = [section.name, str(section.flips), f"{section.margin:.1e}"]
             rows.append([*cells, f"{section.max_difference:.1e}", f"{section.max_output:.4g}"])
         tables.append(render(rows))
-    return tables
+    return "\n\n".join([*tables, _verdict(report)])
 
 
-def _sentences(result: Agreement) -> str:
-    report, lines, problems = result.whole, [], []
+def _verdict(report) -> str:
+    lines, problems = [], []
     for name, other in (("Keras", report.keras), ("LCE", report.lce)):
         for index, unit, margin in other.differing:
             where = f"first flip in {unit}, margin {margin:.1e}" if unit else "no flip"
@@ -118,7 +88,7 @@ def _sentences(result: Agreement) -> str:
     if images:
         more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
         problems.append(f"NOT explained by float rounding: images {images[:SHOWN]}{more}")
-    sections = [section.name for section in result.sections if not section.explained]
+    sections = [section.name for section in report.sections if not section.explained]
     if sections:
         problems.append(f"NOT explained by float rounding: LCE's output of {', '.join(sections)} alone, on JAX's input")
     if not problems:
@@ -129,7 +99,3 @@ def _sentences(result: Agreement) -> str:
             "agree within rounding."
         ]
     return "\n".join(lines + problems)
-
-
-def _share(correct: int | None, images: int) -> str:
-    return "-" if correct is None else f"{100 * correct / images:.2f} %"

@@ -1,5 +1,7 @@
 """The shared library with the kernels: compiled once with the C++ compiler at hand, then kept.
 
+    python -m onebnet_jax.native.build      builds it now, rather than when training first needs it
+
 A build holds the kernels for every instruction set of the architecture and chooses when it is loaded, so nodes with
 different CPUs can share it.
 """
@@ -8,9 +10,11 @@ import hashlib
 import os
 import pathlib
 import platform
+import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 
@@ -51,11 +55,12 @@ def folders() -> list[pathlib.Path]:
 
 
 def file_name(include: str) -> str:
-    """Name of the library that these sources and headers give; another name after any change."""
+    """Name of the library that these sources give for this version of XLA's interface; another after any change."""
     digest = hashlib.sha256(repr((FLAGS, KERNELS, SETS, platform.machine(), platform.system())).encode())
-    headers = sorted((pathlib.Path(include) / "xla" / "ffi" / "api").glob("*.h"))
-    for path in [*sorted(SOURCES.iterdir()), *headers]:
+    for path in sorted(SOURCES.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
+    interface = (pathlib.Path(include) / "xla" / "ffi" / "api" / "c_api.h").read_text()
+    digest.update("".join(re.findall(r"#define XLA_FFI_API_M\w+ \d+", interface)).encode())  # its version
     return f"kernels-{digest.hexdigest()[:16]}.so"
 
 
@@ -148,3 +153,12 @@ def _finish(process):
     if process.returncode:
         errors = [text for text in complaints.splitlines() if "error" in text] or complaints.splitlines() or ["failed"]
         raise BuildError(f"{process.args[0]} could not compile: {errors[0].strip()}")
+
+
+if __name__ == "__main__":
+    import jax
+
+    try:
+        print(f"kernels for training on a CPU: {library(jax.ffi.include_dir())}")
+    except BuildError as error:
+        print(f"Training on a CPU will be slower than it could be, as {error}.", file=sys.stderr)

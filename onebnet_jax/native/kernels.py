@@ -20,11 +20,20 @@ from onebnet_jax.native import library
 SLOPES = {"poly": 0, "clip": 1}  # estimators whose slope the kernels compute themselves; 2 is a slope as an array
 
 
-def serves(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether the kernels are for these arrays [N, H, W, C_in] and [kh, kw, C_in, C_out]: float32, on a CPU."""
-    taps = kernel.shape[0] * kernel.shape[1]
-    fits = taps <= 49 and taps * kernel.shape[2] <= np.iinfo(np.int16).max  # sums of so many signs take 16 bits
-    return fits and x.dtype == kernel.dtype == jnp.float32 and jax.default_backend() == "cpu" and library.available()
+def serves(x: jax.Array, kernel: jax.Array | None = None) -> bool:
+    """Whether the kernels are for these arrays, [N, H, W, C_in] and [kh, kw, C_in, C_out]: float32, on a CPU.
+
+    With 64-bit types switched on, parameters may be of those; that is left to XLA.
+    """
+    if jax.config.jax_enable_x64:
+        return False
+    if kernel is not None:
+        taps = kernel.shape[0] * kernel.shape[1]
+        if taps > 49 or taps * kernel.shape[2] > np.iinfo(np.int16).max:  # sums of so many signs take 16 bits
+            return False
+        if kernel.dtype != jnp.float32:
+            return False
+    return x.dtype == jnp.float32 and jax.default_backend() == "cpu" and library.available()
 
 
 def _floats(*shape):

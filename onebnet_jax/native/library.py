@@ -55,6 +55,16 @@ def reason() -> str | None:
     return None
 
 
+def in_use() -> str:
+    """What computes binarized networks in float32 here: the kernels of an instruction set, or XLA for a platform.
+
+    Results of two of them differ by rounding.
+    """
+    if jax.default_backend() != "cpu" or not available():
+        return f"XLA for {jax.default_backend()}"
+    return f"kernels for {_wanted() or instruction_sets()[0]}"
+
+
 def available() -> bool:
     """Whether the kernels are built and made for this CPU. The first call builds them, in half a minute."""
     return reason() is None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import pathlib
 import platform
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -176,3 +177,10 @@ def _aligned(model) -> np.ndarray:
     start = -space.ctypes.data % 64
     space[start : start + content.size] = content
     return space[start : start + content.size]
+
+
+if __name__ == "__main__":
+    try:
+        print(f"native engine: {library()._name}")
+    except UserError as error:
+        print(error, file=sys.stderr)

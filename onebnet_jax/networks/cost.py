@@ -10,8 +10,6 @@ Conventions (they reproduce the paper's Table 3; MB there means MiB):
 - Element passes: the elements that an op of its own reads, as for a shift, an addition, a PReLU or a pool. A BN or
   a ReLU behind a convolution is part of that convolution; a BN elsewhere is a multiplication and an addition. The
   latency estimate (paper/latency.py) needs them.
-
-The command `python -m onebnet_jax.cost CONFIG` prints them.
 """
 
 import dataclasses
@@ -21,7 +19,6 @@ from collections.abc import Iterable, Iterator
 from onebnet_jax.networks.structure import Placed, Shape, Structure, placed, strided
 
 BITS_PER_FLOAT = 32
-BITS_PER_MIB = 8 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +37,7 @@ class Cost:
 
     @property
     def storage_mib(self) -> float:
-        return self.storage_bits / BITS_PER_MIB
+        return self.storage_bits / (8 * 2**20)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,67 +66,58 @@ def layers(
     float instead of two with two. `parameters` stays.
     """
     result = [layer for place in placed(structure, image_shape) for layer in _unit(place, binarized, folded)]
-    last, classes = result[-1].output, structure.num_classes
-    result.append(_pool("pool", "average pool", last, last[:2]))
-    counts = _weights(last[2] * classes + classes, last[2] * classes)
-    return *result, LayerCost(name="head", kind="dense", output=(1, 1, classes), **counts)
+    last = _pool(["pool"], "average pool", result[-1].output, result[-1].output[:2])
+    return *result, last, _weights(["head"], "dense", last.output, structure.num_classes, bias=True)
 
 
 def _unit(place: Placed, binarized: bool, folded: bool) -> Iterator[LayerCost]:
     """The layers of one unit, see `structure.Unit`."""
     unit, shortcut = place.unit, place.shortcut
     binary = unit.binary and binarized
-
-    def name(part):
-        return "/".join(unit.at(part))
-
-    def beside(part):
-        return "/".join(unit.beside(part))
-
     if unit.norm == "before":
         kept = 0 if place.fused_norm else 1 if folded else 2
-        yield _per_channel(name("bn"), "batch norm", place.input, 2, 2 if place.fused_norm else kept, kept)
+        yield _per_channel(unit.at("bn"), "batch norm", place.input, 2, 2 if place.fused_norm else kept, kept)
     if unit.shift:
-        yield _per_channel(name("rsign"), "rsign", place.input, 1, 1, 1)
-    yield _conv(name("conv"), place.input, unit.out_channels, unit.kernel, unit.strides, binary)
+        yield _per_channel(unit.at("rsign"), "rsign", place.input, 1, 1, 1)
+    kind = "binary conv" if binary else "conv"
+    yield _weights(unit.at("conv"), kind, place.input, unit.out_channels, unit.strides, unit.kernel)
     if unit.norm == "after":
-        yield _per_channel(name("bn"), "batch norm", place.convolved, 2, 2, 0)
+        yield _per_channel(unit.at("bn"), "batch norm", place.convolved, 2, 2, 0)
     elif binary and shortcut:
-        yield _per_channel(name("scale"), "scale", place.convolved, 0, 1, 0)
+        yield _per_channel(unit.at("scale"), "scale", place.convolved, 0, 1, 0)
     if shortcut:
         if shortcut.pool != (1, 1):
-            yield _pool(beside("shortcut_pool"), "average pool", shortcut.input, shortcut.pool)
+            yield _pool(unit.beside("shortcut_pool"), "average pool", shortcut.input, shortcut.pool)
         if shortcut.projects:
             pooled = (*strided(shortcut.input, shortcut.pool), shortcut.input[2])
-            yield _conv(beside("shortcut_conv"), pooled, unit.out_channels, (1, 1), shortcut.strides, False)
-            yield _per_channel(beside("shortcut_bn"), "batch norm", place.convolved, 2, 2, 0)
-        yield _per_channel(beside("add"), "add", place.convolved, 0, 0, 1)
+            yield _weights(unit.beside("shortcut_conv"), "conv", pooled, unit.out_channels, shortcut.strides)
+            yield _per_channel(unit.beside("shortcut_bn"), "batch norm", place.convolved, 2, 2, 0)
+        yield _per_channel(unit.beside("add"), "add", place.convolved, 0, 0, 1)
     if unit.activation == "rprelu":
         kept = 1 if folded else 3
-        yield _per_channel(name("rprelu"), "rprelu", place.convolved, 3, kept, kept)
+        yield _per_channel(unit.at("rprelu"), "rprelu", place.convolved, 3, kept, kept)
     if unit.max_pool:
-        yield _pool(name("pool"), "max pool", place.convolved, (2, 2))
+        yield _pool(unit.at("pool"), "max pool", place.convolved, (2, 2))
 
 
-def _conv(name, shape, channels, kernel, strides, binary) -> LayerCost:
+def _weights(path, kind, shape, channels, strides=(1, 1), kernel=(1, 1), bias=False) -> LayerCost:
+    """A convolution, or a fully connected layer as one of a single pixel."""
     output = (*strided(shape, strides), channels)
     weights = math.prod(kernel) * shape[2] * channels
-    counts = _weights(weights, weights * output[0] * output[1], binary)
-    return LayerCost(name=name, kind="binary conv" if binary else "conv", output=output, **counts)
+    macs, parameters = weights * output[0] * output[1], weights + bias * channels
+    counts = dict(float_macs=macs, storage_bits=parameters * BITS_PER_FLOAT)
+    if kind == "binary conv":
+        counts = dict(binary_macs=macs, storage_bits=parameters)
+    return LayerCost(name="/".join(path), kind=kind, output=output, parameters=parameters, **counts)
 
 
-def _weights(parameters: int, macs: int, binary: bool = False) -> dict[str, int]:
-    if binary:
-        return dict(parameters=parameters, binary_macs=macs, storage_bits=parameters)
-    return dict(parameters=parameters, float_macs=macs, storage_bits=parameters * BITS_PER_FLOAT)
-
-
-def _per_channel(name, kind, shape, parameters, stored, passes) -> LayerCost:
+def _per_channel(path, kind, shape, parameters, stored, passes) -> LayerCost:
     """A layer that keeps the shape; `parameters` and `stored` are floats per channel."""
     bits, elements = stored * shape[2] * BITS_PER_FLOAT, passes * math.prod(shape)
     counts = dict(parameters=parameters * shape[2], storage_bits=bits, elements=elements)
-    return LayerCost(name=name, kind=kind, output=shape, **counts)
+    return LayerCost(name="/".join(path), kind=kind, output=shape, **counts)
 
 
-def _pool(name, kind, shape, strides) -> LayerCost:
-    return LayerCost(name=name, kind=kind, output=(*strided(shape, strides), shape[2]), elements=math.prod(shape))
+def _pool(path, kind, shape, strides) -> LayerCost:
+    output = (*strided(shape, strides), shape[2])
+    return LayerCost(name="/".join(path), kind=kind, output=output, elements=math.prod(shape))

@@ -9,10 +9,8 @@ import inspect
 import itertools
 from collections.abc import Callable
 
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, one_of
 from onebnet_jax.networks.structure import Structure, Unit
-
-ONE_D = (((3, 1), 0), ((1, 3), 1))  # the kernels that a 3x3 is split into, and the axis along which each may stride
 
 
 def onebnet(
@@ -43,82 +41,47 @@ def onebnet(
     options = dict(shift=True, activation="rprelu", pad_value=pad_value)
 
     def place(name, stage, strides, inputs, outputs):
-        if stage not in (ds_1d if strides != (1, 1) else conv_1d):
-            yield Unit(name, (3, 3), strides, inputs, outputs, module=name, stage=stage, **options)
-            return
-        for kernel, axis in ONE_D:
-            part, step = f"{name}_{kernel[0]}x{kernel[1]}", tuple(s if i == axis else 1 for i, s in enumerate(strides))
+        parts = [(name, (3, 3), strides)]
+        if stage in (ds_1d if strides != (1, 1) else conv_1d):
+            parts = [(f"{name}_3x1", (3, 1), (strides[0], 1)), (f"{name}_1x3", (1, 3), (1, strides[1]))]
+        for part, kernel, step in parts:
             yield Unit(part, kernel, step, inputs, outputs, module=part, stage=stage, **options)
             inputs = outputs
 
-    make_stem = _stem(stem, "relu" if stem_relu else "none")
-    return _residual(f"ResNet{depth}", depth, width_multiplier, make_stem, place, pad_value, num_classes, channels)
+    first = _stem(stem, stem_relu)
+    return _residual(f"ResNet{depth}", depth, width_multiplier, first, place, num_classes, channels)
 
 
-def birealnet(
-    depth: int = 18,
-    width_multiplier: float = 1.0,
-    stem: str = "imagenet",
-    pad_value: int = 0,
-    num_classes: int = 1000,
-    channels: int = 3,
-) -> Structure:
+def birealnet(depth=18, width_multiplier=1.0, stem="imagenet", pad_value=0, num_classes=1000, channels=3) -> Structure:
     """Bi-Real Net (Liu et al. 2018): each binarized convolution has a shortcut of its own, and nothing else.
 
     No activation anywhere, not even in the stem: ReActNet without RSign and RPReLU.
     """
-
-    def place(name, stage, strides, inputs, outputs):
-        yield Unit(name, (3, 3), strides, inputs, outputs, pad_value=pad_value, module=name, stage=stage)
-
-    title, make_stem = f"Bi-RealNet{depth}", _stem(stem, "none")
-    return _residual(title, depth, width_multiplier, make_stem, place, pad_value, num_classes, channels)
+    first, place = _stem(stem, relu=False), _place(pad_value=pad_value)
+    return _residual(f"Bi-RealNet{depth}", depth, width_multiplier, first, place, num_classes, channels)
 
 
-def xnornet(
-    depth: int = 18,
-    width_multiplier: float = 1.0,
-    stem: str = "imagenet",
-    pad_value: int = 0,
-    num_classes: int = 1000,
-    channels: int = 3,
-) -> Structure:
+def xnornet(depth=18, width_multiplier=1.0, stem="imagenet", pad_value=0, num_classes=1000, channels=3) -> Structure:
     """XNOR-Net (Rastegari et al. 2016) as a ResNet: BN, sign, convolution; one shortcut over two convolutions.
 
     Without the scale K of the activations, which its authors found to be worth less than 1 % and left out.
     """
-
-    def place(name, stage, strides, inputs, outputs):
-        options = dict(norm="before", pad_value=pad_value, **_in_block(name))
-        yield Unit(name, (3, 3), strides, inputs, outputs, stage=stage, **options)
-
-    title, make_stem = f"XNOR-Net ResNet{depth}", _stem(stem, "relu")
-    return _residual(title, depth, width_multiplier, make_stem, place, pad_value, num_classes, channels)
+    first, place = _stem(stem, relu=True), _place(joined=True, norm="before", pad_value=pad_value)
+    return _residual(f"XNOR-Net ResNet{depth}", depth, width_multiplier, first, place, num_classes, channels)
 
 
 def resnet(
-    depth: int = 18,
-    width_multiplier: float = 1.0,
-    stem: str = "cifar",
-    stem_relu: bool = True,
-    padding: str = "same",
-    num_classes: int = 10,
-    channels: int = 3,
+    depth=18, width_multiplier=1.0, stem="cifar", stem_relu=True, padding="same", num_classes=10, channels=3
 ) -> Structure:
     """The FP32 ResNet (He et al. 2016, Figure 2): ReLU(BN(conv(ReLU(BN(conv(x))))) + shortcut).
 
     padding: "same" (TensorFlow's rule) or "torch" (symmetric, for torchvision's weights); the others as in `onebnet`.
     """
-    if padding not in ("same", "torch"):
-        raise UserError(f"model.padding={padding!r} is unknown; it must be 'same' or 'torch'.")
+    one_of("model.padding", padding, ("same", "torch"))
     symmetric = padding == "torch"
-
-    def place(name, stage, strides, inputs, outputs):
-        options = dict(binary=False, activation="relu", symmetric=symmetric, **_in_block(name))
-        yield Unit(name, (3, 3), strides, inputs, outputs, stage=stage, **options)
-
-    title, make_stem = f"FP32 ResNet{depth}", _stem(stem, "relu" if stem_relu else "none", symmetric)
-    return _residual(title, depth, width_multiplier, make_stem, place, 0, num_classes, channels)
+    first = _stem(stem, stem_relu, symmetric)
+    place = _place(joined=True, binary=False, activation="relu", symmetric=symmetric)
+    return _residual(f"FP32 ResNet{depth}", depth, width_multiplier, first, place, num_classes, channels)
 
 
 FAMILIES = {"onebnet": onebnet, "resnet": resnet, "birealnet": birealnet, "xnornet": xnornet}
@@ -126,8 +89,7 @@ FAMILIES = {"onebnet": onebnet, "resnet": resnet, "birealnet": birealnet, "xnorn
 
 def build(family: str, **fields) -> Structure:
     """The network of a family, from the parameters of its function. Raises UserError for what cannot be."""
-    if family not in FAMILIES:
-        raise UserError(f"model.family={family!r} is unknown; it must be one of {', '.join(map(repr, FAMILIES))}.")
+    one_of("model.family", family, FAMILIES)
     structure = FAMILIES[family](**fields)
     return dataclasses.replace(structure, recipe=(("family", family), *fields.items()))
 
@@ -155,40 +117,46 @@ def stages(depth: int, width_multiplier: float = 1.0) -> tuple[tuple[int, ...], 
     return widths, counts
 
 
-def _stem(kind: str, activation: str, symmetric: bool = False) -> Callable[[int, int], Unit]:
-    """The first unit, given its input and output channels: "relu" is as in ResNet, "none" as in ReActNet's code.
+def _stem(kind: str, relu: bool, symmetric: bool = False) -> dict:
+    """Fields of the first unit: with a ReLU as in ResNet, without as in ReActNet's code.
 
     "imagenet" is 7x7/2, BN and a 3x3/2 max pool; "cifar" is 3x3/1 and BN (the paper's Table 5).
     """
-    if kind not in ("cifar", "imagenet"):
-        raise UserError(f"model.stem={kind!r} is unknown; it must be 'cifar' or 'imagenet'.")
-    kernel, strides = ((7, 7), (2, 2)) if kind == "imagenet" else ((3, 3), (1, 1))
-    options = dict(binary=False, activation=activation, span=0, symmetric=symmetric, max_pool=kind == "imagenet")
-    return lambda inputs, outputs: Unit("stem", kernel, strides, inputs, outputs, parts="stem_{}", **options)
+    sizes = {"cifar": ((3, 3), (1, 1)), "imagenet": ((7, 7), (2, 2))}
+    one_of("model.stem", kind, sizes)
+    kernel, strides = sizes[kind]
+    options = dict(activation="relu" if relu else "none", symmetric=symmetric, max_pool=kind == "imagenet")
+    return dict(kernel=kernel, strides=strides, binary=False, span=0, **options)
 
 
-def _in_block(name: str) -> dict:
-    """Fields of a unit at a place of a block whose two units share a Flax module and one shortcut over both."""
-    block, index = name.rsplit("_conv", 1)
-    return dict(module=block, parts=f"{{}}{index}", span=2 if index == "2" else 0, shortcut="strided")
+def _place(joined: bool = False, **options) -> Callable:
+    """One unit a place; `joined`: the two of a block share a Flax module and one shortcut over both."""
+
+    def place(name, stage, strides, inputs, outputs):
+        where = dict(module=name)
+        if joined:
+            block, index = name.rsplit("_conv", 1)
+            where = dict(module=block, parts=f"{{}}{index}", span=2 if index == "2" else 0, shortcut="strided")
+        return [Unit(name, (3, 3), strides, inputs, outputs, stage=stage, **where, **options)]
+
+    return place
 
 
-def _residual(title, depth, width_multiplier, stem, place, pad_value, num_classes, channels) -> Structure:
+def _residual(title, depth, width_multiplier, stem, place, num_classes, channels) -> Structure:
     """A stem, and the units of all 3x3 places of a ResNet: two a block, the first of a stage but the first strides.
 
     place(name, stage, strides, in_channels, out_channels) gives the units of one place.
     """
-    if pad_value not in (0, 1):
-        raise UserError(f"model.pad_value={pad_value!r} is unknown; it must be 0 or 1.")
     if num_classes < 2:
         raise UserError(f"model.num_classes={num_classes} must be 2 or more.")
     widths, counts = stages(depth, width_multiplier)
     inputs = round(width_multiplier * widths[0])
-    units = [stem(channels, inputs)]
+    units = [Unit("stem", in_channels=channels, out_channels=inputs, parts="stem_{}", **stem)]
     for number, (stage, blocks) in enumerate(zip(widths, counts), start=1):
         outputs = round(width_multiplier * stage)
         for block, conv in itertools.product(range(1, blocks + 1), (1, 2)):
             strides = (2, 2) if number > 1 and block == conv == 1 else (1, 1)
             units += place(f"stage{number}_block{block}_conv{conv}", stage, strides, inputs, outputs)
             inputs = outputs
+    one_of("model.pad_value", units[-1].pad_value, (0, 1))
     return Structure(tuple(units), num_classes, title)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from onebnet_jax.networks.structure import Binarization, Unit
-from onebnet_jax.ops import binarize, fused
+from onebnet_jax.ops import binarize, fused, unit
 from onebnet_jax.ops.convolution import conv
 
 zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
@@ -20,7 +20,7 @@ BN_MOMENTUM = 0.9
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization across devices, its statistics in float32: [N, H, W, C] -> same.
+    """Batch normalization across devices, its statistics in float32, and what follows it in a unit.
 
     Running statistics move by 1 - BN_MOMENTUM a step, with the biased variance.
     """
@@ -28,16 +28,21 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """mask: [N] while training (the batch's statistics are used), None for evaluation (the running ones)."""
-        channels = (x.shape[-1],)
+    def __call__(self, y, mask: jax.Array | None, shortcut: jax.Array | None = None, activation="none"):
+        """activation(BN(y) + shortcut): [N, H, W, C]; y and activation are as in `ops.unit.norm`.
+
+        mask: [N] while training (the batch's statistics are used), None for evaluation (the running ones).
+        """
+        channels = (y.kernel.shape[-1] if isinstance(y, unit.RSignConv) else y.shape[-1],)
         scale, bias = self.param("scale", ones, channels), self.param("bias", zeros, channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         variance = self.variable("batch_stats", "var", jnp.ones, channels)
         if mask is None or self.is_initializing():
+            y = unit.value(y)
             factor = scale * jax.lax.rsqrt(variance.value + BN_EPSILON)
-            return (x * factor + (bias - mean.value * factor)).astype(x.dtype)
-        y, batch_mean, batch_variance = fused.batch_norm(x, scale, bias, mask, BN_EPSILON, self.axis_name)
+            return unit.add((y * factor + (bias - mean.value * factor)).astype(y.dtype), shortcut, activation)
+        rest = shortcut, scale, bias, mask, activation, BN_EPSILON, self.axis_name
+        y, batch_mean, batch_variance = unit.norm(y, *rest)
         mean.value = BN_MOMENTUM * mean.value + (1 - BN_MOMENTUM) * batch_mean
         variance.value = BN_MOMENTUM * variance.value + (1 - BN_MOMENTUM) * batch_variance
         return y
@@ -59,29 +64,27 @@ class Conv(nn.Module):
 
 
 class RSign(nn.Module):
-    """The learnable bias before the sign, x - alpha, which starts at 0 (equation 1). [N, H, W, C] -> same."""
+    """The learnable bias alpha [C] before the sign, which starts at 0 (the paper's equation 1)."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return fused.shift(x, self.param("alpha", zeros, (x.shape[-1],)))
+    def __call__(self, channels: int) -> jax.Array:
+        return self.param("alpha", zeros, (channels,))
 
 
 class RPReLU(nn.Module):
-    """PReLU with a learnable shift on either side (the paper's equation 2). [N, H, W, C] -> same.
+    """gamma, beta and zeta, each [C], of a PReLU with a learnable shift on either side (the paper's equation 2).
 
     gamma and zeta start at 0, the slope beta at 0.25 as in ReActNet.
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        channels = (x.shape[-1],)
-        gamma, zeta = self.param("gamma", zeros, channels), self.param("zeta", zeros, channels)
-        beta = self.param("beta", nn.initializers.constant(0.25), channels)
-        return fused.rprelu(x, gamma, beta, zeta)
+    def __call__(self, channels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        gamma, zeta = (self.param(name, zeros, (channels,)) for name in ("gamma", "zeta"))
+        return gamma, self.param("beta", nn.initializers.constant(0.25), (channels,)), zeta
 
 
 class BinaryConv(nn.Module):
-    """Convolution of a binary unit, conv(sign(x), scale * sign(w)). [N, H, W, C_in] -> [N, H', W', C_out].
+    """Convolution of a binary unit, conv(sign(x - alpha), scale * sign(w)): [N, H, W, C_in] -> [N, H', W', C_out].
 
     The same parameter serves all four combinations of binarized and float activations and weights.
     """
@@ -91,17 +94,20 @@ class BinaryConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, progress: jax.Array | float = 1.0) -> jax.Array:
-        unit, options = self.unit, self.binarization
-        kernel = self.param("kernel", small_uniform, (*unit.kernel, x.shape[-1], unit.out_channels))
+    def __call__(
+        self, x: jax.Array, alpha: jax.Array | None, progress: jax.Array | float = 1.0
+    ) -> jax.Array | unit.RSignConv:
+        """The convolution's result or, of binarized activations, its description. alpha is [C_in] or None."""
+        options, strides = self.binarization, self.unit.strides
+        kernel = self.param("kernel", small_uniform, (*self.unit.kernel, x.shape[-1], self.unit.out_channels))
         progress = jnp.asarray(progress, float)
         if options.weights:
             kernel = binarize.binarize_kernel(kernel, progress, options.weight_estimator, scale=options.weight_scale)
         kernel = kernel.astype(self.dtype)
         if not options.activations:
-            return conv(x, kernel, unit.strides)
-        fixed = unit.strides, unit.pad_value, options.estimator, options.window
-        return binarize.binary_conv(x, kernel, progress, *fixed)
+            return conv(x if alpha is None else fused.shift(x, alpha), kernel, strides)
+        fixed = strides, self.unit.pad_value, options.estimator, options.window, options.weights
+        return unit.RSignConv(x, alpha, kernel, progress, *fixed)
 
 
 def average_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:

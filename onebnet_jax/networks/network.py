@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from onebnet_jax.networks.layers import BatchNorm, BinaryConv, Conv, RPReLU, RSign, average_pool
 from onebnet_jax.networks.structure import Binarization, Structure, Unit, shortcut
-from onebnet_jax.ops import cpu
+from onebnet_jax.ops import unit as ops
 
 
 class Network(nn.Module):
@@ -66,35 +66,31 @@ def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Arr
         def name(part, unit=unit):
             return unit.at(part)[-1]
 
-        y = x
         if unit.norm == "before":
-            y = BatchNorm(axis_name, name=name("bn"))(y, mask)
-        if unit.shift:
-            y = RSign(name=name("rsign"))(y)
+            x = BatchNorm(axis_name, name=name("bn"))(x, mask)
         if unit.binary:
-            module.sow("intermediates", name("sign_input"), y)
-            y = BinaryConv(unit, module.binarization, dtype, name=name("conv"))(y, progress)
+            alpha = RSign(name=name("rsign"))(unit.in_channels) if unit.shift else None
+            module.sow("intermediates", name("sign_input"), x if alpha is None else x - alpha)
+            y = BinaryConv(unit, module.binarization, dtype, name=name("conv"))(x, alpha, progress)
         else:
-            y = Conv(unit.out_channels, unit.kernel, unit.strides, unit.symmetric, dtype, name=name("conv"))(y)
+            y = Conv(unit.out_channels, unit.kernel, unit.strides, unit.symmetric, dtype, name=name("conv"))(x)
+        s = inputs[-unit.span] if unit.span else None
+        added = shortcut(units[index + 1 - unit.span : index + 1], s.shape[1:]) if unit.span else None
+        if added and added.pool != (1, 1):
+            s = average_pool(s, added.pool)
+        if added and added.projects:
+            s = Conv(unit.out_channels, (1, 1), added.strides, dtype=dtype, name="shortcut_conv")(s)
+            s = BatchNorm(axis_name, name="shortcut_bn")(s, mask)
+        activation = unit.activation
+        if activation == "rprelu":
+            activation = RPReLU(name=name("rprelu"))(unit.out_channels)
         if unit.norm == "after":
-            y = BatchNorm(axis_name, name=name("bn"))(y, mask)
-        s = inputs[-unit.span]
-        added = shortcut(units[index + 1 - unit.span : index + 1], s.shape[1:])
-        if added:
-            if added.pool != (1, 1):
-                s = average_pool(s, added.pool)
-            if added.projects:
-                s = Conv(unit.out_channels, (1, 1), added.strides, dtype=dtype, name="shortcut_conv")(s)
-                s = BatchNorm(axis_name, name="shortcut_bn")(s, mask)
-            y = y + s
-        if unit.activation == "rprelu":
-            y = RPReLU(name=name("rprelu"))(y)
-        elif unit.activation == "relu":
-            y = nn.relu(y)
+            x = BatchNorm(axis_name, name=name("bn"))(y, mask, s, activation)
+        else:
+            x = ops.add(ops.value(y), s, activation)
         if unit.max_pool:
-            y = nn.max_pool(y, (3, 3), (2, 2), ((1, 1), (1, 1)) if unit.symmetric else "SAME")
-        x = y
-    return cpu.materialize(x, images)
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)) if unit.symmetric else "SAME")
+    return ops.settle(x, images)
 
 
 def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> dict:

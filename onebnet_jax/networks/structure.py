@@ -53,11 +53,6 @@ class Unit:
         return self.module, part
 
     @property
-    def bare(self) -> bool:
-        """Whether nothing follows the convolution."""
-        return self.norm != "after" and not self.span and self.activation == "none" and not self.max_pool
-
-    @property
     def section(self) -> str:
         """The part of the network that the unit belongs to: all units that share a shortcut, or the stem."""
         return self.module or "stem"
@@ -78,15 +73,9 @@ class Structure:
         return any(unit.binary for unit in self.units)
 
     @property
-    def channels(self) -> int:
-        """Of an image."""
-        return self.units[0].in_channels
-
-    @property
     def reduction(self) -> Pair:
         """How many times smaller than the image the last map is, in height and in width."""
-        rows, columns = (math.prod(unit.strides[i] * (1 + unit.max_pool) for unit in self.units) for i in (0, 1))
-        return rows, columns
+        return tuple(math.prod(unit.strides[axis] * (1 + unit.max_pool) for unit in self.units) for axis in (0, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +103,14 @@ class Placed:
 def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
     """The units of a network in order, with the sizes of their maps for images of (H, W, C)."""
     inputs, shape = [], image_shape
+    bare = False  # whether nothing follows the convolution of the unit before
     for index, unit in enumerate(structure.units):
         inputs.append(shape)
         convolved = (*strided(shape, unit.strides), unit.out_channels)
         output = (*strided(convolved, (2, 2)), unit.out_channels) if unit.max_pool else convolved
         added = shortcut(structure.units[index + 1 - unit.span : index + 1], inputs[-unit.span])
-        fused_norm = index > 0 and unit.norm == "before" and structure.units[index - 1].bare
-        yield Placed(unit, shape, convolved, output, added, fused_norm)
+        yield Placed(unit, shape, convolved, output, added, fused_norm=bare and unit.norm == "before")
+        bare = unit.norm != "after" and not unit.span and unit.activation == "none" and not unit.max_pool
         shape = output
 
 
@@ -129,7 +119,7 @@ def shortcut(spanned: tuple[Unit, ...], start: Shape) -> Shortcut | None:
     if not spanned:
         return None
     first, last = spanned[0], spanned[-1]
-    strides = (max(unit.strides[0] for unit in spanned), max(unit.strides[1] for unit in spanned))
+    strides = tuple(map(max, zip(*(unit.strides for unit in spanned))))
     if last.shortcut == "pooled":
         return Shortcut(start, strides, (1, 1), strides != (1, 1))
     return Shortcut(start, (1, 1), strides, strides != (1, 1) or first.in_channels != last.out_channels)

@@ -20,11 +20,8 @@ class Entry:
     binarized: bool = True  # whether its convolutions are; not those of an FP32 network, or of a stage without
     measured_ms: float | None = None  # the latency that the paper measured, if it did
 
-    def layers(self, folded: bool = False) -> tuple[cost.LayerCost, ...]:
-        return cost.layers(self.structure, self.image_shape, self.binarized, folded)
-
     def total(self, folded: bool = False) -> cost.Cost:
-        return cost.total(self.layers(folded))
+        return cost.total(cost.layers(self.structure, self.image_shape, self.binarized, folded))
 
     def estimates(self) -> tuple[float, float, float]:
         """Estimated ms on the Pi 4: the naive graph, then the least and the most that a folded one takes."""
@@ -42,7 +39,7 @@ def summary(entries: Sequence[Entry]) -> Table:
     for entry in entries:
         counts = entry.total()
         naive, least, most = entry.estimates()
-        row = [entry.name, _shape(entry.image_shape), f"{counts.parameters:,}"]
+        row = [entry.name, "x".join(map(str, entry.image_shape)), f"{counts.parameters:,}"]
         row += [f"{count / 1e6:,.1f}" for count in (counts.float_macs, counts.binary_macs, counts.ops)]
         folded = f"{least:.1f} to {most:.1f}" if least < most else f"{naive:.1f}"
         row += [f"{counts.storage_mib:.3f}", f"{naive:.1f}", folded]
@@ -53,10 +50,10 @@ def summary(entries: Sequence[Entry]) -> Table:
 def layer_table(entry: Entry) -> Table:
     """One row for each layer of the naive graph."""
     rows = [["layer", "kind", "output", "parameters", "float MACs", "binary MACs", "storage (bytes)", "element passes"]]
-    for layer in entry.layers():
+    for layer in cost.layers(entry.structure, entry.image_shape, entry.binarized):
         counts = (layer.parameters, layer.float_macs, layer.binary_macs, layer.storage_bits / 8, layer.elements)
         cells = (f"{count:,.0f}" if count else "-" for count in counts)
-        rows.append([layer.name, layer.kind, _shape(layer.output), *cells])
+        rows.append([layer.name, layer.kind, "x".join(map(str, layer.output)), *cells])
     return rows
 
 
@@ -120,7 +117,3 @@ def notes() -> str:
         f"{abs(fit.residuals).max():.1f} ms. Elsewhere it extrapolates:\n"
         f"it puts {', '.join(outside)}. onebnet_jax/paper/latency.py says why folding is a range."
     )
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

@@ -2,10 +2,9 @@
 
     latency = a * binary MACs + b * float MACs + c * element passes
 
-The three rates are fitted by least squares to the twelve latencies of the paper's Table 1, each for the naive graph of
-a ResNet18 structure at 224x224; a free constant beside them comes out as zero within its error. The fit knows nothing
-of 32-bit packing of odd channel counts, the cost of starting an op, and caches. So it interpolates well between
-structures like the twelve, and only indicates the order of other depths, widths and input sizes; see `checks`.
+The rates are fitted by least squares to the twelve latencies of the paper's Table 1, of naive graphs of ResNet18
+structures at 224x224; a free constant comes out as zero within its error. They know nothing of 32-bit packing of odd
+channel counts, starting an op, and caches: of other depths, widths and sizes it indicates only the order (`checks`).
 """
 
 import dataclasses
@@ -45,7 +44,6 @@ def imagenet(family: str, **fields) -> Structure:
 
 @functools.cache
 def fit() -> Fit:
-    """The least-squares fit to Table 1."""
     measured = np.array([row.latency_ms for row in numbers.TABLE1])
     counts = (cost.total(cost.layers(table1_structure(row), IMAGENET_INPUT)) for row in numbers.TABLE1)
     design = np.stack([features(count) for count in counts])
@@ -65,9 +63,8 @@ def estimate(counts: Cost) -> float:
 def folding_saves(naive: Cost, folded: Cost) -> tuple[float, float]:
     """Milliseconds that folding saves, which removes two of a unit's four element-wise additions: (from, to).
 
-    To the fit's rate per element pass, which also stands for all else that grows with a unit's output (bit packing,
-    im2col, writing). From what the paper measured: ReActNet18 takes 3.0 ms longer than Bi-Real Net (Table 3), which has
-    the same convolutions and shortcuts without RSign and RPReLU.
+    To: the fit's rate per element pass, which also stands for all else that grows with a unit's output (bit packing,
+    im2col, writing). From: ReActNet18 takes 3.0 ms longer than Bi-Real Net, which lacks RSign and RPReLU (Table 3).
     """
     reactnet = cost.layers(table1_structure(numbers.TABLE1[0]), IMAGENET_INPUT)
     only_reactnet = cost.total(layer for layer in reactnet if layer.kind in ("rsign", "rprelu"))

@@ -1,8 +1,7 @@
-"""One timing run, and how it is read from a log of LCE's `lce_benchmark_model`. Pure functions of text.
+"""One timing run, and how it is read from a log of LCE's `lce_benchmark_model`, as launch/rpi4_remote.sh prints it.
 
-A log is what launch/rpi4_remote.sh prints on the Pi: lines "before NAME=VALUE" with the state of the machine, one line
-"command=..." with the program's flags, its output, and lines "after NAME=VALUE". The program is TensorFlow Lite's
-benchmark_model with LCE's operators; newer versions of it start each line with "INFO: ".
+That is lines "before NAME=VALUE" with the state of the Pi, one line "command=..." with the program's flags, its output,
+in which newer versions start each line with "INFO: ", and lines "after NAME=VALUE".
 """
 
 import dataclasses
@@ -12,9 +11,7 @@ from onebnet_jax.errors import UserError
 
 # Bits of the Pi firmware's get_throttled; 16 bits further up, each stands for "since the machine was started".
 THROTTLING = {0: "under-voltage", 1: "capped clock", 2: "throttling", 3: "temperature limit"}
-
 KERNELS = {"reference": "use_reference_bconv", "indirect": "use_indirect_bgemm"}  # the first whose flag is set
-TRUE = ("true", "1")
 
 _STATE = re.compile(r"^(before|after) (\w+)=(.*)$", re.MULTILINE)
 _COMMAND = re.compile(r"^command=(.*)$", re.MULTILINE)
@@ -53,6 +50,7 @@ def parse(text: str, name: str) -> Run:
     """The run that a log tells of. Raises UserError, with the log's name, if it is no such log or not complete."""
     command = _COMMAND.search(text)
     flags = dict(_FLAG.findall(command[1])) if command else {}
+    switched_on = {flag for flag, value in flags.items() if value in ("true", "1")}
     if "graph" not in flags or not flags.get("num_threads", "").isdecimal():
         raise UserError(f"{name} is not a log of launch/rpi4_benchmark.sh: it does not say which command was run.")
     timings, counts = _TIMINGS.search(text), _COUNT.findall(text)
@@ -71,8 +69,8 @@ def parse(text: str, name: str) -> Run:
     return Run(
         model=flags["graph"],
         threads=int(flags["num_threads"]),
-        kernel=next((kernel for kernel, flag in KERNELS.items() if flags.get(flag) in TRUE), "default"),
-        xnnpack=flags.get("use_xnnpack") in TRUE,
+        kernel=next((kernel for kernel, flag in KERNELS.items() if flag in switched_on), "default"),
+        xnnpack="use_xnnpack" in switched_on,
         count=int(fields["count"]),
         **{f"{name}_ms": value / 1e3 for name, value in microseconds.items()},
         size_mib=float(size[1]) * 1e6 / 2**20 if size else None,

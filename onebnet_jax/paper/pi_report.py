@@ -1,5 +1,6 @@
 """Timing runs as tables, beside what the paper measured on a Raspberry Pi 4. Pure functions of runs and cards."""
 
+import collections
 import dataclasses
 import itertools
 import math
@@ -13,12 +14,10 @@ from onebnet_jax.paper import latency, numbers
 from onebnet_jax.paper.pi_log import Run, throttling
 from onebnet_jax.tables import Table
 
-PAPER_MS = {  # threads -> table -> network -> ms
-    1: {
-        "Table 1": {row.label: row.latency_ms for row in numbers.TABLE1},
-        "Table 3": {name: row.latency_ms for name, row in numbers.TABLE3.items()},
-    },
-    4: {"Table 8": numbers.TABLE8},
+PAPER_MS = {  # table -> (threads, network -> ms)
+    "Table 1": (1, {row.label: row.latency_ms for row in numbers.TABLE1}),
+    "Table 3": (1, {name: row.latency_ms for name, row in numbers.TABLE3.items()}),
+    "Table 8": (4, numbers.TABLE8),
 }
 SETTINGS = ("model", "threads", "kernel", "xnnpack")
 
@@ -30,41 +29,30 @@ class Result:
     runs: tuple[Run, ...]  # of the same model, threads, kernel and XNNPACK
     network: str  # the paper's name of the network, or ""
     graph: str  # "folded", "naive", or "" if there is no card
-
-    @property
-    def count(self) -> int:
-        return sum(run.count for run in self.runs)
-
-    @property
-    def mean_ms(self) -> float:
-        return sum(run.count * run.mean_ms for run in self.runs) / self.count
-
-    @property
-    def std_ms(self) -> float:
-        """Over all inferences, the spread between the repetitions included."""
-        squares = (run.count * (run.std_ms**2 + (run.mean_ms - self.mean_ms) ** 2) for run in self.runs)
-        return math.sqrt(sum(squares) / self.count)
-
-    @property
-    def paper_ms(self) -> dict[str, float]:
-        """The paper's latencies of this network with as many threads, on a Raspberry Pi 4 with XNNPACK: table -> ms."""
-        tables = PAPER_MS.get(self.runs[0].threads, {})
-        return {table: figures[self.network] for table, figures in tables.items() if self.network in figures}
+    count: int  # of inferences in all
+    mean_ms: float
+    std_ms: float  # over all inferences, the spread between the repetitions included
+    paper_ms: dict[str, float]  # table -> the paper's figure for this network and as many threads
 
 
 def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
     """Runs grouped into measurements, in the order of model, threads and kernel; cards by the models' file names."""
     key, graphs = operator.attrgetter(*SETTINGS), {True: "folded", False: "naive", None: ""}
     measured = []
-    for (model, *_), group in itertools.groupby(sorted(runs, key=key), key):
-        card = cards.get(model)
-        measured.append(Result(tuple(group), network(card), graphs[(card or {}).get("folded")]))
+    for (model, threads, *_), group in itertools.groupby(sorted(runs, key=key), key):
+        repetitions, card = tuple(group), cards.get(model, {})
+        name, count = network(card), sum(run.count for run in repetitions)
+        mean = sum(run.count * run.mean_ms for run in repetitions) / count
+        squares = sum(run.count * (run.std_ms**2 + (run.mean_ms - mean) ** 2) for run in repetitions)
+        paper = {table: ms[name] for table, (of, ms) in PAPER_MS.items() if of == threads and name in ms}
+        spread = math.sqrt(squares / count)
+        measured.append(Result(repetitions, name, graphs[card.get("folded")], count, mean, spread, paper))
     return measured
 
 
-def network(card: dict | None) -> str:
+def network(card: dict) -> str:
     """The paper's name of the network that a file holds, by its card, whatever padding and stem activation; or ""."""
-    if card is None or card.get("input", {}).get("shape") != [1, *latency.IMAGENET_INPUT]:
+    if card.get("input", {}).get("shape") != [1, *latency.IMAGENET_INPUT]:
         return ""
     binarization = card.get("binarization", {})
     binarized = binarization.get("activations") and binarization.get("weights")
@@ -73,10 +61,9 @@ def network(card: dict | None) -> str:
         structure = families.build(**recipe)
     except (KeyError, TypeError, AttributeError, UserError):
         return ""
-    known = {name: latency.imagenet(family) for name, family in numbers.FAMILIES.items()}
-    known |= {row.label: latency.table1_structure(row) for row in numbers.TABLE1}
-    names = [name for name, other in known.items() if _shape(other) == _shape(structure)]
-    return names[0] if names and (binarized or not structure.binary) else ""
+    known = {_shape(latency.imagenet(family)): name for name, family in numbers.FAMILIES.items()}
+    known |= {_shape(latency.table1_structure(row)): row.label for row in numbers.TABLE1}
+    return known.get(_shape(structure), "") if binarized or not structure.binary else ""
 
 
 def _shape(structure: Structure) -> tuple:
@@ -87,7 +74,7 @@ def _shape(structure: Structure) -> tuple:
 
 def latency_table(measured: Sequence[Result], compare: bool) -> Table:
     """One row for each measurement; with the paper's figures to compare, for runs on a Raspberry Pi."""
-    tables = [table for tables in PAPER_MS.values() for table in tables] if compare else []
+    tables = list(PAPER_MS) if compare else []
     header = ["model", "graph", "threads", "kernel", "XNNPACK", "runs", "mean (ms)", "std (ms)", "each repetition (ms)"]
     rows = [header + ["network"] * compare + [f"{table} (ms)" for table in tables]]
     for result in measured:
@@ -117,28 +104,24 @@ def comparison_note(measured: Sequence[Result]) -> str:
     return note
 
 
-def device_lines(runs: Sequence[Run]) -> list[str]:
+def device_lines(runs: list[Run]) -> list[str]:
     """The Pi in words, by runs in their order: what it is, how fast and how warm, what makes the figures doubtful."""
-    first, last = runs[0].before, runs[-1].after
-
-    def say(name, state=first):
-        return state.get(name, "unknown")
-
-    temperatures = [state.get("temperature_c") for run in runs for state in (run.before, run.after)]
+    first, last = (collections.defaultdict(lambda: "unknown", state) for state in (runs[0].before, runs[-1].after))
+    clocks = _span([run.after.get("clock_mhz") for run in runs])
+    temperatures = _span([state.get("temperature_c") for run in runs for state in (run.before, run.after)])
     lines = [
-        f"{say('device')}; {say('os')}; kernel {say('kernel')}; {say('libc')}",
-        f"clock up to {say('clock_limit_mhz')} MHz, governor {say('governor')}; "
-        f"{_span([run.after.get('clock_mhz') for run in runs])} MHz right after a run",
-        f"{say('temperature_c')} °C before the first run, {say('temperature_c', last)} °C after the last; "
-        f"{_span(temperatures)} °C in all",
+        f"{first['device']}; {first['os']}; kernel {first['kernel']}; {first['libc']}",
+        f"clock up to {first['clock_limit_mhz']} MHz, governor {first['governor']}; {clocks} MHz right after a run",
+        f"{first['temperature_c']} °C before the first run, {last['temperature_c']} °C after the last; "
+        f"{temperatures} °C in all",
     ]
-    if (slowed := throttling(list(runs))) is None:
+    if (slowed := throttling(runs)) is None:
         lines.append("WARNING: whether the Pi was throttled is unknown; vcgencmd or the kernel's get_throttled tells.")
     elif slowed:
         lines.append(f"WARNING: the Pi was slowed down during the runs: {', '.join(slowed)}.")
     else:
         lines.append("not throttled during the runs")
-    if "Raspberry Pi 4" not in first.get("device", ""):
+    if "Raspberry Pi 4" not in first["device"]:
         lines.append("WARNING: this is not a Raspberry Pi 4, on which the paper measured.")
     return lines
 

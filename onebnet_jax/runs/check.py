@@ -1,69 +1,39 @@
 """Checks of the fields of a config, given by their full names such as "train.epochs"; each raises UserError."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from onebnet_jax.data.catalog import DATASETS
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, one_of
 from onebnet_jax.networks import families
-from onebnet_jax.networks.structure import Structure
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
-from onebnet_jax.runs.experiment import Data
 from onebnet_jax.runs.optim import OPTIMIZERS, SCHEDULES
+from onebnet_jax.runs.schema import STAGES
 
 DTYPES = ("float32", "bfloat16")
-CHOICES = {
-    "model.family": families.FAMILIES,
-    "model.estimator": ESTIMATORS,
-    "model.weight_estimator": ESTIMATORS,
-    "model.weight_scale": SCALES,
-    "model.dtype": DTYPES,
-}
-RANGES = {
-    "seed": (0, 2**31 - 1),
-    "model.window": (1e-3, 1e3),
-    "data.image_size": (0, 1024),
-    "data.lighting": (0.0, 10.0),
-    "data.max_unreadable": (0, 10**7),
-    "checkpoint_seconds": (0.0, 1e9),
-    "eval_every_epochs": (1, 10**6),
-}
+# By the last word of a field's name, the same in all stages; what depends on the data set is in `values`.
+CHOICES = {"family": families.FAMILIES, "weight_scale": SCALES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+CHOICES |= {"name": DATASETS, "estimator": ESTIMATORS, "weight_estimator": ESTIMATORS, "dtype": DTYPES}
+RANGES = {"seed": (0, 2**31 - 1), "batch_size": (1, 2**20), "warmup_epochs": (0, 10**6), "checkpoint_seconds": (0, 1e9)}
+RANGES |= {"image_size": (0, 1024), "lighting": (0, 10), "max_unreadable": (0, 10**7)}
+RANGES |= dict.fromkeys(("epochs", "eval_every_epochs"), (1, 10**6))
+RANGES |= dict.fromkeys(("window", "temperature"), (1e-3, 1e3))
+RANGES |= dict.fromkeys(("momentum", "label_smoothing"), (0, 1))
+RANGES |= dict.fromkeys(("learning_rate", "weight_decay", "label_weight", "teacher_weight"), (0, 1e3))
 SCHEMA = "onebnet_jax/runs/schema.py lists every field and its type"
-STAGE_RANGES = {
-    "batch_size": (1, 2**20),
-    "epochs": (1, 10**6),
-    "learning_rate": (0.0, 1e3),
-    "warmup_epochs": (0, 10**6),
-    "weight_decay": (0.0, 1e3),
-    "momentum": (0.0, 1.0),
-    "label_smoothing": (0.0, 1.0),
-    "label_weight": (0.0, 1e3),
-    "teacher_weight": (0.0, 1e3),
-    "temperature": (1e-3, 1e3),
-}
-IMAGENET_ONLY = ("data.lighting", "data.max_unreadable")
-OF_BINARIZED_ACTIVATIONS = ("model.pad_value", "model.estimator", "model.window")
-OF_BINARIZED_WEIGHTS = ("model.weight_estimator", "model.weight_scale")
+IMAGENET_ONLY = ("data.image_size", "data.lighting", "data.max_unreadable")
+OF_BINARIZED = {"activations": ("pad_value", "estimator", "window"), "weights": ("weight_estimator", "weight_scale")}
 
 Fields = dict[str, Any]
 
 
-def stage_names(fields: Fields) -> list[str]:
-    """The stages that a config describes, also those that its run does not take."""
-    return [name.removesuffix(".epochs") for name in fields if re.fullmatch(r"\w+\.epochs", name)]
-
-
 def types(fields: Fields, schema: Fields) -> None:
-    """Refuses fields that are not there, or of another type than in the schema; files and JSON may have either."""
-    of_stage = {field.removeprefix("train"): default for field, default in schema.items() if field.startswith("train.")}
-    wanted = schema | {stage + field: of_stage[field] for stage in stage_names(fields) for field in of_stage}
-    for field, default in wanted.items():
-        if field not in fields:
-            raise UserError(f"There is no field {field} in the config; {SCHEMA}.")
-        kind, value = type(default), fields[field]
-        if type(value) is not kind and (type(value), kind) != (int, float):
-            raise UserError(f"{field}={value!r} must be of type {kind.__name__}; {SCHEMA}.")
+    """Refuses other fields than those of the schema, and other types than there; a file or JSON may have such."""
+    if differing := sorted(fields.keys() ^ schema.keys()):
+        raise UserError(f"The fields of the config are not those of the schema, first {differing[0]}; {SCHEMA}.")
+    for field, default in schema.items():
+        if type(fields[field]) is not type(default):
+            raise UserError(f"{field}={fields[field]!r} must be of type {type(default).__name__}; {SCHEMA}.")
     for field in ("model.conv_1d", "model.ds_1d"):
         if any(type(width) is not int for width in fields[field]):
             raise UserError(f"{field}={fields[field]!r} must hold whole numbers, such as (256, 512).")
@@ -71,29 +41,25 @@ def types(fields: Fields, schema: Fields) -> None:
 
 def values(fields: Fields, schema: Fields) -> None:
     """Refuses fields, of the right types, whose values cannot be, or have no meaning for the network's family."""
-    _one_of(fields, "data.name", DATASETS)
-    info = DATASETS[fields["data.name"]]
-    for field, allowed in CHOICES.items():
-        _one_of(fields, field, allowed)
-    _one_of(fields, "data.source", ("auto", *info.sources))
+    one_of("data.name", fields["data.name"], DATASETS)
+    info, stages = DATASETS[fields["data.name"]], fields["stages"]
+    choices = CHOICES | {"source": ("auto", *info.sources)}
+    ranges = RANGES | {"crop_padding": (0, min(info.shape[:2]))}
+    for field, value in fields.items():
+        name = field.rpartition(".")[2]
+        if name in choices:
+            one_of(field, value, choices[name])
+        low, high = ranges.get(name, (0, 0))
+        if name in ranges and not low <= value <= high:
+            raise UserError(f"{field}={value} must lie between {low} and {high}.")
     family = fields["model.family"]
-    taken, of_families = families.parameters(family), map(families.parameters, families.FAMILIES)
-    for field in sorted(f"model.{name}" for name in set().union(*of_families).difference(taken)):
-        if field in fields and fields[field] != schema[field]:
-            raise UserError(
-                f"{field}={fields[field]!r} has no meaning for model.family={family!r}; set {schema[field]!r}."
-            )
-    ranges = RANGES | {"data.crop_padding": (0, min(info.shape[:2]))}
-    stages, known = fields["stages"], stage_names(fields)
-    if not stages or any(stages.count(name) > 1 or name not in known for name in stages):
-        raise UserError(f"stages={stages} must name one or more of {', '.join(known)}, each once.")
-    for name in known:
-        _one_of(fields, f"{name}.optimizer", OPTIMIZERS)
-        _one_of(fields, f"{name}.schedule", SCHEDULES)
-        ranges |= {f"{name}.{field}": limits for field, limits in STAGE_RANGES.items()}
-    for field, (low, high) in ranges.items():
-        if not low <= fields[field] <= high:
-            raise UserError(f"{field}={fields[field]} must lie between {low} and {high}.")
+    of_families = set().union(*map(families.parameters, families.FAMILIES))
+    for field in sorted(f"model.{name}" for name in of_families.difference(families.parameters(family))):
+        value, default = fields[field], schema[field]
+        if value != default:
+            raise UserError(f"{field}={value!r} has no meaning for model.family={family!r}; set {default!r}.")
+    if not stages or any(stages.count(name) > 1 or name not in STAGES for name in stages):
+        raise UserError(f"stages={stages} must name one or more of {', '.join(STAGES)}, each once.")
     for name in stages:
         if fields[f"{name}.warmup_epochs"] >= fields[f"{name}.epochs"]:
             raise UserError(f"{name}.warmup_epochs must be less than {name}.epochs={fields[f'{name}.epochs']}.")
@@ -102,20 +68,6 @@ def values(fields: Fields, schema: Fields) -> None:
     for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
         if info.streamed and fields[field] != value:
             raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")
-
-
-def _one_of(fields, field, allowed: Iterable[str]):
-    if fields[field] not in allowed:
-        raise UserError(f"{field}={fields[field]!r} will not do; it must be one of {', '.join(allowed)}.")
-
-
-def image_size(data: Data, structure: Structure) -> None:
-    """Refuses a size where the images have one already, and one of which a network's strides would leave nothing."""
-    size, reduction = data.image_size, max(structure.reduction)
-    if size and not data.info.streamed:
-        raise UserError(f"data.image_size={size} must be 0 for {data.info.title}, whose images have a size.")
-    if 0 < size < reduction:
-        raise UserError(f"data.image_size={size} is too small for the network; it must be 0 or at least {reduction}.")
 
 
 def nothing_ignored(fields: Fields, schema: Fields, given: Iterable[str]) -> None:
@@ -136,13 +88,12 @@ def _why_ignored(field: str, fields: Fields) -> str | None:
     """Why a run of these fields would ignore one of them; None where it would not."""
     stages = fields["stages"]
     stage, _, name = field.partition(".")
-    if stage in stage_names(fields) and stage not in stages:
+    if stage in STAGES and stage not in stages:
         return f"the stages of this run are {', '.join(stages)}"
-    of_binarization = field in (*OF_BINARIZED_ACTIVATIONS, *OF_BINARIZED_WEIGHTS) or name.startswith("binarize_")
-    if of_binarization and fields["model.family"] == "resnet":
-        return "model.family='resnet' is a network in which nothing is binarized"
-    for kind, names in (("activations", OF_BINARIZED_ACTIVATIONS), ("weights", OF_BINARIZED_WEIGHTS)):
-        if field in names and not any(fields[f"{stage}.binarize_{kind}"] for stage in stages):
+    for kind, names in OF_BINARIZED.items():
+        if name in (*names, f"binarize_{kind}") and fields["model.family"] == "resnet":
+            return "model.family='resnet' is a network in which nothing is binarized"
+        if name in names and not any(fields[f"{stage}.binarize_{kind}"] for stage in stages):
             return f"no stage of this run binarizes {kind}"
     if name == "momentum" and fields[f"{stage}.optimizer"] != "sgd":
         return f"{stage}.optimizer is {fields[f'{stage}.optimizer']!r}, and only 'sgd' has it"

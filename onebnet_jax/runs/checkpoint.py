@@ -32,15 +32,13 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self._folder = folder.absolute() / "checkpoints"
-        self._managers = {name: self._open(name, keep) for name, keep in ((LAST, 2), (PENDING, 1), (BEST, 1))}
-
-    def _open(self, name: str, keep: int) -> ocp.CheckpointManager:
-        folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
         alone = ocp.options.MultiprocessingOptions(active_processes={jax.process_index()}, primary_host=0)
-        kept = {"max_to_keep": keep, "cleanup_tmp_directories": True, "create": False}
-        options = ocp.CheckpointManagerOptions(**kept, multiprocessing_options=alone)
-        return ocp.CheckpointManager(folder, options=options)
+        options = {"create": False, "cleanup_tmp_directories": True, "multiprocessing_options": alone}
+        self._managers = {}
+        for name, keep in ((LAST, 2), (PENDING, 1), (BEST, 1)):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+            kept = ocp.CheckpointManagerOptions(max_to_keep=keep, **options)
+            self._managers[name] = ocp.CheckpointManager(self._folder / name, options=kept)
 
     def save(self, name: str, step: int, tree: Any, metadata: dict) -> None:
         """Saves a tree of arrays and a small JSON dictionary. A step that is there already is left as it is.
@@ -81,10 +79,10 @@ class Checkpoints:
                 manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and lets go of the threads that write."""
-        self.wait()
-        for manager in self._managers.values():
-            manager.close()
+        """The same, and lets go of the threads that write."""
+        with self._told():
+            for manager in self._managers.values():
+                manager.close()
 
     @contextlib.contextmanager
     def _told(self):
@@ -92,10 +90,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            raise UserError(
-                f"No checkpoint could be written to {self._folder} ({_summary(error)}); make room there or allow "
-                "writing, and give the same command again: it goes on from the last complete checkpoint."
-            ) from error
+            fault = f"No checkpoint could be written to {self._folder} ({_summary(error)})"
+            remedy = "make room there or allow writing, and give the same command again"
+            raise UserError(f"{fault}; {remedy}: it goes on from the last complete checkpoint.") from error
 
 
 def _digest(tree: Any, metadata: dict) -> str:
@@ -118,34 +115,30 @@ def _restore(manager: ocp.CheckpointManager, like: Any = None) -> tuple[tuple[in
     broken = {}
     for step in sorted(manager.all_steps(), reverse=True):
         try:
-            return _restore_step(manager, step, like), list(broken)
+            return (step, *_restore_step(manager, step, like)), list(broken)
         except Exception as error:  # Orbax, TensorStore and JSON have many for files that are not whole
-            path = manager.directory / str(step)
-            print(f"The checkpoint {path} cannot be read: {_summary(error)}", file=sys.stderr, flush=True)
             broken[step] = error
-    if broken:
-        newest = next(iter(broken.values()))
-        raise UserError(
-            f"None of the checkpoints in {manager.directory} can be read, the newest because: {_summary(newest)}; "
-            "bring one back from elsewhere, or choose another --workdir to start anew."
-        ) from newest
-    return None, []
+            print(f"The checkpoint {manager.directory / str(step)} cannot be read: {_summary(error)}", file=sys.stderr)
+    if not broken:
+        return None, []
+    newest = next(iter(broken.values()))
+    fault = f"None of the checkpoints in {manager.directory} can be read, the newest because: {_summary(newest)}"
+    raise UserError(f"{fault}; bring one back from elsewhere, or choose another --workdir to start anew.") from newest
 
 
-def _restore_step(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[int, Any, dict]:
-    if like is not None:
-        like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+def _restore_step(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict]:
+    like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(like), info=ocp.args.JsonRestore())
     restored = manager.restore(step, args=args)
     tree, info = jax.tree.map(np.asarray, restored["tree"]), restored["info"]
-    if like is not None:  # Orbax compares structures only
-        for (path, wanted), found in zip(jax.tree_util.tree_leaves_with_path(like), jax.tree.leaves(tree)):
-            if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
-                name, need = jax.tree_util.keystr(path), f"{wanted.dtype}{wanted.shape}"
-                raise ValueError(f"{name} is {found.dtype}{found.shape} in it, where {need} is needed.")
+    # Orbax compares structures only.
+    for (path, wanted), found in zip(jax.tree_util.tree_leaves_with_path(like), jax.tree.leaves(tree)):
+        if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
+            name, need = jax.tree_util.keystr(path), f"{wanted.dtype}{wanted.shape}"
+            raise ValueError(f"{name} is {found.dtype}{found.shape} in it, where {need} is needed.")
     if info["digest"] != _digest(tree, info["metadata"]):
         raise ValueError("what it holds is not what was saved, by its checksum.")
-    return step, tree, info["metadata"]
+    return tree, info["metadata"]
 
 
 def read(stage_folder: Path, name: str) -> tuple[int, Any, dict] | None:

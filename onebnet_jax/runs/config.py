@@ -1,12 +1,13 @@
 """Reading configs: from a file with overrides, or from a run's config.json; checked as a whole before any work."""
 
+import dataclasses
 import difflib
 import inspect
 import json
 import os
 import re
 import runpy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     return values.config
 
 
-def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+def flat(config: Mapping | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """All fields by their full names, such as "train.epochs"."""
     fields = {}
     for name, value in config.items():
@@ -131,30 +132,19 @@ def load_json(path: Path) -> ConfigDict:
 
 
 def from_json(text: str | bytes, where: str) -> ConfigDict:
-    """The config that JSON holds, with the fields that this version has added. Raises UserError, naming `where`."""
+    """The config that JSON holds; fields that it lacks, as they came later, have their defaults.
+
+    Raises UserError, naming `where`.
+    """
+    config = schema.get_config()
     try:
-        config = ConfigDict(json.loads(text, object_hook=_lists_to_tuples))
-        _add_new_fields(config, schema.get_config())
-        check(config.lock())
+        config.update(json.loads(text))
+        check(config)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{where} is not a config that this version understands: {_one_line(error)}.") from error
     return config
-
-
-def _add_new_fields(saved: ConfigDict, default: ConfigDict) -> None:
-    """Gives a config the fields that came after it was saved, at their defaults, which leave things as they were."""
-    for name, value in default.items():
-        if isinstance(value, ConfigDict):
-            _add_new_fields(saved[name], value)
-        elif name not in saved:
-            saved[name] = value
-
-
-def _lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """Takes back what JSON did to tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def check(config: ConfigDict) -> None:
@@ -163,30 +153,26 @@ def check(config: ConfigDict) -> None:
     config_check.types(fields, default)
     config_check.values(fields, default)
     run = experiment(config)
-    config_check.image_size(run.data, run.structure)
+    size, least = run.data.image_size, max(run.structure.reduction)
+    if 0 < size < least:  # a network's strides would leave nothing of it
+        raise UserError(f"data.image_size={size} is too small for the network; it must be 0 or at least {least}.")
 
 
 def experiment(config: ConfigDict) -> Experiment:
     """What a checked config asks for, as plain data. Raises UserError for a network that cannot be built."""
     model, data = config.model, Data(**config.data)
-    taken = _fields(model, *(name for name in families.parameters(model.family) if name in model))
+    taken = {name: model[name] for name in families.parameters(model.family) if name in model}
     structure = families.build(model.family, **taken, num_classes=data.info.num_classes, channels=data.info.shape[2])
-    stages = tuple(_stage(config, name) for name in config.stages)
-    others = _fields(config, "seed", "teacher", "checkpoint_seconds", "eval_every_epochs")
-    return Experiment(structure=structure, dtype=model.dtype, data=data, stages=stages, **others)
+    stages = tuple(_stage(config.model, name, config[name]) for name in config.stages)
+    return _made(Experiment, config, structure=structure, dtype=model.dtype, data=data, stages=stages)
 
 
-def _stage(config: ConfigDict, name: str) -> Stage:
-    asked = config[name]
-    gradients = _fields(config.model, "estimator", "window", "weight_estimator", "weight_scale")
-    updates = _fields(asked, "learning_rate", "schedule", "warmup_epochs", "weight_decay", "momentum")
-    return Stage(
-        name=name,
-        binarization=Binarization(asked.binarize_activations, asked.binarize_weights, **gradients),
-        optimizer=Optimizer(asked.optimizer, **updates),
-        **_fields(asked, "batch_size", "epochs", "label_weight", "label_smoothing", "teacher_weight", "temperature"),
-    )
+def _stage(model: ConfigDict, name: str, asked: ConfigDict) -> Stage:
+    signs = _made(Binarization, model, activations=asked.binarize_activations, weights=asked.binarize_weights)
+    return _made(Stage, asked, name=name, binarization=signs, optimizer=_made(Optimizer, asked, name=asked.optimizer))
 
 
-def _fields(config: ConfigDict, *names: str) -> dict[str, Any]:
-    return {name: config[name] for name in names}
+def _made(kind: type, config: ConfigDict, **others: Any) -> Any:
+    """A dataclass of these values, and of the fields of a config that have the names of its other fields."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name in config]
+    return kind(**{name: config[name] for name in names} | others)

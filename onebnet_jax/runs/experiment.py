@@ -61,6 +61,3 @@ class Experiment:
     teacher: str = ""
     checkpoint_seconds: float = 300.0
     eval_every_epochs: int = 1
-
-    def stage(self, name: str) -> Stage:
-        return next(stage for stage in self.stages if stage.name == name)

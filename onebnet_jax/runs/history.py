@@ -9,11 +9,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.runs import check, metrics
+from onebnet_jax.runs import metrics
 from onebnet_jax.runs.config import flat, load_json
+from onebnet_jax.runs.schema import STAGES
 from onebnet_jax.tables import Table
-
-UNKNOWN = "-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,21 +37,17 @@ def read(workdirs: Sequence[Path]) -> list[History]:
     runs, others = [], []
     for workdir in workdirs:
         try:
-            runs.append(_read(workdir))
+            config = load_json(workdir / "config.json")
+            lines = {stage: metrics.read(workdir / stage / "metrics.jsonl") for stage in config.stages}
+            if not any(lines.values()):
+                raise UserError(f"{workdir} has not been trained yet.")
+            runs.append(History(workdir.name, config, lines))
         except UserError as error:
             others.append(error)
     if not runs:
         raise others[0]
     print(*(f"left out: {error}\n" for error in others), sep="", end="", file=sys.stderr, flush=True)
     return runs
-
-
-def _read(workdir: Path) -> History:
-    config = load_json(workdir / "config.json")
-    lines = {stage: metrics.read(workdir / stage / "metrics.jsonl") for stage in config.stages}
-    if not any(lines.values()):
-        raise UserError(f"{workdir} has not been trained yet.")
-    return History(workdir.name, config, lines)
 
 
 def table(runs: Sequence[History]) -> Table:
@@ -68,9 +63,7 @@ def table(runs: Sequence[History]) -> Table:
 
 def _used_fields(config: ConfigDict) -> dict[str, Any]:
     """The fields of a config that have a part in its run, by their full names."""
-    fields = flat(config)
-    unused = tuple(f"{name}." for name in check.stage_names(fields) if name not in config.stages)
-    return {name: value for name, value in fields.items() if not name.startswith(unused)}
+    return flat({name: value for name, value in config.items() if name not in STAGES or name in config.stages})
 
 
 def _outcome(run: History) -> list[str]:
@@ -81,5 +74,5 @@ def _outcome(run: History) -> list[str]:
     total = sum(run.config[stage].epochs for stage in run.config.stages)
     last = run.lines[run.config.stages[-1]]
     test, train = ([line["top1"] for line in last if line["split"] == split] for split in ("test", "train"))
-    scores = (f"{x[-1]:.2f}" if x else UNKNOWN for x in (test, sorted(test), train))
+    scores = (f"{x[-1]:.2f}" if x else "-" for x in (test, sorted(test), train))
     return [f"{epochs} of {total}", *scores, f"{seconds / 3600:.2f}"]

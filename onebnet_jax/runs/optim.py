@@ -35,10 +35,8 @@ SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
 # Optimizers: (spec, schedule) -> optax's. Adam and SGD have L2 in the gradient, as PyTorch's; AdamW and Lion decay the
 # parameters themselves.
 OPTIMIZERS: dict[str, Callable[[Optimizer, optax.Schedule], optax.GradientTransformation]] = {
-    "adam": lambda spec, rate: optax.chain(
-        _l2(spec.weight_decay), optax.scale_by_adam(), optax.scale_by_learning_rate(rate)
-    ),
-    "sgd": lambda spec, rate: optax.chain(_l2(spec.weight_decay), optax.sgd(rate, spec.momentum, nesterov=True)),
+    "adam": lambda spec, rate: optax.chain(_l2(spec), optax.scale_by_adam(), optax.scale_by_learning_rate(rate)),
+    "sgd": lambda spec, rate: optax.chain(_l2(spec), optax.sgd(rate, spec.momentum, nesterov=True)),
     "adamw": lambda spec, rate: optax.adamw(rate, weight_decay=spec.weight_decay, mask=decay_mask),
     "lion": lambda spec, rate: optax.lion(rate, weight_decay=spec.weight_decay, mask=decay_mask),
 }
@@ -65,21 +63,16 @@ def make(spec: Optimizer, epochs: int, steps_per_epoch: int) -> tuple[optax.Grad
 
 def decay_mask(params) -> dict:
     """The tree of `params` with True where weight decay applies, by name: see `DECAYED`."""
-
-    def decayed(path, _):
-        names = [key.key for key in path]
-        return names[-1] in DECAYED and names[0] != "head"
-
-    return jax.tree_util.tree_map_with_path(decayed, params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in DECAYED and path[0].key != "head", params)
 
 
-def _l2(weight_decay: float) -> optax.GradientTransformation:
+def _l2(spec: Optimizer) -> optax.GradientTransformation:
     """Adds weight_decay * parameter to the gradients of the parameters that decay.
 
     Not optax.add_decayed_weights: with a mask it has a state, so that no checkpoint without decay fits one with it.
     """
 
     def decay(grad, param, decayed):
-        return grad + weight_decay * param if decayed else grad
+        return grad + spec.weight_decay * param if decayed else grad
 
     return optax.stateless(lambda grads, params: jax.tree.map(decay, grads, params, decay_mask(params)))

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 from onebnet_jax.errors import UserError
 
 # The configs that come with the package: inside it where it is installed, in a clone beside it.
-SHIPPED = Path(__file__).parents[1] / "configs"
-if not SHIPPED.is_dir():
-    SHIPPED = Path(__file__).parents[2] / "configs"
+SHIPPED = next(path for above in Path(__file__).parents[1:3] if (path := above / "configs").is_dir())
+
+STAGES = ("train", "step1", "step2")
 
 
 def stage(**changes) -> ConfigDict:

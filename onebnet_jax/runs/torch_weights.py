@@ -43,24 +43,20 @@ def make_run(weights: Path, config: ConfigDict, output: Path) -> dict[str, str]:
     variables = to_variables(tensors, variable_shapes(Network(run.structure), run.data.info.shape))
     facts = {"weights": weights.name, "sha256": hashlib.sha256(content).hexdigest()}
     try:
-        _write(variables, facts, config, output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as partial:
+            folder = Path(partial) / output.name
+            folder.mkdir()
+            Workdir(folder, config).write_config()
+            (folder / "weights.json").write_text(json.dumps(facts, indent=2) + "\n")
+            checkpoints = Checkpoints(folder / config.stages[-1])
+            for name in (BEST, LAST):  # evaluation and conversion take the one, training with a teacher the other
+                checkpoints.save(name, 0, variables, {})
+            checkpoints.close()
+            folder.rename(output)
     except OSError as error:
         raise UserError(f"The teacher cannot be written to {output}: {error.strerror}.") from error
     return facts
-
-
-def _write(variables: dict, facts: dict[str, str], config: ConfigDict, output: Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as partial:
-        folder = Path(partial) / output.name
-        folder.mkdir()
-        Workdir(folder, config).write_config()
-        (folder / "weights.json").write_text(json.dumps(facts, indent=2) + "\n")
-        checkpoints = Checkpoints(folder / config.stages[-1])
-        for name in (BEST, LAST):  # evaluation and conversion take the one, training with a teacher the other
-            checkpoints.save(name, 0, variables, {})
-        checkpoints.close()
-        folder.rename(output)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
@@ -72,12 +68,10 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], bytes]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from error
-    return (_read_safetensors if path.suffix == ".safetensors" else _read_torch)(path, content), content
-
-
-def _read_safetensors(path: Path, content: bytes) -> dict[str, np.ndarray]:
+    if path.suffix != ".safetensors":
+        return _read_torch(path, content), content
     try:
-        return safetensors.numpy.load(content)
+        return safetensors.numpy.load(content), content
     except KeyError as error:  # a number format that NumPy lacks, such as BF16
         raise UserError(f"{path} holds tensors of type {error.args[0]}; float32 is needed.") from error
     except SafetensorError as error:
@@ -92,17 +86,13 @@ def _read_torch(path: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for what it cannot or, with weights_only, will not unpickle
-        raise UserError(
-            f"{path} is damaged, no file of torch.save, or holds more than tensors, which could run code when read: "
-            "get it again, or as a .safetensors file."
-        ) from error
-    items = state.items() if isinstance(state, dict) else [(None, state)]
-    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in items):
-        raise UserError(f"{path} does not hold a dictionary of tensors, such as model.state_dict().")
+        fault = "is damaged, no file of torch.save, or holds more than tensors, which could run code when read"
+        raise UserError(f"{path} {fault}: get it again, or as a .safetensors file.") from error
     try:
-        return {name: value.detach().numpy() for name, value in state.items()}
-    except (TypeError, RuntimeError) as error:  # bfloat16, sparse, quantized
-        raise UserError(f"{path} holds tensors of a type that NumPy lacks; float32 is needed.") from error
+        return {str(name): value.detach().numpy() for name, value in state.items()}
+    except (AttributeError, TypeError, RuntimeError) as error:  # of no tensors; of bfloat16, sparse, quantized ones
+        wanted = "a dictionary of tensors, such as model.state_dict()"
+        raise UserError(f"{path} does not hold {wanted}, or of a type that NumPy lacks; float32 is needed.") from error
 
 
 def to_variables(tensors: dict[str, np.ndarray], like: dict) -> dict:

@@ -30,9 +30,7 @@ class Trained:
     binarization: Binarization
     variables: dict  # {"params", "batch_stats"}, NumPy arrays
     data: Data  # the data set that it is for
-    dtype: str  # that it was trained in
     stage: Stage  # the last of its training
-    stages: tuple[str, ...]  # the names of all stages of its run
     origin: dict  # of the variables: workdir, stage, checkpoint and step; or untrained and seed
     metrics: dict  # the newest evaluation before the checkpoint: epoch, top1, top5, loss; empty if there was none
     config: dict  # of its run, as JSON values
@@ -42,14 +40,9 @@ class Trained:
         """What is known of the data set, with the shape that its images have here."""
         return self.data.info
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """In the order of the logits; () where nobody has named the classes."""
-        return self.info.class_names
-
     def network(self, axis_name: str | None = None) -> Network:
         """The Flax module whose variables these are."""
-        return Network(self.structure, self.binarization, axis_name, jnp.dtype(self.dtype))
+        return Network(self.structure, self.binarization, axis_name, jnp.dtype(self.config["model"]["dtype"]))
 
     @property
     def title(self) -> str:
@@ -63,8 +56,8 @@ class Trained:
         words = self.structure.title
         if self.structure.binary:
             words += "".join(f", {'float' if kind in self._floats else 'binarized'} {kind}" for kind in KINDS)
-        number = f"{self.stages.index(self.stage.name) + 1} of {len(self.stages)}"
-        words += f", stage {self.stage.name} ({number}), step {self.origin.get('step', 0)}"
+        stages, step = self.config["stages"], self.origin.get("step", 0)
+        words += f", stage {self.stage.name} ({stages.index(self.stage.name) + 1} of {len(stages)}), step {step}"
         if not self.metrics:
             return f"{words}, not evaluated in training"
         score = f"test Top-1 {self.metrics['top1']:.2f} %"
@@ -81,8 +74,8 @@ class Trained:
         result = []
         if self._floats:
             result.append(f"float {' and '.join(self._floats)}: an ordinary network, no convolution of it is binarized")
-        if self.dtype != "float32":
-            result.append(f"trained in {self.dtype}, in which its Top-1 was measured too; the file computes in float32")
+        if (dtype := self.config["model"]["dtype"]) != "float32":
+            result.append(f"trained in {dtype}, in which its Top-1 was measured too; the file computes in float32")
         return result
 
     def with_data(self, overrides: Sequence[str]) -> "Trained":
@@ -90,8 +83,7 @@ class Trained:
 
         Raises UserError for overrides of anything else, and for images unlike those of training.
         """
-        others = [word for word in overrides if not word.startswith("--config.data.")]
-        if others:
+        if others := [word for word in overrides if not word.startswith("--config.data.")]:
             raise UserError(f"{others[0]!r} is not an option; of the run's config, only --config.data.* can be set.")
         config = config_lib.override(config_lib.from_json(json.dumps(self.config), "The network's config"), overrides)
         moved = dataclasses.replace(self, data=config_lib.experiment(config).data)
@@ -111,8 +103,7 @@ def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = 
     if stage not in (None, *config.stages):
         raise UserError(f"{workdir} has no stage {stage!r}; its stages are {', '.join(config.stages)}.")
     for name in [stage] if stage else reversed(config.stages):
-        restored = checkpoint.read(workdir / name, which)
-        if restored:
+        if restored := checkpoint.read(workdir / name, which):
             step, tree, info = restored
             origin = {"workdir": str(workdir), "stage": name, "checkpoint": which, "step": step}
             variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
@@ -126,9 +117,9 @@ def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = 
 
 def untrained(config: ConfigDict) -> Trained:
     """The network of a config with random variables, drawn with the config's seed: to convert and time a structure."""
-    trained = _of_config(config, config.stages[-1], {}, {"untrained": True, "seed": config.seed}, {})
-    variables = random_variables(trained.structure, trained.info.shape, config.seed)
-    return dataclasses.replace(trained, variables=variables)
+    run, seed = config_lib.experiment(config), config.seed
+    variables = random_variables(run.structure, run.data.info.shape, seed)
+    return _of_config(config, config.stages[-1], variables, {"untrained": True, "seed": seed}, {})
 
 
 def from_origin(origin: dict, config: dict) -> Trained:
@@ -137,18 +128,14 @@ def from_origin(origin: dict, config: dict) -> Trained:
         return untrained(config_lib.from_json(json.dumps(config), "The config in the model's card"))
     found = load(Path(origin["workdir"]), origin["checkpoint"], origin["stage"])
     if found.origin["step"] != origin["step"]:
-        raise UserError(
-            f"The {origin['checkpoint']} checkpoint in {origin['workdir']}/{origin['stage']} is of step "
-            f"{found.origin['step']}, but the model was made from step {origin['step']}: convert it again."
-        )
+        raise UserError(f"{found.title} is not that of step {origin['step']}, which was converted: convert it again.")
     return found
 
 
 def _of_config(config: ConfigDict, stage: str, variables: dict, origin: dict, metrics: dict) -> Trained:
     run = config_lib.experiment(config)
-    of_stage, fields = run.stage(stage), json.loads(config.to_json())
-    network = (run.structure, of_stage.binarization, variables, run.data, run.dtype)
-    return Trained(*network, of_stage, tuple(config.stages), origin, metrics, fields)
+    asked, fields = run.stages[config.stages.index(stage)], json.loads(config.to_json())
+    return Trained(run.structure, asked.binarization, variables, run.data, asked, origin, metrics, fields)
 
 
 def random_variables(structure: Structure, image_shape: tuple[int, int, int], seed: int = 0) -> dict:
@@ -160,8 +147,7 @@ def random_variables(structure: Structure, image_shape: tuple[int, int, int], se
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
-        name = path[-1].key
-        values = rng.standard_normal(leaf.shape)
+        name, values = path[-1].key, rng.standard_normal(leaf.shape)
         if name == "kernel":
             values *= np.sqrt(2 / np.prod(leaf.shape[:-1]))
         elif name == "var":
@@ -183,11 +169,10 @@ def check_same_images(data: Data, trained: Trained, name: str) -> None:
 
 def check_same_tree(variables: dict, like: dict, source: str, user: str) -> dict:
     """The variables, if they have exactly the names and shapes of `like`; raises UserError otherwise."""
-    found, wanted = (
-        {jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (variables, like)
-    )
-    differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    if differing:
-        raise UserError(f"{source} has other parameters than {user} needs, first {differing[0]}.")
+
+    def shapes(tree):
+        return {jax.tree_util.keystr(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+    if differing := sorted(shapes(variables).items() ^ shapes(like).items()):
+        raise UserError(f"{source} has other parameters than {user} needs, first {differing[0][0]}.")
     return variables

@@ -34,20 +34,20 @@ class Workdir:
 
         Raises UserError if it cannot, or is to without `change_config`. Changes nothing on disk.
         """
+        path, asked = self.folder / "config.json", config_lib.flat(self.config)
         with _told(self.folder):
             if (self.folder / "weights.json").exists():
                 raise UserError(f"{self.folder} holds weights from elsewhere, not a run; choose another --workdir.")
-            path = self.folder / "config.json"
-            differing = _differences(config_lib.load_json(path), self.config) if path.exists() else {}
+            saved = config_lib.flat(config_lib.load_json(path)) if path.exists() else asked
+        names = sorted(name for name in asked if asked[name] != saved[name])
+        differing = {name: f"{name} ({saved[name]!r} there, {asked[name]!r} now)" for name in names}
         changed = {name: text for name, text in differing.items() if name not in FREE_FIELDS}
         batch_sizes = [f"{stage}.batch_size" for stage in self.config.stages]
         fixed = [name for name in changed if name in (*FIXED_FIELDS, *batch_sizes)]
         if changed and (fixed or not self.change_config):
             remedy = f"as no run goes on with another {', '.join(fixed)}" if fixed else "or allow it by --change-config"
-            raise UserError(
-                f"{self.folder} holds a run of another config: {', '.join(changed.values())}; choose another "
-                f"--workdir, or set these fields as they were, {remedy}."
-            )
+            fault = f"{self.folder} holds a run of another config: {', '.join(changed.values())}"
+            raise UserError(f"{fault}; choose another --workdir, or set these fields as they were, {remedy}.")
         return differing
 
     def write_config(self) -> None:
@@ -96,17 +96,6 @@ def _told(workdir: Path) -> Iterator[None]:
     except BrokenPipeError:  # of the output: nobody reads it any more
         raise
     except OSError as error:
-        raise UserError(
-            f"The work directory {workdir} cannot be used: {error.strerror or error}; mend that, or choose another: "
-            "the same command goes on from the last complete checkpoint."
-        ) from error
-
-
-def _differences(saved: ConfigDict, asked: ConfigDict) -> dict[str, str]:
-    """The fields in which a saved config differs from the one asked for, and how, in words."""
-    saved, asked = config_lib.flat(saved), config_lib.flat(asked)
-    return {
-        name: f"{name} ({saved.get(name)!r} there, {asked.get(name)!r} now)"
-        for name in sorted(saved.keys() | asked.keys())
-        if saved.get(name) != asked.get(name)
-    }
+        fault = f"The work directory {workdir} cannot be used: {error.strerror or error}"
+        remedy = "mend that, or choose another: the same command goes on from the last complete checkpoint"
+        raise UserError(f"{fault}; {remedy}.") from error

@@ -2,23 +2,21 @@
 
 import collections
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from onebnet_jax.data.imagenet import reader
-from onebnet_jax.data.imagenet.reader import Batch
-from onebnet_jax.data.imagenet.sources import Share
 from onebnet_jax.data.load import Dataset
 from onebnet_jax.runs.experiment import Data
 from onebnet_jax.training import steps
 from onebnet_jax.training.steps import Input, Sums
 
-CALLS_AHEAD = 2  # so many wait on the devices, each with its batch
+CALLS_AHEAD = 2  # on the devices, so that they need not wait for the host, nor hold the batches of many calls
 EVALUATION_CALLS = 32  # at most, of a data set in memory: long ones for the devices, short ones for who wants to stop
 
 
@@ -62,20 +60,11 @@ class InMemory:
 
     def scorer(self, apply, batch: Input):
         """Returns score(variables, stopping) -> Sums over all test images, or None once `stopping` says so."""
-        run = pmap(steps.many(steps.make_score_step(apply, batch), batch), (None, None, 0, 0, None, None, None))
+        step = partial(steps.score_step, apply, batch)
+        run = pmap(steps.many(step, batch), (None, None, 0, 0, None, None, None))
         count = batch.steps(self._dataset.test_size)
-        per_call = -(-count // EVALUATION_CALLS)
-
-        def score(variables, stopping=lambda: False):
-            sums = Sums.zero()
-            for first in range(0, count, per_call):
-                if stopping():
-                    return None
-                places = 0, first, min(first + per_call, count)
-                sums = jax.device_get(run(sums, variables, *self._test_data, *places))
-            return sums
-
-        return score
+        cuts = [*range(0, count, -(-count // EVALUATION_CALLS)), count]
+        return partial(_score, run, lambda: ((*self._test_data, 0, *places) for places in itertools.pairwise(cuts)))
 
 
 class Streamed:
@@ -89,8 +78,8 @@ class Streamed:
 
     def trainer(self, step, batch, key, after=lambda state: state):
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))  # the same in all processes, another one in each stage
-        share, dataset = _share(batch), self._dataset
-        ahead = _Ahead(lambda *place: dataset.train_batches(share, seed, *place), batch.steps(self.train_size))
+        open_epoch, length = partial(self._dataset.train_batches, _share(batch), seed), batch.steps(self.train_size)
+        background, batches, following = ThreadPoolExecutor(1), iter(()), None
 
         def run(state, *arguments):
             state = after(step(state, *arguments))
@@ -99,63 +88,51 @@ class Streamed:
         run = pmap(run, (None, 0, 0, 0, 0), donate_argnums=0)
 
         def train(state, constants, epoch, first, last):
-            calls = collections.deque()
-            for index in range(first, last):
-                state, done = run(state, constants, *_shared(ahead.take(epoch, index)))
-                _note(calls, done)
+            nonlocal batches, following
+            if (epoch, first) != following:
+                epochs = (open_epoch(each, first if each == epoch else 0) for each in itertools.count(epoch))
+                batches = _read_ahead(background, itertools.chain.from_iterable(epochs))
+            calls = collections.deque(CALLS_AHEAD * [None])
+            for images in itertools.islice(batches, last - first):
+                state, done = run(state, constants, *_shared(images))
+                calls.append(done)
+                jax.block_until_ready(calls.popleft())
+            following = divmod(epoch * length + last, length)
             return state
 
         return train
 
     def scorer(self, apply, batch):
-        run = pmap(steps.make_score_step(apply, batch), (None, None, 0, 0, 0))
-
-        def score(variables, stopping=lambda: False):
-            calls, sums = collections.deque(), Sums.zero()
-            for images in self._dataset.test_batches(_share(batch)):
-                if stopping():
-                    return None
-                sums = run(sums, variables, *_shared(images))
-                _note(calls, sums)
-            return jax.device_get(sums)
-
-        return score
+        run = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0))
+        return partial(_score, run, lambda: map(_shared, self._dataset.test_batches(_share(batch))))
 
 
 Feed = InMemory | Streamed
 
 
-class _Ahead:
-    """Training batches in turn, of which the next one is read ahead; batches(epoch, first_step) gives an epoch's."""
-
-    def __init__(self, batches: Callable[[int, int], Iterator[Batch]], steps_per_epoch: int):
-        self._batches_of, self._steps_per_epoch = batches, steps_per_epoch
-        self._background = ThreadPoolExecutor(1)
-        self._next, self._batches, self._ahead = -1, iter(()), None  # the number of the step whose batch is read ahead
-
-    def take(self, epoch: int, index: int) -> Batch:
-        step = epoch * self._steps_per_epoch + index
-        if step != self._next:
-            epochs = (self._batches_of(each, index if each == epoch else 0) for each in itertools.count(epoch))
-            self._batches = itertools.chain.from_iterable(epochs)
-            self._ahead = self._background.submit(next, self._batches)
-        batch = self._ahead.result()
-        self._next, self._ahead = step + 1, self._background.submit(next, self._batches)
-        return batch
-
-
-def _share(batch: Input) -> Share:
-    return Share(batch.batch_size // jax.process_count(), jax.process_index(), jax.process_count())
-
-
-def _note(calls: collections.deque, result) -> None:
-    """Keeps the host a few calls ahead of the devices: they need not wait for it, nor hold a batch for many calls."""
-    calls.append(result)
-    if len(calls) > CALLS_AHEAD:
+def _score(run: Callable, parts: Callable[[], Iterable], variables: dict, stopping=lambda: False) -> Sums | None:
+    calls, sums = collections.deque(CALLS_AHEAD * [None]), Sums()
+    for part in parts():
+        if stopping():
+            return None
+        sums = run(sums, variables, *part)
+        calls.append(sums)
         jax.block_until_ready(calls.popleft())
+    return jax.device_get(sums)
 
 
-def _shared(batch: Batch) -> Iterator[np.ndarray]:
+def _read_ahead(background: ThreadPoolExecutor, batches: Iterator[reader.Batch]) -> Iterator[reader.Batch]:
+    ahead = background.submit(next, batches)
+    while True:
+        batch, ahead = ahead.result(), background.submit(next, batches)
+        yield batch
+
+
+def _share(batch: Input) -> reader.Share:
+    return reader.Share(batch.batch_size // jax.process_count(), jax.process_index(), jax.process_count())
+
+
+def _shared(batch: reader.Batch) -> Iterator[np.ndarray]:
     """Images, labels and mask of this process, with a leading axis for its devices.
 
     In NumPy: pmap begins to copy them when it is called, so that the next batch is on its way while a step runs.

@@ -1,25 +1,24 @@
-"""Several processes that train one network: how they find each other, agree, and end when one of them is lost.
+"""The processes that train one network: how several find each other, agree and end, and how one is asked to stop.
 
-All run the same command, each with devices of its own. Process 0 is the leader: it runs the service of JAX by which
-all find each other, and it alone writes files and reports. At the start the others wait until it listens (`_find`), and
-then each for all of them (`_initialize`). In training each step adds up over all devices, so no process gets ahead of
-another; what depends on one process alone, such as a signal that it got, is agreed on first (`agree`). At the end, also
-where all stop after a checkpoint, each waits until all have come there (`jax.distributed.shutdown`).
+Process 0, the leader, runs the service of JAX by which all find each other, and it alone writes files and reports. What
+depends on one process alone, such as a signal, is agreed on first. At the end each waits until all have come there.
 
 After an error a process must not wait for the others, as Python's usual way out would: they wait for it in the middle
-of a step. So it reports its error and leaves by `os._exit`. JAX in the others notices that, or that it was killed, in
-HEARTBEAT_SECONDS: some find their step failing, the rest are aborted, as are those that wait for others longer than
-CONNECT_SECONDS. As no Python code runs in an aborted process, its `LastWords` say what to do: a little shell beside it.
+of a step. So it leaves by `os._exit`. JAX in the others notices that, or that it was killed, in HEARTBEAT_SECONDS: some
+find their step failing, the rest are aborted, without any Python code that could say why; their `_last_words` do.
 """
 
 import contextlib
 import importlib.util
 import itertools
 import os
+import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -27,7 +26,6 @@ from jax.experimental import multihost_utils
 
 from onebnet_jax import errors
 from onebnet_jax.errors import UserError
-from onebnet_jax.training import signals
 
 CONNECT_SECONDS = 300  # how long the first process is waited for, and then all of them
 HEARTBEAT_SECONDS = 60  # a process that is silent for so long is taken for lost
@@ -37,47 +35,36 @@ LOST = (
 )
 
 
-class LastWords:
-    """A line that a shell writes to standard error when this process ends, however it does: its pipe closes then."""
-
-    SHELL = 'trap "" INT TERM HUP; while read -r line; do words=$line; done; [ -z "$words" ] || echo "$words" >&2'
-
-    def __init__(self, words: str):
-        self._shell = subprocess.Popen(["sh", "-c", self.SHELL], stdin=subprocess.PIPE, start_new_session=True)
-        self.change(words)
-
-    def change(self, words: str) -> None:
-        self._shell.stdin.write(f"{words}\n".encode())
-        self._shell.stdin.flush()
-
-    def end(self, spoken: bool) -> None:
-        """Ends the shell while this process lives still."""
-        self._shell.communicate(b"" if spoken else b"\n")
-
-
 @contextlib.contextmanager
 def joined(coordinator: str | None = None, processes: int | None = None, process: int | None = None):
     """Joins the other processes of a run, if there are any, before JAX looks for its devices.
 
     The coordinator, HOST:PORT, is where the first process listens; `process` is the number of this one, from 0. Without
     these, JAX asks the environment: Slurm (srun), Open MPI (mpirun), or a TPU slice. A process that loses the others
-    ends with status 1, or by SIGABRT where JAX aborts it. Raises UserError if the three cannot be, Unavailable if the
-    first process cannot be reached or, in the first itself, the port is taken.
+    ends with status 1, or by SIGABRT where JAX aborts it. Raises UserError if the three cannot be, and Unavailable.
     """
     _check(coordinator, processes, process)
-    if coordinator is None and not _in_cluster():
+    several = any(os.environ.get(name, "1") != "1" for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    on_tpu = importlib.util.find_spec("libtpu") is not None  # this machine may be one of several
+    if coordinator is None and not several and not on_tpu:
         yield
         return
-    with signals.at_once():
+    with handled_by(signal.SIG_DFL, signal.SIGINT):  # Python's own way would wait for JAX, which may for long
         if coordinator is not None:
             _find(coordinator, process)
-        words = LastWords(apart(coordinator, processes))
+        say = _last_words()
+        say(apart(coordinator, processes))
+        limits = {"initialization_timeout": CONNECT_SECONDS, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
         try:
-            _initialize(coordinator, processes, process)
-        except BaseException:
-            words.end(spoken=False)
-            raise
-        words.change(LOST)
+            jax.distributed.initialize(coordinator, processes, process, **limits)
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            if coordinator is not None or "should be defined" not in reason:  # as a TPU machine on its own says
+                fault = f"The other processes of the run could not be joined: {reason[:300]}"
+                raise errors.Unavailable(fault) from error
+        finally:
+            say("")
+    say(LOST)
     try:
         try:
             yield
@@ -86,16 +73,28 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
             raise
         jax.distributed.shutdown()
     except BaseException as error:
-        # Any exception but these may be what the loss of another process looks like from here.
-        foreseen = isinstance(error, (*errors.FORESEEN, KeyboardInterrupt, SystemExit))
-        alone = jax.process_count() == 1
-        words.end(spoken=not (foreseen or alone))
-        if alone:
+        say("")
+        if jax.process_count() == 1:
             raise
+        # Any exception but these may be what the loss of another process looks like from here.
+        if not isinstance(error, (*errors.FORESEEN, KeyboardInterrupt, SystemExit)):
+            print(LOST, file=sys.stderr)
         status = errors.report(error)
         sys.stdout.flush()
         os._exit(status)
-    words.end(spoken=False)
+    say("")
+
+
+def _last_words() -> Callable[[str], None]:
+    """Returns say(words): a shell writes the last of them to standard error when this process ends, however it does."""
+    script = 'trap "" INT TERM HUP; while read -r line; do words=$line; done; [ -z "$words" ] || echo "$words" >&2'
+    shell = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True)
+
+    def say(words: str) -> None:
+        shell.stdin.write(f"{words}\n".encode())
+        shell.stdin.flush()
+
+    return say
 
 
 def apart(coordinator: str | None, processes: int | None) -> str:
@@ -119,12 +118,6 @@ def _check(coordinator: str | None, processes: int | None, process: int | None) 
         raise UserError(f"--coordinator={coordinator!r} must be HOST:PORT, such as 10.0.0.1:1234.")
 
 
-def _in_cluster() -> bool:
-    """Whether this process was started as one of several, or on a TPU machine, which may be one of several."""
-    several = any(os.environ.get(name, "1") != "1" for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
-    return several or importlib.util.find_spec("libtpu") is not None
-
-
 def _find(coordinator: str, process: int) -> None:
     """Returns once the first process listens, or in the first itself, when it can listen and its host has an address.
 
@@ -133,7 +126,15 @@ def _find(coordinator: str, process: int) -> None:
     host, _, port = coordinator.rpartition(":")
     host, limit = host.strip("[]"), time.monotonic() + CONNECT_SECONDS
     if process == 0:
-        _check_port(int(port))
+        try:
+            with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as probe:
+                probe.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+                )  # connections of an earlier run do not count
+                probe.bind(("", int(port)))  # of all addresses, as JAX does
+        except OSError as error:
+            fault = f"The first process cannot listen at port {port} ({error.strerror or error})"
+            raise errors.Unavailable(f"{fault}; choose another one in the --coordinator of all processes.") from error
     for attempt in itertools.count():
         try:
             if process == 0:
@@ -149,27 +150,6 @@ def _find(coordinator: str, process: int) -> None:
         if attempt == 0:
             print(f"{reason}; trying for {CONNECT_SECONDS} s.", file=sys.stderr, flush=True)
         time.sleep(1)
-
-
-def _check_port(port: int) -> None:
-    """Raises Unavailable if this process cannot listen at a port of all its addresses, as JAX does."""
-    try:
-        with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier run do not count
-            probe.bind(("", port))
-    except OSError as error:
-        fault = f"The first process cannot listen at port {port} ({error.strerror or error})"
-        raise errors.Unavailable(f"{fault}; choose another one in the --coordinator of all processes.") from error
-
-
-def _initialize(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    limits = {"initialization_timeout": CONNECT_SECONDS, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
-    try:
-        jax.distributed.initialize(coordinator, processes, process, **limits)
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        if coordinator is not None or "should be defined" not in reason:  # as a TPU machine on its own says
-            raise errors.Unavailable(f"The other processes of the run could not be joined: {reason[:300]}") from error
 
 
 def is_leader() -> bool:
@@ -189,3 +169,40 @@ def from_leader(tree):
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether SIGINT or SIGTERM came; a second SIGINT raises KeyboardInterrupt."""
+    asked = []
+
+    def ask(number, frame):
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+        _outlive_readers()
+        words = f"\n{signal.Signals(number).name}: stopping after a checkpoint (Ctrl-C: at once)\n"
+        with contextlib.suppress(OSError):  # a full disk, a terminal that is gone
+            os.write(sys.stderr.fileno(), words.encode())  # not by print: the signal may have come in the middle of it
+
+    with handled_by(ask, signal.SIGINT, signal.SIGTERM):
+        yield lambda: bool(asked)
+
+
+@contextlib.contextmanager
+def handled_by(handler, *numbers: int) -> Iterator[None]:
+    """Within, a handler has these signals, but for those that were ignored before."""
+    before = {n: signal.signal(n, handler) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _outlive_readers() -> None:
+    """Holds the other end of pipes open too, so that none breaks when Ctrl-C also ends `tee` in `... | tee log`."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(number).st_mode):
+                os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_NONBLOCK)

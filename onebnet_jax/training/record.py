@@ -9,20 +9,36 @@ import jax
 from tqdm import tqdm
 
 from onebnet_jax.errors import Interrupted, UserError
+from onebnet_jax.native import library
 from onebnet_jax.runs.checkpoint import BEST, LAST, PENDING, Checkpoints
 from onebnet_jax.runs.metrics import Metrics
 from onebnet_jax.training.steps import TrainState
 
 
 class Record(contextlib.AbstractContextManager):
-    """The record of a stage in its folder; `best` and `result` are evaluations, the latter is the latest."""
+    """The record of a stage in its folder; `best` and `result` are evaluations, `result` the latest."""
 
-    def __init__(self, folder: Path, checkpoint_seconds: float):
+    def __init__(self, folder: Path, checkpoint_seconds: float, state: TrainState, total: int, batch_size: int):
+        """Shows progress to `total` steps from `self.state` on: the newest checkpoint, or what is given if none is."""
         self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
         self._checkpoints = Checkpoints(folder)
-        self._saved_step, self._saved_at = 0, 0.0
-        self._bar = tqdm(disable=True)  # until the start
         self.best, self.result, self._seconds = {"top1": -1.0}, {}, 0.0  # of the steps of the current epoch
+        pending = None
+        if (self._checkpoints.latest_step(PENDING) or 0) > (self._checkpoints.latest_step(LAST) or 0):
+            with contextlib.suppress(UserError):  # says itself that it cannot be read
+                pending = self._checkpoints.restore(PENDING, like=state)
+        if restored := pending or self._checkpoints.restore(LAST, like=state):
+            step, state, info = restored
+            self.best, self.result, self._seconds = (info[name] for name in ("best", "result", "seconds"))
+            print(f"resumed from the checkpoint of step {step}", flush=True)
+            before, now = info.get("arithmetic", library.in_use()), library.in_use()
+            if before != now:
+                print(f"Until here {before} computed this run, from here on {now}: the results differ by rounding.")
+        self.state, done = state, int(state.step)
+        self._saved_step, self._saved_at = done, time.monotonic()
+        self._metrics = Metrics(folder, done if pending else done + 1)
+        style = dict(desc=folder.name, unit="img", unit_scale=True, mininterval=1.0)
+        self._bar = tqdm(total=total * batch_size, initial=done * batch_size, **style)
 
     def __exit__(self, kind, *_) -> None:
         """Returns when everything is on disk, unless that has failed already."""
@@ -33,41 +49,21 @@ class Record(contextlib.AbstractContextManager):
         finally:
             self._bar.close()
 
-    def say(self, text: str) -> None:
-        print(text, flush=True)
-
-    def restore(self, state: TrainState) -> TrainState:
-        """The state of the newest checkpoint, with the same structure and shapes; where there is none, that given."""
-        restored = None
-        if (self._checkpoints.latest_step(PENDING) or 0) > (self._checkpoints.latest_step(LAST) or 0):
-            with contextlib.suppress(UserError):  # says itself that it cannot be read
-                restored = self._checkpoints.restore(PENDING, like=state)
-        restored = restored or self._checkpoints.restore(LAST, like=state)
-        if restored is not None:
-            step, state, info = restored
-            self.best, self.result, self._seconds = info["best"], info["result"], info.get("seconds", 0.0)
-            self.say(f"resumed from the checkpoint of step {step}")
-        return state
-
-    def start(self, name: str, state: TrainState, total: int, batch_size: int, pending: bool) -> None:
-        """Begins to show the progress in `total` steps; with `pending`, the state's epoch is yet to be written down."""
-        done = int(state.step)
-        self._saved_step, self._saved_at = done, time.monotonic()
-        self._metrics = Metrics(self._folder, done if pending else done + 1)
-        places = {"total": total * batch_size, "initial": done * batch_size}
-        self._bar = tqdm(**places, desc=name, unit="img", unit_scale=True, mininterval=1.0)
-
     def advance(self, images: int, seconds: float) -> None:
         self._seconds += seconds
         self._bar.update(images)
 
     def trained(self, step: int, values: dict) -> None:
-        """Writes down what was measured in an epoch of training, its time, and the memory held after it."""
-        self._metrics.write(step, "train", values | {"seconds": self._seconds} | memory())
+        """Writes down an epoch of training, its time, and the memory held after it, in MiB."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])  # resident
+        values = values | {"seconds": self._seconds, "host_mib": pages * os.sysconf("SC_PAGE_SIZE") / 2**20}
+        if device := jax.local_devices()[0].memory_stats():
+            values["device_mib"] = device["bytes_in_use"] / 2**20
+        self._metrics.write(step, "train", values)
         self._seconds = 0.0
 
     def evaluated(self, step: int, variables: dict, result: dict) -> None:
-        """Writes down an evaluation, and keeps the variables if it is the best so far."""
+        """Writes down an evaluation, and keeps the variables if they are the best so far."""
         self.result = result
         self._metrics.write(step, "test", result)
         if result["top1"] > self.best["top1"]:
@@ -77,13 +73,13 @@ class Record(contextlib.AbstractContextManager):
         self._bar.set_postfix_str(f"epoch {result['epoch']}, test Top-1 {result['top1']:.2f} % (best {best:.2f} %)")
 
     def due(self, step: int) -> bool:
-        """Whether it is time for a checkpoint again, `step` being the latest step."""
+        """Whether it is time for a checkpoint again."""
         return step > self._saved_step and time.monotonic() - self._saved_at > self._checkpoint_seconds
 
     def save(self, step: int, state: TrainState, pending: bool) -> None:
-        """Saves the state, to go on from; with `pending`, its epoch is still to be written down."""
         self._saved_step, self._saved_at = step, time.monotonic()
         info = {"best": self.best, "result": self.result, "seconds": self._seconds}
+        info["arithmetic"] = library.in_use()
         self._checkpoints.save(PENDING if pending else LAST, step, state, info)
 
     def last_checkpoint(self) -> Path | None:
@@ -92,23 +88,15 @@ class Record(contextlib.AbstractContextManager):
         return None if step is None else self._folder / "checkpoints" / LAST / str(step)
 
 
-def memory() -> dict[str, float]:
-    """What this process holds now, in MiB: resident on the host, and in use on its first device if that says so."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    found = {"host_mib": pages * os.sysconf("SC_PAGE_SIZE") / 2**20}
-    device = jax.local_devices()[0].memory_stats()
-    return found | {"device_mib": device["bytes_in_use"] / 2**20} if device else found
-
-
 class Silent(contextlib.AbstractContextManager):
     """The record of a process that is not the leader: none."""
 
     result = {}
 
-    def restore(self, state: TrainState) -> TrainState:
-        return state
+    def __init__(self, state: TrainState):
+        self.state = state
 
     def due(self, *_, **__) -> bool:
         return False
 
-    __exit__ = say = start = advance = trained = evaluated = save = last_checkpoint = due
+    __exit__ = advance = trained = evaluated = save = last_checkpoint = due

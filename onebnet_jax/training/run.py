@@ -1,11 +1,14 @@
 """A whole run: its checks, its data, its teacher, and its stages in turn; and the score of a network."""
 
+import contextlib
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 
 from onebnet_jax.errors import UserError
+from onebnet_jax.native import library
 from onebnet_jax.runs import trained as trained_lib
 from onebnet_jax.runs.checkpoint import LAST, PENDING
 from onebnet_jax.runs.experiment import Experiment
@@ -15,7 +18,7 @@ from onebnet_jax.training import feed, hosts, stage, steps
 
 
 def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
-    """Scores a trained network on all test images of its data set, and prints what it is and what they are.
+    """Scores a trained network on all test images of its data set, and prints what both are.
 
     Before that, `bn_batches` of training images move BN's running statistics, which lag behind a binarized network
     whose weights still change fast; by 0.9 a batch, what they were is gone after about 40. Raises UserError for images
@@ -32,19 +35,17 @@ def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
         raise UserError(f"--bn-batches={bn_batches} is more than the {steps_per_epoch} batches of an epoch.")
     apply, variables = trained.network(steps.AXIS).apply, trained.variables
     if bn_batches:
-        step, key = steps.make_statistics_step(apply, batch), jax.random.key(trained.config["seed"])
+        step, key = partial(steps.statistics_step, apply, batch), jax.random.key(trained.config["seed"])
         variables = data.trainer(step, batch, key)(variables, {}, 0, 0, bn_batches)
     return data.scorer(apply, batch)(variables).means()
 
 
 def train(experiment: Experiment, workdir: Workdir, stopping: Callable[[], bool] = lambda: False) -> dict[str, float]:
-    """Trains all stages, or goes on training, in a work directory; returns the last evaluation.
+    """Trains all stages, or goes on training, in a work directory that the leader alone uses; returns the last score.
 
-    Of several processes, the leader alone uses the work directory. `stopping` is asked at least every few seconds.
-
-    Raises UserError for missing data, an impossible batch size, a teacher that does not fit, a work directory of
-    another config, of more epochs, or that cannot be written, or a loss that is not finite; Unavailable if another run
-    uses the work directory; Interrupted after a checkpoint, when any process is asked to stop.
+    `stopping` is asked at least every few seconds. Raises UserError for missing data, an impossible batch size, a
+    teacher that does not fit, a work directory of another config, of more epochs, or that cannot be written, or a loss
+    that is not finite; Unavailable if another run uses it; Interrupted after a checkpoint, when any process is to stop.
     """
     check_batches(experiment, experiment.data.info.train_size)
     if hosts.is_leader():
@@ -52,24 +53,23 @@ def train(experiment: Experiment, workdir: Workdir, stopping: Callable[[], bool]
     teacher = load_teacher(experiment)
     data = feed.open_data(experiment.data)
     check_batches(experiment, data.train_size)
-
-    def stages(folder):
-        variables, result = None, {}
+    variables, result = None, {}
+    with contextlib.ExitStack() as held:
+        if hosts.is_leader():
+            processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
+            devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}{processes}"
+            print(f"{data.source}\n{devices}, {library.in_use()}", flush=True)
+            if jax.default_backend() == "cpu" and not library.available():
+                print(library.reason(), flush=True)
+            if teacher is not None:
+                print(f"teacher: {experiment.teacher}, {teacher.describe()}", flush=True)
+            held.enter_context(workdir.opened())
+            check_progress(experiment, workdir, data.train_size)
+            workdir.write_config()
         for each in experiment.stages:
-            place = folder and folder / each.name
+            place = workdir.folder / each.name
             variables, result = stage.train(experiment, each, place, data, teacher, variables, stopping)
-        return result
-
-    if not hosts.is_leader():
-        return stages(None)
-    processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
-    print(f"{data.source}\n{jax.device_count()} x {jax.devices()[0].device_kind}{processes}", flush=True)
-    if teacher is not None:
-        print(f"teacher: {experiment.teacher}, {teacher.describe()}", flush=True)
-    with workdir.opened():
-        check_progress(experiment, workdir, data.train_size)
-        workdir.write_config()
-        return stages(workdir.folder)
+    return result
 
 
 def check_batches(experiment: Experiment, images: float = math.inf) -> None:

@@ -56,8 +56,7 @@ class Trainer:
         places = jnp.int32(0), jnp.int32(0), jnp.int32(STEPS_PER_CALL)
         state = learner.first_state(info.shape, jax.random.key(0))
         self._arguments = (state, learner.constants, *replicate((images, labels)), *places)
-        run = steps.many(learner.step, learner.batch, jax.random.key(0))
-        run = pmap(run, (None, 0, 0, 0, None, None, None))
+        run = pmap(steps.many(learner.step, learner.batch, jax.random.key(0)), (None, 0, 0, 0, None, None, None))
         begun = time.perf_counter()
         self._run = run.lower(*self._arguments).compile()
         self.compile_seconds = time.perf_counter() - begun

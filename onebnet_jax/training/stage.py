@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from onebnet_jax.runs.trained import Trained, check_same_tree
 from onebnet_jax.training import hosts, losses
 from onebnet_jax.training.feed import Feed, replicate
 from onebnet_jax.training.record import Record, Silent
-from onebnet_jax.training.steps import AXIS, Input, Sums, TrainState, check_finite, make_train_step
+from onebnet_jax.training.steps import AXIS, Input, Sums, TrainState, check_finite, train_step
 
 DISPATCH_SECONDS = 2.0  # how long one call to the devices should take: long enough to keep them busy
 
@@ -25,19 +25,15 @@ def make_input(data: Data, batch_size: int) -> Input:
     return Input(batch_size, jax.device_count(), data.info.mean, data.info.std, data.crop_padding, data.flip)
 
 
-def make_loss(stage: Stage, teacher: Network | None) -> Callable:
-    """The training loss of a stage for `steps.make_train_step`; its constants are the teacher's variables."""
-
-    def loss(logits, labels, images, teacher_variables):
-        total = 0.0
-        if stage.label_weight:
-            total += stage.label_weight * losses.cross_entropy(logits, labels, stage.label_smoothing)
-        if stage.teacher_weight:
-            teacher_logits = teacher.apply(teacher_variables, images)
-            total += stage.teacher_weight * losses.distribution(logits, teacher_logits, stage.temperature)
-        return total
-
-    return loss
+def loss_of(stage: Stage, teacher: Network | None, logits, labels, images, teacher_variables) -> jax.Array:
+    """The loss of a stage, for images as the networks take them: logits [N, K], labels [N] -> [N]."""
+    total = 0.0
+    if stage.label_weight:
+        total += stage.label_weight * losses.cross_entropy(logits, labels, stage.label_smoothing)
+    if stage.teacher_weight:
+        teacher_logits = teacher.apply(teacher_variables, images)
+        total += stage.teacher_weight * losses.distribution(logits, teacher_logits, stage.temperature)
+    return total
 
 
 class Learner:
@@ -49,8 +45,8 @@ class Learner:
         self.steps_per_epoch = self.batch.steps(train_size)
         self.total = stage.epochs * self.steps_per_epoch
         self.optimizer, self.schedule = optim.make(stage.optimizer, stage.epochs, self.steps_per_epoch)
-        loss = make_loss(stage, teacher and teacher.network())
-        self.step = make_train_step(self.network.apply, self.optimizer, loss, self.batch, self.total)
+        loss = partial(loss_of, stage, teacher and teacher.network())
+        self.step = partial(train_step, self.network.apply, self.optimizer, loss, self.batch, self.total)
         self.constants = replicate(teacher.variables if teacher else {})
 
     def first_state(self, image_shape: tuple[int, int, int], key: jax.Array) -> TrainState:
@@ -58,19 +54,12 @@ class Learner:
 
 
 def train(
-    experiment: Experiment,
-    stage: Stage,
-    folder: Path | None,
-    feed: Feed,
-    teacher: Trained | None,
-    variables: dict | None,
-    stopping: Callable[[], bool],
-) -> tuple[dict, dict[str, float]]:
-    """Trains a stage of an experiment, or goes on training it, in a folder; only the leader's is not None.
+    experiment: Experiment, stage: Stage, folder, feed: Feed, teacher: Trained | None, variables: dict | None, stopping
+):
+    """Trains a stage of an experiment, or goes on training it, in a folder that only the leader uses.
 
     Begins with the `variables`, {"params", "batch_stats"}, of the stage before, if any. Returns those after the last
-    epoch, and their evaluation, of which the leader's counts. Raises UserError if the loss is not finite, or the folder
-    cannot be used; Interrupted after a checkpoint, when any process is to stop.
+    epoch, and in the leader their evaluation. Raises as `run.train` does.
     """
     learner = Learner(experiment, stage, feed.train_size, teacher)
     # Stages of one run see the images in different orders.
@@ -81,19 +70,21 @@ def train(
         state = state.replace(**check_same_tree(variables, state.variables, "The stage before", "this one"))
     take = feed.trainer(learner.step, learner.batch, batch_key, check_finite)
     score = feed.scorer(learner.network.apply, learner.batch)
-    with Silent() if folder is None else Record(folder, experiment.checkpoint_seconds) as record:
+    record = Silent(state)
+    if hosts.is_leader():
         parameters = f"{sum(x.size for x in jax.tree.leaves(state.params)):,} parameters"
-        record.say(f"stage {stage.name}: {parameters}, {stage.epochs} epochs of {learner.steps_per_epoch} steps")
-        state = hosts.from_leader(record.restore(state))
-        loop = _Loop(stage, learner, experiment.eval_every_epochs, take, score, record, stopping)
-        record.start(stage.name, state, learner.total, stage.batch_size, loop.epoch_ended(state))
-        state = loop.run(state)
+        length = f"{stage.epochs} epochs of {learner.steps_per_epoch} steps"
+        print(f"stage {stage.name}: {parameters}, {length}", flush=True)
+        record = Record(folder, experiment.checkpoint_seconds, state, learner.total, stage.batch_size)
+    with record:
+        state = hosts.from_leader(record.state)
+        state = _Loop(stage, learner, experiment.eval_every_epochs, take, score, record, stopping).run(state)
         return jax.device_get(state.variables), record.result
 
 
 @dataclasses.dataclass
 class _Loop:
-    """Trains, scores and saves in turn, the same in all processes; only the leader's record is more than silent."""
+    """Trains, scores and saves in turn, the same in all processes."""
 
     stage: Stage
     learner: Learner
@@ -102,23 +93,20 @@ class _Loop:
     score: Callable
     record: Record | Silent
     stopping: Callable[[], bool]
+    length: int = 1  # of the next call to the devices, in steps
 
     def run(self, state: TrainState) -> TrainState:
         """The state at the end of the stage, from any state on."""
-        length = 1  # of the next call to the devices, in steps
         while int(state.step) < self.learner.total or self.epoch_ended(state):
             step, ended = int(state.step), self.epoch_ended(state)
             # Agreed, else one process would wait for another.
-            stop, save, length = hosts.agree(self.stopping(), not ended and self.record.due(step), length)
+            stop, save, self.length = hosts.agree(self.stopping(), not ended and self.record.due(step), self.length)
             if stop or save:
                 self.record.save(step, state, pending=ended)
             if stop:
                 at = f"stage {self.stage.name} at step {step} of {self.learner.total}"
                 raise Interrupted(f"{at}; the same command goes on from there.")
-            if ended:
-                state = self.end_epoch(state)
-            else:
-                state, length = self.take_steps(state, length)
+            state = self.end_epoch(state) if ended else self.take_steps(state)
         return state
 
     def epoch_ended(self, state: TrainState) -> bool:
@@ -138,14 +126,14 @@ class _Loop:
         self.record.trained(step, jax.device_get(state.sums).means() | rate)
         if result:
             self.record.evaluated(step, state.variables, result)
-        state = state.replace(sums=Sums.zero())
+        state = state.replace(sums=Sums())
         self.record.save(step, state, pending=False)
         return state
 
-    def take_steps(self, state: TrainState, length: int) -> tuple[TrainState, int]:
-        """The state after so many steps, or fewer where the epoch ends before; and how many should come next."""
+    def take_steps(self, state: TrainState) -> TrainState:
+        """The state after `length` steps, or fewer where the epoch ends before."""
         epoch, first = divmod(int(state.step), self.learner.steps_per_epoch)
-        last = min(first + length, self.learner.steps_per_epoch)
+        last = min(first + self.length, self.learner.steps_per_epoch)
         begun = time.monotonic()
         state = self.take(state, self.learner.constants, epoch, first, last)
         bad_step = int(state.bad_step)  # waits for the devices
@@ -157,4 +145,5 @@ class _Loop:
             raise UserError(f"The loss or the network is not finite at step {bad_step}; {where}. {remedy}.")
         self.record.advance((last - first) * self.stage.batch_size, seconds)
         # The first call also compiles; after it the length follows the speed.
-        return state, 2 if length == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
+        self.length = 2 if self.length == 1 else max(2, round(DISPATCH_SECONDS / seconds * (last - first)))
+        return state

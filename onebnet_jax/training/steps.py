@@ -25,15 +25,11 @@ AXIS = "devices"
 class Sums:
     """Sums over images, from which means are taken once, at the end."""
 
-    loss: jax.Array
-    top1: jax.Array
-    top5: jax.Array
-    count: jax.Array
-
-    @classmethod
-    def zero(cls) -> "Sums":
-        # NumPy's, so that no two share a buffer on a device, which newer pmaps would donate twice.
-        return cls(np.float32(0), np.int32(0), np.int32(0), np.int32(0))
+    # Zeros of NumPy, so that no two share a buffer on a device, which newer pmaps would donate twice.
+    loss: jax.Array = np.float32(0)
+    top1: jax.Array = np.int32(0)
+    top5: jax.Array = np.int32(0)
+    count: jax.Array = np.int32(0)
 
     @classmethod
     def of(cls, logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> "Sums":
@@ -53,26 +49,23 @@ class Sums:
 class TrainState:
     """All that changes during training, so all that a checkpoint has to hold.
 
-    `bad_step` is the first step whose loss was not finite, or the last of the first call that ended with a state which
-    is not finite; -1 while all is well.
+    `bad_step` is the first whose loss is not finite, or the last of the first call that ends with a state which is not.
     """
 
     step: jax.Array  # steps taken since the beginning of the stage
     params: Any
     batch_stats: Any
     opt_state: Any
-    sums: Sums  # over the current epoch so far
-    bad_step: jax.Array
+    sums: Sums = Sums()  # over the current epoch so far
+    bad_step: jax.Array = np.int32(-1)  # while all is well
 
     @classmethod
     def first(cls, variables: dict, optimizer: optax.GradientTransformation) -> "TrainState":
-        """The state before the first step, which begins with {"params", "batch_stats"}."""
-        params, batch_stats = variables["params"], variables["batch_stats"]
-        return cls(np.int32(0), params, batch_stats, optimizer.init(params), Sums.zero(), np.int32(-1))
+        """The state before the first step; variables: {"params", "batch_stats"}."""
+        return cls(np.int32(0), **variables, opt_state=optimizer.init(variables["params"]))
 
     @property
     def variables(self) -> dict:
-        """{"params", "batch_stats"}."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -91,40 +84,26 @@ class Input:
         """Batches that it takes to see `size` images once, the last one perhaps filled up."""
         return -(-size // self.batch_size)
 
-    def normalize(self, images: jax.Array) -> jax.Array:
-        """Images uint8 [N, H, W, C] as the network takes them, float32."""
-        return augment.normalize(images, self.mean, self.std, jnp.float32)
 
+def train_step(apply, optimizer, loss, batch: Input, total: int, state: TrainState, constants, images, labels, mask):
+    """The step of training, one of `total` in a stage; loss(logits, labels, normalized images, constants) -> [N]."""
+    images = augment.normalize(images, batch.mean, batch.std)
+    progress = state.step.astype(jnp.float32) / total  # by which estimators may change
+    count = lax.psum(jnp.sum(mask), AXIS)
 
-def make_train_step(
-    apply: Callable, optimizer: optax.GradientTransformation, loss: Callable, batch: Input, total: int
-) -> Callable:
-    """Returns the step of training, from `TrainState` to `TrainState`.
+    def loss_fn(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, updates = apply(variables, images, True, mask, progress, mutable=["batch_stats"])
+        losses = loss(logits, labels, images, constants)
+        return jnp.sum(losses * mask) / count, (updates["batch_stats"], Sums.of(logits, labels, losses, mask))
 
-    loss(logits, labels, images, constants) -> [N] is given the normalized images. The share of the `total` steps of the
-    stage that has been taken is the progress by which estimators may change: 0 at the first step.
-    """
-
-    def train_step(state, constants, images, labels, mask):
-        images = batch.normalize(images)
-        progress = state.step.astype(jnp.float32) / total
-        count = lax.psum(jnp.sum(mask), AXIS)
-
-        def loss_fn(params):
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, updates = apply(variables, images, True, mask, progress, mutable=["batch_stats"])
-            losses = loss(logits, labels, images, constants)
-            return jnp.sum(losses * mask) / count, (updates["batch_stats"], Sums.of(logits, labels, losses, mask))
-
-        grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
-        grads, sums = lax.psum((grads, sums), AXIS)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(sums.loss), state.step, state.bad_step)
-        sums = jax.tree.map(jnp.add, state.sums, sums)
-        return TrainState(state.step + 1, params, batch_stats, opt_state, sums, bad_step)
-
-    return train_step
+    grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)
+    grads, sums = lax.psum((grads, sums), AXIS)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(sums.loss), state.step, state.bad_step)
+    sums = jax.tree.map(jnp.add, state.sums, sums)
+    return TrainState(state.step + 1, params, batch_stats, opt_state, sums, bad_step)
 
 
 def check_finite(state: TrainState) -> TrainState:
@@ -134,40 +113,31 @@ def check_finite(state: TrainState) -> TrainState:
     return state.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step - 1, state.bad_step))
 
 
-def make_statistics_step(apply: Callable, batch: Input) -> Callable:
-    """Returns the step, from {"params", "batch_stats"} to the same, that moves only BN's running statistics."""
-
-    def statistics_step(variables, constants, images, labels, mask):
-        _, updates = apply(variables, batch.normalize(images), True, mask, mutable=["batch_stats"])
-        return {"params": variables["params"], "batch_stats": updates["batch_stats"]}
-
-    return statistics_step
+def statistics_step(apply: Callable, batch: Input, variables: dict, constants, images, labels, mask) -> dict:
+    """From {"params", "batch_stats"} to the same: moves only BN's running statistics."""
+    images = augment.normalize(images, batch.mean, batch.std)
+    return variables | apply(variables, images, True, mask, mutable=["batch_stats"])[1]
 
 
-def make_score_step(apply: Callable, batch: Input) -> Callable:
-    """Returns the step of an evaluation, from `Sums` to `Sums`; its constants are {"params", "batch_stats"}."""
-
-    def score_step(sums, variables, images, labels, mask):
-        logits = apply(variables, batch.normalize(images))
-        scored = Sums.of(logits, labels, cross_entropy(logits, labels), mask)
-        return jax.tree.map(jnp.add, sums, lax.psum(scored, AXIS))
-
-    return score_step
+def score_step(apply: Callable, batch: Input, sums: Sums, variables: dict, images, labels, mask) -> Sums:
+    """The step of an evaluation; its constants are {"params", "batch_stats"}."""
+    logits = apply(variables, augment.normalize(images, batch.mean, batch.std))
+    scored = Sums.of(logits, labels, cross_entropy(logits, labels), mask)
+    return jax.tree.map(jnp.add, sums, lax.psum(scored, AXIS))
 
 
 def many(step: Callable, batch: Input, key: jax.Array | None = None, after: Callable = lambda state: state) -> Callable:
     """Returns run(state, constants, images, labels, epoch, first, last) -> state, to be pmapped over `AXIS`.
 
     It takes the steps first, ..., last - 1 of an epoch, given all images [size, H, W, C] uint8 and labels [size], and
-    ends with `after` of the state. Every epoch sees every image once, in an order and with an augmentation that follow
-    from the key; None leaves the images as they are. The last batch is filled up with images that do not count. One
+    ends with `after` of the state. Order and augmentation follow from the key; None leaves the images as they are. One
     compiled program serves any range of steps, and how an epoch is cut into calls does not change a bit of the result.
     """
     order_key, augment_key = (None, None) if key is None else jax.random.split(key)
 
     def run(state, constants, images, labels, epoch, first, last):
         size = images.shape[0]
-        order = jnp.arange(size) if key is None else augment.epoch_order(jax.random.fold_in(order_key, epoch), size)
+        order = jnp.arange(size) if key is None else jax.random.permutation(jax.random.fold_in(order_key, epoch), size)
 
         def body(index, state):
             local = batch.batch_size // batch.devices
@@ -179,8 +149,8 @@ def many(step: Callable, batch: Input, key: jax.Array | None = None, after: Call
                 # Drawn for the whole batch and then cut, so that the number of devices does not matter.
                 draw_key = jax.random.fold_in(augment_key, epoch * batch.steps(size) + index)
                 draws = augment.draw(draw_key, batch.batch_size, batch.crop_padding, batch.flip)
-                draws = jax.tree.map(lambda d: lax.dynamic_slice_in_dim(d, start, local), draws)
-                part = augment.apply(part, draws, batch.crop_padding)
+                mine = (lax.dynamic_slice_in_dim(drawn, start, local) for drawn in draws)
+                part = augment.apply(part, *mine, batch.crop_padding)
             return step(state, constants, part, labels[chosen], (positions < size).astype(jnp.float32))
 
         return after(lax.fori_loop(first, last, body, state))

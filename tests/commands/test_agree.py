@@ -1,7 +1,7 @@
 """The command agree: which images it takes, its report, and the exit status. Without TensorFlow, but for ImageNet."""
 
+import dataclasses
 import json
-import types
 
 import numpy as np
 import pytest
@@ -66,9 +66,10 @@ def test_the_report_and_the_exit_status(explained, tmp_path, monkeypatch, capsys
     def compare(trained_, tflite, facts, batches, advance):
         assert trained_.title == network.title and tflite == b"content" and facts["raw_input"]
         assert sum(len(images) for images, _ in batches) == 3
-        return types.SimpleNamespace(explained=explained, describe=lambda: "the report", as_json=lambda: {"a": 1})
+        return dataclasses.make_dataclass("Report", ["explained"])(explained)
 
     monkeypatch.setattr(verify, "agree", compare)
+    monkeypatch.setattr(verify, "describe", lambda result: "the report")
     arguments = [str(tmp_path / "m.tflite"), "--random-images", "--images=3", f"--report={tmp_path}/report.json"]
     if explained:
         agree.main(arguments)
@@ -78,7 +79,7 @@ def test_the_report_and_the_exit_status(explained, tmp_path, monkeypatch, capsys
         assert end.value.code == 1
     printed = capsys.readouterr().out
     assert "the report" in printed and "bfloat16" in printed and str(tmp_path / "m.tflite") in printed
-    assert json.loads((tmp_path / "report.json").read_text()) == {"a": 1}
+    assert json.loads((tmp_path / "report.json").read_text()) == {"explained": explained}
 
 
 def test_the_run_may_be_elsewhere_than_its_card_says(tmp_path, monkeypatch):

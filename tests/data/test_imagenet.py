@@ -18,8 +18,8 @@ from PIL import Image
 import onebnet_jax
 from onebnet_jax.commands import data_benchmark
 from onebnet_jax.data import load as data
-from onebnet_jax.data.imagenet import sources
-from onebnet_jax.data.imagenet.sources import Share
+from onebnet_jax.data.imagenet import reader
+from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ TRAIN, VAL = (9, 7, 7), (3, 4, 4)  # images of each class: 23 and 11
 
 @given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 4))
 def test_processes_share_every_image_once(size, batch_size, count):
-    shares = [sources.Share(batch_size, index, count) for index in range(count)]
+    shares = [reader.Share(batch_size, index, count) for index in range(count)]
     positions = [share.positions(size) for share in shares]
     np.testing.assert_array_equal(np.sort(np.concatenate(positions)), np.arange(size))
     for step in range(shares[0].steps(size) + 1):
@@ -41,11 +41,11 @@ def test_processes_share_every_image_once(size, batch_size, count):
     assert batches.max() + 1 == shares[0].steps(size)
 
 
-def records(*arguments):
+def records(lengths, *arguments):
     """What the windows hold, as (shard, record in the shard)."""
     wanted = []
-    for pieces, order in sources.windows_of(*arguments):
-        window = [(shard, skip + i) for shard, skip, take in pieces for i in range(take)]
+    for *pieces, order in reader.windows_of(np.arange(len(lengths)), lengths, *arguments):
+        window = [(shard, skip + i) for shard, skip, take in zip(*pieces) for i in range(take)]
         wanted += [window[place] for place in order]
     return wanted
 
@@ -69,7 +69,7 @@ def test_windows_hold_each_record_once_and_resume_anywhere(data):
 def test_windows_are_shuffled_anew():
     orders = {tuple(records(np.array([50]), key, 0, 50, 0, 25)) for key in [(0, 0), (0, 1), (1, 0), (1, 1)]}
     assert len(orders) == 4
-    windows = [order for _, order in sources.windows_of(np.array([50]), (0, 0), 0, 50, 0, 25)]
+    windows = [order for *_, order in reader.windows_of(np.arange(1), np.array([50]), (0, 0), 0, 50, 0, 25)]
     assert windows[0].tolist() != windows[1].tolist()
 
 
@@ -166,7 +166,7 @@ class Opened:
 @pytest.fixture(params=["files", "tfds"])
 def make(request, monkeypatch):
     """Opens either source, records in windows of 8."""
-    monkeypatch.setattr(sources, "WINDOW", 8)
+    monkeypatch.setattr(reader, "WINDOW", 8)
     directory = request.getfixturevalue({"files": "folders", "tfds": "tfds_directory"}[request.param])
     make = functools.partial(Opened, request.param, directory)
     make.source = request.param
@@ -235,7 +235,7 @@ def test_goes_on_at_any_step_as_if_never_stopped(make):
 def test_global_batches_of_folders_do_not_depend_on_the_processes(folders):
     def batches(count):
         readers = [Opened("files", folders, 8 // count, process_index=i, process_count=count) for i in range(count)]
-        for parts in zip(*(reader.train(2) for reader in readers), strict=True):
+        for parts in zip(*(part.train(2) for part in readers), strict=True):
             yield {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     assert_equal(batches(4), batches(1))
@@ -372,12 +372,12 @@ def test_unreadable_images_are_left_out_named_and_counted_once(faulty, capsys):
     faulty[5].write_bytes(b"not an image")
     content = image_files.encode(image_files.photo(200, 200))
     faulty[8].write_bytes(content[: len(content) // 8])
-    reader = read(faulty, max_unreadable=3)
+    opened = read(faulty, max_unreadable=3)
     for epoch in range(2):
-        batches = list(reader.train(epoch))
+        batches = list(opened.train(epoch))
         assert sum(batch["mask"].sum() for batch in batches) == 17
         assert sorted(identities(batches)) == [(0, i) for i in range(20) if i not in (3, 5, 8)]
-    assert reader.dataset.unreadable == {str(faulty[i]) for i in (3, 5, 8)}
+    assert opened.dataset.unreadable == {str(faulty[i]) for i in (3, 5, 8)}
     assert capsys.readouterr().err.count("cannot be decoded") == 3
     with pytest.raises(UserError, match=r"3 images of ImageNet cannot be decoded, such as .*_03\.JPEG, where 2 may"):
         list(read(faulty, max_unreadable=2).train(0))
@@ -403,8 +403,8 @@ def test_reads_what_imagenet_has_beside_ordinary_jpegs(faulty):
     faulty[0].write_bytes(image_files.encode(image_files.plain(0, 0), "PNG"))
     faulty[1].write_bytes(image_files.encode(image_files.plain(0, 1), mode="CMYK"))
     faulty[2].write_bytes(image_files.encode(np.full((40, 40, 3), 20, np.uint8), mode="L"))
-    reader = read(faulty, max_unreadable=0)
-    found = [image for batch in reader.train(0) for image, mask in zip(batch["images"], batch["mask"]) if mask]
+    opened = read(faulty, max_unreadable=0)
+    found = [image for batch in opened.train(0) for image, mask in zip(batch["images"], batch["mask"]) if mask]
     assert len(found) == 20
     grey = [image for image in found if np.ptp(image.mean((0, 1))) < 1]
     assert np.abs(np.array(grey[0], int) - 20).max() <= 2 or len(grey) > 1
@@ -414,10 +414,10 @@ def test_reads_what_imagenet_has_beside_ordinary_jpegs(faulty):
 
 @needs_tensorflow
 def test_a_file_that_vanishes_is_named(faulty):
-    reader = read(faulty)
+    opened = read(faulty)
     faulty[4].unlink()
     with pytest.raises(UserError, match=r"cannot be read: /[^ ]*_04\.JPEG; No such file or directory\.$"):
-        list(reader.train(0))
+        list(opened.train(0))
 
 
 @needs_tensorflow

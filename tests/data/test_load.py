@@ -198,7 +198,6 @@ def test_incomplete_files_are_listed(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("mnist",), "data.name='mnist'.*'fashion_mnist'"),
         (("cifar10", "kaggle"), "data.source='kaggle'.*'auto', 'tfds'"),
         (("fashion_mnist_mini", "download"), "data.source='download'"),
         (("fashion_mnist_mini", "auto", "."), "no fashion_mnist_mini.npz in .*data.dir"),
@@ -211,11 +210,6 @@ def test_incomplete_files_are_listed(tmp_path):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(UserError, match=message):
         data.open(*arguments)
-
-
-def test_a_set_in_memory_takes_no_image_size():
-    with pytest.raises(UserError, match="image_size"):
-        data.open("fashion_mnist_mini", image_size=14)
 
 
 def test_what_the_operating_system_refuses_is_a_user_error(monkeypatch):

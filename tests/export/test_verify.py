@@ -43,10 +43,10 @@ def test_networks_with_random_values_agree(kind):
     tflite, facts = lce.convert(keras.keras_model(plan)), {"folded": True, "raw_input": raw_input}
     pixels, told = np.random.default_rng(1).integers(0, 256, (18, 20, 20, 3), np.uint8), []
     result = verify.agree(network, tflite, facts, [(pixels, None)], told.append)
-    assert result.explained and told == [16, 2] and result.whole.images == 18
-    assert result.whole.lce.equal_predictions >= 17 and result.whole.lce.images_with_flips <= 2
+    assert result.explained and told == [16, 2] and result.images == 18
+    assert result.lce.equal_predictions >= 17 and result.lce.images_with_flips <= 2
     assert len(result.sections) == sections + bool(sections)
-    json.dumps(result.as_json())
+    json.dumps(dataclasses.asdict(result))
 
 
 FLIPS = [UnitFlips("stage1_block1_conv1", 100, 2, 0.5, 1, 0.25)]
@@ -66,18 +66,18 @@ SAME = Parity("stage1_block1_conv1", 1, 1e-7, 3, 1e-6, 5.0)
     ],
 )
 def test_the_last_line_says_what_is_not_explained(lce, difference, section, word):
-    result = verify.Agreement(Report(4, 9.0, 3, GOOD, lce, difference), [section])
-    *lines, verdict = result.describe().splitlines()
+    result = Report(4, 9.0, 3, GOOD, lce, difference, [section])
+    *lines, verdict = verify.describe(result).splitlines()
     assert not result.explained and word in verdict
     assert any("image 2" in line and "stage1_block1_conv1" in line for line in lines) == (lce is BAD)
 
 
 def test_what_is_explained_and_what_is_too_long_to_list():
-    assert verify.Agreement(Report(4, 9.0, 3, GOOD, GOOD, 0.0), [SAME]).explained
+    assert Report(4, 9.0, 3, GOOD, GOOD, 0.0, [SAME]).explained
     many = dataclasses.replace(BAD, unexplained=list(range(100)), differing=[])
-    assert verify.Agreement(Report(100, 9.0, 3, many, many, 0.0), []).describe().endswith("9] and 90 more")
+    assert verify.describe(Report(100, 9.0, 3, many, many, 0.0)).endswith("9] and 90 more")
 
 
 def test_no_image_is_refused():
     with pytest.raises(UserError, match="no image"):
-        verify.agree(None, b"", {}, [])
+        verify.agree(None, b"", {}, [], print)

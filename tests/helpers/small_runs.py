@@ -46,7 +46,7 @@ def shrunken(family, *body):
     @functools.wraps(family)
     def tiny(**fields):
         whole = family(**fields)
-        stem = dataclasses.replace(STEM, in_channels=whole.channels)
+        stem = dataclasses.replace(STEM, in_channels=whole.units[0].in_channels)
         return Structure((stem, *body), whole.num_classes, whole.title)
 
     return tiny

@@ -164,7 +164,7 @@ def test_any_network_runs_at_any_image_size_with_the_sizes_and_parameters_counte
     recipe, size, binarization, dtype, train
 ):
     structure = families.build(recipe[0], **recipe[1])
-    shape = (*size, structure.channels)
+    shape = (*size, structure.units[0].in_channels)
     network = Network(structure, binarization, dtype=dtype)
     variables = variable_shapes(network, shape)
 

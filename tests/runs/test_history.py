@@ -38,12 +38,6 @@ def test_a_run_in_stages_counts_whole_and_is_judged_by_its_last(tmp_path):
     assert run.curve("train") == [(1, 80.0), (2, 80.0), (3, 70.0)] and run.curve("test")[-1] == (3, 60.0)
 
 
-def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
-    path = measured(tmp_path / "run", train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0)]) / "train" / "metrics.jsonl"
-    path.write_text(path.read_text()[:-9])
-    assert history.table(history.read([tmp_path / "run"]))[1] == ["run", "2 of 6", "71.00", "71.00", "65.00", "1.00"]
-
-
 def test_what_is_no_run_is_named_and_left_out(tmp_path, capsys):
     """As `runs/*` may hold: logs, an archive, a teacher made of weights, a config of another version, a run's start."""
     (tmp_path / "a logs").mkdir()

@@ -149,7 +149,7 @@ def test_json_that_is_no_config_is_refused(text, tmp_path):
         ("del config.train.epochs", "train.epochs"),
         ("del config.data", "data.crop_padding"),
         ("config.seed = None", "seed=None must be of type int"),
-        ("config.extra = ConfigDict({'epochs': 3})", "extra.batch_size"),
+        ("config.extra = ConfigDict({'epochs': 3})", "extra.epochs"),
         ("config = ConfigDict()", "checkpoint_seconds"),
         ("config = {}", "dict"),
     ],

@@ -11,13 +11,13 @@ import threading
 
 import jax.numpy as jnp
 import pytest
-from small_runs import PROGRAM, QUICK, ROOT, TINY, assert_same_run, cached_compilation, environment, lines, train
+from small_runs import PROGRAM, QUICK, ROOT, assert_same_run, environment, lines, train
 
 from onebnet_jax import errors, main
-from onebnet_jax.networks import families
 from onebnet_jax.runs import checkpoint, config
 from onebnet_jax.training import feed, hosts, stage
 
+pytestmark = pytest.mark.usefixtures("tiny")
 FIELDS = QUICK | {"train.epochs": 3, "checkpoint_seconds": 1e6}
 
 
@@ -26,16 +26,8 @@ def command(workdir, **fields):
     return [f"--config={ROOT / 'configs' / 'quickstart.py'}", f"--workdir={workdir}", *fields]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    with pytest.MonkeyPatch.context() as patched, cached_compilation():
-        patched.setattr(families, "FAMILIES", TINY)
-        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1, 2, 2, ... steps
-        yield
-
-
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory):
+def quiet(tiny, tmp_path_factory):
     """The work directory of the run that nothing disturbs."""
     workdir = tmp_path_factory.mktemp("quiet")
     main.main(command(workdir))

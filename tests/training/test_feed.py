@@ -1,6 +1,7 @@
 """The two feeds: the same steps on the same batches, however the calls are cut, and every test image once."""
 
 import dataclasses
+import functools
 import subprocess
 import sys
 import threading
@@ -14,34 +15,26 @@ import numpy as np
 import optax
 import pytest
 from image_files import needs_tensorflow
-from small_runs import PROGRAM, ROOT, TINY, assert_same_run, cached_compilation, environment, free_port, lines, train
+from small_runs import PROGRAM, ROOT, TINY, assert_same_run, environment, free_port, lines, train
 
 from onebnet_jax import errors
 from onebnet_jax.data import augment
 from onebnet_jax.data import load as data
 from onebnet_jax.data import load as load_lib
-from onebnet_jax.data.imagenet.sources import Share
+from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError
-from onebnet_jax.networks import families
 from onebnet_jax.networks.network import Network
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs import trained
 from onebnet_jax.runs.experiment import Data
-from onebnet_jax.training import feed, losses, stage, steps
+from onebnet_jax.training import feed, losses, steps
 from onebnet_jax.training.run import evaluate
 
+pytestmark = pytest.mark.usefixtures("tiny")
 TRAIN, TEST, BATCH = 50, 23, 16  # four steps an epoch; the last batches are of two and of seven images
 STEPS = 4
 KEY = jax.random.key(3)
 INPUT = steps.Input(BATCH, 4, (0.2860,), (0.3530,))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    with pytest.MonkeyPatch.context() as patched, cached_compilation():
-        patched.setattr(families, "FAMILIES", TINY)
-        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1 and 2 steps
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +64,7 @@ class Reader:
 
     def train_batches(self, share, seed, epoch, first_step=0):
         order_key, _ = jax.random.split(KEY)
-        order = np.asarray(augment.epoch_order(jax.random.fold_in(order_key, epoch), self.train_size))
+        order = np.asarray(jax.random.permutation(jax.random.fold_in(order_key, epoch), self.train_size))
         batches = list(self._batches(self._dataset.train_images[order], self._dataset.train_labels[order]))
         for step in range(first_step, len(batches)):
             if (epoch, step) == self._fails_at:
@@ -107,9 +100,13 @@ class Reader:
 
 OPTIMIZER = optax.adam(1e-2)
 NETWORK = Network(TINY["onebnet"](), axis_name=steps.AXIS)
-TRAIN_STEP = steps.make_train_step(
-    NETWORK.apply, OPTIMIZER, lambda logits, labels, *_: losses.cross_entropy(logits, labels, 0.1), INPUT, total=12
-)
+
+
+def loss(logits, labels, *_):
+    return losses.cross_entropy(logits, labels, 0.1)
+
+
+TRAIN_STEP = functools.partial(steps.train_step, NETWORK.apply, OPTIMIZER, loss, INPUT, 12)
 
 
 def trainer(of):
@@ -204,7 +201,9 @@ def test_a_batch_that_cannot_be_read_ends_the_run_where_it_is_needed(dataset, st
 
 def test_each_test_image_counts_once_on_four_devices(dataset, start, streamed):
     sums = streamed[1](start.variables)
-    logits = np.asarray(NETWORK.apply(start.variables, INPUT.normalize(jnp.asarray(dataset.test_images))))
+    logits = np.asarray(
+        NETWORK.apply(start.variables, augment.normalize(jnp.asarray(dataset.test_images), INPUT.mean, INPUT.std))
+    )
     best = np.argsort(-logits, axis=1)
     assert sums.count == TEST
     assert sums.top1 == np.sum(best[:, 0] == dataset.test_labels)
@@ -251,7 +250,7 @@ def load(folder, *overrides):
 def test_each_process_reads_its_part_of_a_batch(tmp_path, monkeypatch):
     """As the second of two processes; the order follows from the key, which is the same in both."""
     dataset = unittest.mock.Mock(train_size=100)
-    dataset.train_batches.side_effect = lambda *_: iter(())
+    dataset.train_batches.side_effect = UserError
     opening = unittest.mock.Mock(return_value=dataset)
     monkeypatch.setattr(load_lib, "open", opening)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
@@ -259,9 +258,9 @@ def test_each_process_reads_its_part_of_a_batch(tmp_path, monkeypatch):
     opened = feed.open_data(Data("imagenet2012", "files", str(tmp_path), image_size=32, lighting=0.1))
     assert opening.call_args.args == ("imagenet2012", "files", str(tmp_path))
     assert opening.call_args.kwargs == {"image_size": 32, "lighting": 0.1, "max_unreadable": 10}
-    monkeypatch.setattr(feed, "_Ahead", lambda batches, _: batches(3, 4))
     for key in (KEY, KEY, jax.random.key(4)):
-        opened.trainer(TRAIN_STEP, dataclasses.replace(INPUT, batch_size=24), key)
+        with pytest.raises(UserError):
+            opened.trainer(TRAIN_STEP, dataclasses.replace(INPUT, batch_size=24), key)(None, {}, 3, 4, 5)
     shares, seeds, *places = zip(*(call.args for call in dataset.train_batches.call_args_list))
     assert opening.call_count == 1 and shares == 3 * (Share(12, 1, 2),) and places == [(3, 3, 3), (4, 4, 4)]
     assert seeds[0] == seeds[1] != seeds[2]

@@ -9,18 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_runs import (
-    BODY,
-    QUICK,
-    TINY,
-    assert_same_run,
-    cached_compilation,
-    lines,
-    shrunken,
-    tiny_logits,
-    tiny_maps,
-    train,
-)
+from small_runs import BODY, QUICK, TINY, assert_same_run, lines, shrunken, tiny_logits, tiny_maps, train
 
 from onebnet_jax.data import load as data
 from onebnet_jax.errors import UserError
@@ -32,15 +21,8 @@ from onebnet_jax.runs.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.training import feed, record, stage
 from onebnet_jax.training.run import evaluate
 
+pytestmark = pytest.mark.usefixtures("tiny")
 STEPS = 8  # in an epoch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    with pytest.MonkeyPatch.context() as patched, cached_compilation():
-        patched.setattr(families, "FAMILIES", TINY)
-        patched.setattr(stage, "DISPATCH_SECONDS", 0.0)  # calls of 1, 2, 2, ... steps
-        yield
 
 
 def load(*overrides, epochs=3, stages=("train",)):
@@ -58,7 +40,7 @@ def of_split(workdir, split):
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory):
+def quiet(tiny, tmp_path_factory):
     """(work directory, result) of the run of `load()`."""
     workdir = tmp_path_factory.mktemp("quiet")
     return workdir, train(load(), workdir)

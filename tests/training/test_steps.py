@@ -48,7 +48,7 @@ def make_train_steps(apply, optimizer, batch, total=6, smoothing=0.2):
         assert constants == {} and len(images) == len(labels)
         return losses.cross_entropy(logits, labels, smoothing)
 
-    step = steps.make_train_step(apply, optimizer, loss, batch, total)
+    step = functools.partial(steps.train_step, apply, optimizer, loss, batch, total)
     run = on_devices(steps.many(step, batch, KEY, steps.check_finite), batch.devices)
     return lambda state, *rest: run(state, {}, *rest)
 
@@ -79,7 +79,7 @@ def count_epochs(size, local_batch, devices, epochs):
     state = steps.TrainState.first({"params": jnp.float32(1), "batch_stats": stats}, sgd)
     seen, sums, when = [], [], []
     for epoch in range(epochs):
-        state = state.replace(sums=steps.Sums.zero(), batch_stats=stats)
+        state = state.replace(sums=steps.Sums(), batch_stats=stats)
         state = train_steps(state, numbered_images(size), np.zeros(size, np.int32), epoch, 0, steps_per_epoch)
         seen.append(np.array(state.batch_stats["seen"]))
         when.append(np.array(state.batch_stats["when"]))
@@ -123,10 +123,10 @@ def test_evaluation_counts_every_image_once(size, local_batch, devices, data):
     def apply(variables, images):
         return variables[numbers(images)]
 
-    score = on_devices(steps.many(steps.make_score_step(apply, batch), batch), devices)
+    score = on_devices(steps.many(functools.partial(steps.score_step, apply, batch), batch), devices)
 
     def evaluate(*cuts):
-        sums = steps.Sums.zero()
+        sums = steps.Sums()
         for first, last in itertools.pairwise(cuts):
             sums = jax.device_get(score(sums, table, numbered_images(size), labels, 0, first, last))
         return sums
@@ -171,7 +171,7 @@ def plain_loop(network, optimizer, state, images, labels, count):
 
     @jax.jit
     def step(params, batch_stats, opt_state, x, y):
-        x = augment.normalize(x, batch.mean, batch.std, jnp.float32)
+        x = augment.normalize(x, batch.mean, batch.std)
 
         def loss_fn(params):
             variables = {"params": params, "batch_stats": batch_stats}
@@ -186,11 +186,10 @@ def plain_loop(network, optimizer, state, images, labels, count):
 
     for index in range(count):
         epoch, position = divmod(index, 3)
-        order = augment.epoch_order(jax.random.fold_in(order_key, epoch), len(labels))
+        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), len(labels))
         chosen = order[position * 8 : (position + 1) * 8]
         draws = augment.draw(jax.random.fold_in(augment_key, index), 8, 2, True)
-        draws = augment.Draws(draws.offsets[: len(chosen)], draws.flips[: len(chosen)])
-        x = augment.apply(images[chosen], draws, 2)
+        x = augment.apply(images[chosen], *(drawn[: len(chosen)] for drawn in draws), 2)
         params, batch_stats, opt_state, loss, hits = step(params, batch_stats, opt_state, x, labels[chosen])
         total_loss, right = total_loss + loss * len(chosen), right + hits
     return params, batch_stats, opt_state, total_loss, right
@@ -264,7 +263,7 @@ def test_loss_falls_and_accuracy_rises_on_real_images(trainer):
     train_steps, state, steps_per_epoch = trainer
     history = []
     for epoch in range(20):
-        state = train_steps(state.replace(sums=steps.Sums.zero()), epoch, 0, steps_per_epoch)
+        state = train_steps(state.replace(sums=steps.Sums()), epoch, 0, steps_per_epoch)
         history.append((float(state.sums.loss) / 52, int(state.sums.top1) / 52))
     smallest = -(0.82 * np.log(0.82) + 9 * 0.02 * np.log(0.02))  # where labels are smoothed by 0.2
     assert history[0][0] > 2.0 and history[-1][0] - smallest < 0.6 * (history[0][0] - smallest)

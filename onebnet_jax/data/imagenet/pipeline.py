@@ -7,8 +7,6 @@ import tensorflow as tf
 
 tf.config.set_visible_devices([], "GPU")  # or TensorFlow would take the memory that JAX needs
 
-Error = tf.errors.OpError  # what the iterators raise where files cannot be read
-
 READERS = 8  # records are read from so many files at once
 CHUNK = 16  # images that are decoded one after another by one thread
 RESIZE_RATIO = 256 / 224  # shorter side before the central crop, in units of the crop
@@ -21,7 +19,7 @@ _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.583
 
 
 def read_files(paths: np.ndarray, labels: np.ndarray, threads: int) -> tf.data.Dataset:
-    """The contents of image files, with label and name."""
+    """The undecoded images of files, with label and name."""
     files = tf.data.Dataset.from_tensor_slices({"names": paths, "labels": labels})
     return files.map(lambda file: {**file, "content": tf.io.read_file(file["names"])}, threads, deterministic=True)
 
@@ -29,8 +27,8 @@ def read_files(paths: np.ndarray, labels: np.ndarray, threads: int) -> tf.data.D
 def read_records(windows: Callable[[], Iterator], features) -> tf.data.Dataset:
     """The undecoded images of TFDS records, with label and name; one window is used while the next is read.
 
-    `windows` makes an iterator of (paths [P], skips [P], takes [P], order [M]): the stretches of files that hold a
-    window's records, and the order in which these are wanted. `features` are those of the TFDS builder.
+    `windows` makes an iterator of (paths, skips, takes, order) as `sources.windows_of` has them; `features` are those
+    of the TFDS builder.
     """
     import tensorflow_datasets as tfds
 
@@ -52,14 +50,11 @@ def read_records(windows: Callable[[], Iterator], features) -> tf.data.Dataset:
     return stored.flat_map(read).prefetch(1).unbatch().map(parse)
 
 
-def batches(
-    examples, positions: np.ndarray, key, batch_size: int, image_size: int, lighting: float, threads: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Decodes examples of `read_files` or `read_records`, in their order, into batches; the last may be smaller.
+def batches(examples, positions: np.ndarray, key, batch_size: int, image_size: int, lighting: float, threads: int):
+    """Decodes examples, in their order, into batches as `reader` has them, with "names"; the last may be smaller.
 
     The augmentation of each follows from the key, (seed, epoch) or None for evaluation, and its position in the epoch
-    (int64 [M]). Yields {"images": uint8 [N, H, W, 3], "labels": int32 [N], "mask": float32 [N], "names": bytes [N]};
-    image and mask are 0 where an image cannot be decoded.
+    (int64 [M]). Image and mask are 0 where an image cannot be decoded.
     """
     shape = (image_size, image_size, 3)
 
@@ -112,7 +107,7 @@ def central_view(content: tf.Tensor, size: int) -> tf.Tensor:
 
     shape, window, pixels = _decode(content, window)
     scale, offset = geometry(shape)
-    return _to_uint8(_resize(pixels, size, scale, tf.cast(window[:2], tf.float64) * scale - offset))
+    return _resize(pixels, size, scale, tf.cast(window[:2], tf.float64) * scale - offset)
 
 
 @tf.function(autograph=False)
@@ -121,12 +116,13 @@ def random_view(content: tf.Tensor, size: int, key: tf.Tensor, lighting: float) 
     draws = tf.random.stateless_uniform([2 * TRIES + 3], key, dtype=tf.float64, alg="philox")
     _, _, pixels = _decode(content, lambda shape: random_window(shape, draws[:-1]))
     scale = tf.fill([2], tf.constant(size, tf.float64)) / tf.cast(tf.shape(pixels)[:2], tf.float64)
-    image = _resize(pixels, size, scale, tf.zeros([2], tf.float64))
+    light = 0.0
     if lighting:
         noise_key = tf.random.experimental.stateless_fold_in(key, 1)
         noise = lighting * tf.random.stateless_normal([3], noise_key, alg="philox")
-        image += 255 * tf.linalg.matvec(_EIGENVECTORS, noise * _EIGENVALUES)
-    return _to_uint8(tf.cond(draws[-1] < 0.5, lambda: image, lambda: tf.reverse(image, [1])))
+        light = 255 * tf.linalg.matvec(_EIGENVECTORS, noise * _EIGENVALUES)
+    image = _resize(pixels, size, scale, tf.zeros([2], tf.float64), light)
+    return tf.cond(draws[-1] < 0.5, lambda: image, lambda: tf.reverse(image, [1]))
 
 
 def random_window(shape: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
@@ -165,13 +161,10 @@ def _decode(content: tf.Tensor, window_of: Callable) -> tuple[tf.Tensor, tf.Tens
     return tf.cond(tf.io.is_jpeg(content), jpeg, other)
 
 
-def _resize(pixels: tf.Tensor, size: int, scale: tf.Tensor, translation: tf.Tensor) -> tf.Tensor:
-    """Bilinear with antialiasing: the [size, size] square at -translation of the pixels scaled by `scale`, float32."""
+def _resize(pixels: tf.Tensor, size: int, scale: tf.Tensor, translation: tf.Tensor, light=0.0) -> tf.Tensor:
+    """The [size, size] square at -translation of the pixels scaled by `scale`, plus a light per channel: uint8."""
     places = {"scale": tf.cast(scale, tf.float32), "translation": tf.cast(translation, tf.float32)}
-    options = {"size": [size, size], "kernel_type": "triangle", "antialias": True}
+    options = {"size": [size, size], "kernel_type": "triangle", "antialias": True}  # bilinear
     images = tf.raw_ops.ScaleAndTranslate(images=pixels[tf.newaxis], **places, **options)
-    return tf.ensure_shape(images[0], [size, size, 3])
-
-
-def _to_uint8(image: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+    image = tf.clip_by_value(tf.round(tf.ensure_shape(images[0], [size, size, 3]) + light), 0, 255)
+    return tf.cast(image, tf.uint8)

@@ -1,6 +1,11 @@
-"""A data set too large for memory, as batches of NumPy arrays. TensorFlow is imported when a `Streamed` is made."""
+"""A data set too large for memory, as batches of NumPy arrays. TensorFlow is imported when a `Streamed` is made.
+
+Folders are shuffled as a whole, so that a global batch does not depend on the number of processes. Of records, which
+can only be read in turn, each process shuffles its own part, by file and then in windows of `WINDOW`.
+"""
 
 import dataclasses
+import functools
 import os
 import re
 import sys
@@ -8,52 +13,160 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onebnet_jax.data import tfds
 from onebnet_jax.data.catalog import Info
-from onebnet_jax.data.imagenet.sources import Folders, Records, Share
+from onebnet_jax.data.formats import Missing, naming
 from onebnet_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+WINDOW = 4096  # records that are shuffled among themselves, about 0.45 GB of JPEGs
+_FOLDERS = {"train": "train", "validation": "val"}
+_SUFFIXES = (".jpeg", ".jpg", ".png")
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """One process's part of every global batch."""
+
+    batch_size: int  # of this process, whose images begin at process_index * batch_size
+    process_index: int = 0
+    process_count: int = 1
+
+    def steps(self, size: int) -> int:
+        """Global batches in an epoch of `size` images, the last one perhaps filled up."""
+        return -(-size // (self.batch_size * self.process_count))
+
+    def positions(self, size: int, first_step: int = 0) -> np.ndarray:
+        """This process's places in the order of an epoch, from a step on: int64, ascending, all below `size`."""
+        places = np.arange(first_step * self.batch_size * self.process_count, size)
+        return places[places // self.batch_size % self.process_count == self.process_index]
+
+
+def _list_images(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Sorted names of classes, paths [N] of ROOT/CLASS/*.jpeg (or .jpg, .png), and labels int32 [N]."""
+    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    folders = (os.scandir(os.path.join(root, name)) for name in classes)
+    listed = [sorted(file.path for file in files if file.name.lower().endswith(_SUFFIXES)) for files in folders]
+    labels = np.repeat(np.arange(len(listed), dtype=np.int32), [len(paths) for paths in listed])
+    if not len(labels):
+        raise UserError(f"{root} has no class folders with images such as {root}/n01440764/*.JPEG.")
+    return classes, np.array([path for paths in listed for path in paths], object), labels
+
+
+class Folders:
+    """Image files in train/CLASS and val/CLASS, as torchvision's ImageFolder has them."""
+
+    def __init__(self, info: Info, directory: str):
+        roots = {split: os.path.join(directory, name) for split, name in _FOLDERS.items()}
+        if not directory or not all(map(os.path.isdir, roots.values())):
+            raise Missing(f"no folders train and val in {directory or 'data.dir, which is empty'}")
+        self.origin = f"from the folders train and val in {directory}"
+        self._files = {split: _list_images(root) for split, root in roots.items()}
+        classes, others = (set(names) for names, _, _ in self._files.values())
+        if classes != others:
+            raise UserError(f"{directory} has a class folder {min(classes ^ others)} in only one of train and val.")
+        if len(classes) > info.num_classes:
+            raise UserError(f"{directory}/train has {len(classes)} classes, where {info.num_classes} may be.")
+
+    def size(self, split: str) -> int:
+        return len(self._files[split][2])
+
+    def examples(self, pipeline, split: str, key, share: Share, first_step: int, threads: int):
+        """A process's undecoded images, from a step on, by a key (seed, epoch), or as they are stored for None."""
+        _, paths, labels = self._files[split]
+        chosen = share.positions(len(labels), first_step)
+        if key is not None:
+            chosen = np.random.default_rng(key).permutation(len(labels))[chosen]
+        return pipeline.read_files(paths[chosen], labels[chosen], threads)
+
+
+class Records:
+    """TFRecord files of a prepared TFDS data directory, which may lie in a bucket (gs://...)."""
+
+    def __init__(self, info: Info, directory: str):
+        folder = tfds.find(directory, info.name)
+        builder = tfds.open_directory(folder)
+        with naming(folder):
+            self._splits = {split: builder.info.splits[split] for split in _FOLDERS}
+            self._features, file_format = builder.info.features, builder.info.file_format.value
+        if file_format != "tfrecord":
+            raise UserError(f"{folder} is in {file_format} format, but only tfrecord, TFDS's default, can be read.")
+        self.origin = f"from the TFDS directory {folder}"
+
+    def size(self, split: str) -> int:
+        return self._splits[split].num_examples
+
+    def examples(self, pipeline, split: str, key, share: Share, first_step: int, threads: int):
+        shares = (dataclasses.replace(share, process_index=index) for index in range(share.process_index + 1))
+        *before, count = [len(each.positions(self.size(split))) for each in shares]
+        start = sum(before)
+        first = start + first_step * share.batch_size
+        paths = np.array([str(path) for path in self._splits[split].filepaths], object)
+        lengths = np.array(self._splits[split].shard_lengths)
+        if key is not None:
+            order = np.random.default_rng(key).permutation(len(paths))
+            paths, lengths = paths[order], lengths[order]
+        windows = functools.partial(windows_of, paths, lengths, key, start, start + count, first, WINDOW)
+        return pipeline.read_records(windows, self._features)
+
+
+def windows_of(paths: np.ndarray, lengths: np.ndarray, key, start: int, stop: int, first: int, size: int):
+    """Cuts the records start, ..., stop - 1 of a row of files into windows of `size`, and shuffles each by the key.
+
+    Records are counted over all files, of which `lengths` has the numbers; those before `first` are left out. Yields
+    (paths, first records, numbers of records), all [P], of the stretches that make up a window, and the places in it
+    [M] of the records in the order in which they are wanted.
+    """
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    for begin in range(start + (first - start) // size * size, stop, size):
+        end = min(begin + size, stop)
+        low, high = np.maximum(begins, begin), np.minimum(ends, end)
+        shards = np.flatnonzero(low < high)
+        order = np.arange(end - begin)
+        if key is not None:  # one more than begin, as trailing zeros of a seed do not count
+            order = np.random.default_rng((*key, begin + 1)).permutation(end - begin)
+        yield paths[shards], (low - begins)[shards], (high - low)[shards], order[max(first - begin, 0) :]
 
 
 class Streamed:
     """Training and test images that are decoded and augmented when their batch is asked for.
 
-    Every epoch has every image once. Its order and every random choice follow from the seed, the epoch and the position
-    of an image in the epoch, so training goes on at any step as if it had never stopped. Training: torchvision's
-    RandomResizedCrop (scale 0.08 to 1, ratio 3/4 to 4/3) and a horizontal flip, as ReActNet does. Test: torchvision's
-    Resize and CenterCrop, 256 and 224 or in that ratio. Both resize as torchvision does with Pillow's images.
+    Every epoch has every image once, in an order and with random choices that follow from the seed, the epoch and the
+    position of an image in it. Training: torchvision's RandomResizedCrop (scale 0.08 to 1, ratio 3/4 to 4/3) and a
+    horizontal flip, as ReActNet does. Test: torchvision's Resize and CenterCrop, 256 and 224 or in that ratio. Both
+    resize as torchvision does with Pillow's images.
 
     A batch is a dict: "images" uint8 [N, H, W, 3], "labels" int32 [N] and "mask" float32 [N], which is 0 where the last
-    batch is filled up and where an image cannot be decoded. `info.shape` is that of the images here, and `unreadable`
-    has the names of those that could not be decoded so far.
+    batch is filled up and where an image cannot be decoded. `info.shape` is that of the images here.
     """
 
-    def __init__(
-        self, info: Info, stored: Folders | Records, image_size: int, lighting: float, max_unreadable: int, threads: int
-    ):
-        """Reads nothing before the first batch is asked for. Raises UserError where TensorFlow is not installed.
+    def __init__(self, info: Info, stored: Folders | Records, image_size=0, lighting=0.0, max_unreadable=10, threads=0):
+        """Reads no image before the first batch is asked for. Raises UserError where TensorFlow is not installed.
 
-        Args:
-          image_size: height and width that the images get; 0 for those of `info`.
-          lighting: standard deviation of AlexNet's colour noise, 0.1 in its paper; ReActNet's code adds that noise to
-            pixels of 0..255 as if they were 0..1, which changes them by 1 at most, so 0 stands for it.
-          max_unreadable: how many undecodable images may be left out, by each process and since it was started.
-          threads: for reading and decoding; 0 for as many as there are cores for this process.
+        An `image_size` of 0 stands for that of `info`, and 0 `threads` for one a core. `lighting` is the standard
+        deviation of AlexNet's colour noise, 0.1 in its paper; 0 stands for ReActNet's code, which adds it to pixels of
+        0..255 as if they were 0..1. Each process may leave out `max_unreadable` images since it was started.
         """
-        self._stored, self._pipeline = stored, _import_pipeline()
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions
+        try:
+            from onebnet_jax.data.imagenet import pipeline
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise
+            remedy = "pip install tensorflow==2.21.0"
+            raise UserError(f"Images are streamed by TensorFlow, which is not installed: {remedy}") from error
+        self._stored, self._pipeline = stored, pipeline
         self._lighting, self._max_unreadable = lighting, max_unreadable
         self._threads = threads or len(os.sched_getaffinity(0))
         size = image_size or info.shape[0]
         self.info = dataclasses.replace(info, shape=(size, size, 3))
         self.train_size, self.test_size = stored.size("train"), stored.size("validation")
         self.source = info.describe(self.train_size, self.test_size, stored.origin)
-        self.unreadable: set[str] = set()
+        self.unreadable: set[str] = set()  # names of the images that could not be decoded so far
 
     def train_batches(self, share: Share, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """One process's batches of an epoch from a step on; what comes before is not decoded.
-
-        Raises UserError where files cannot be read or too many images cannot be decoded, with their names.
-        """
+        """A process's batches of an epoch from a step on. Raises UserError, with a name, where files cannot be read."""
         return self._batches("train", share, (seed, epoch), first_step)
 
     def test_batches(self, share: Share) -> Iterator[Batch]:
@@ -63,23 +176,25 @@ class Streamed:
     def _batches(self, split: str, share: Share, key: tuple[int, int] | None, first_step: int) -> Iterator[Batch]:
         stored, size = self._stored, self._stored.size(split)
         examples = stored.examples(self._pipeline, split, key, share, first_step, self._threads)
-        order = examples, share.positions(size, first_step), key
-        options = share.batch_size, self.info.shape[0], self._lighting, self._threads
-        batches = self._pipeline.batches(*order, *options)
+        shape = share.batch_size, self.info.shape[0]
+        order = share.positions(size, first_step), key
+        batches = self._pipeline.batches(examples, *order, *shape, self._lighting, self._threads)
         none = {"labels": np.zeros(0, np.int32), "mask": np.zeros(0, np.float32), "names": np.zeros(0, object)}
         none["images"] = np.zeros((0, *self.info.shape), np.uint8)
         for _ in range(first_step, share.steps(size)):
             try:
                 batch = next(batches, none)  # there is none where only other processes have images left
-            except self._pipeline.Error as error:
-                raise UserError(f"{self.info.title} {stored.origin} cannot be read: {_essence(error)}.") from error
+            except self._pipeline.tf.errors.OpError as error:
+                operations = r"\{\{.*?\}\} |\[Op:.*|Error in .* iterator: Iterator::\S+: "  # that it came through
+                cause = re.sub(operations, "", error.message.splitlines()[0]).strip()
+                raise UserError(f"{self.info.title} {stored.origin} cannot be read: {cause}.") from error
             self._report(batch["names"][batch["mask"] == 0])
             lacking = share.batch_size - len(batch["labels"])
             fields = {name: batch[name] for name in ("images", "labels", "mask")}
             yield {name: np.pad(field, [(0, lacking)] + [(0, 0)] * (field.ndim - 1)) for name, field in fields.items()}
 
     def _report(self, names: np.ndarray) -> None:
-        """Counts images that could not be decoded, each once however often it comes."""
+        """Says which images could not be decoded, each once however often it comes."""
         for name in sorted({name.decode() for name in names} - self.unreadable):
             self.unreadable.add(name)
             print(f"left out, as it cannot be decoded: {name}", file=sys.stderr, flush=True)
@@ -88,21 +203,3 @@ class Streamed:
                 f"{len(self.unreadable)} images of {self.info.title} cannot be decoded, such as {min(self.unreadable)},"
                 f" where {self._max_unreadable} may be left out; get them again, or allow more by data.max_unreadable."
             )
-
-
-def _essence(error) -> str:
-    """What a tf.errors.OpError says, without the operations that it came through."""
-    line = re.sub(r"\{\{.*?\}\} |\[Op:.*", "", error.message.splitlines()[0])
-    return re.sub(r"^Error in .* iterator: Iterator::\S+: ", "", line).strip()
-
-
-def _import_pipeline():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions
-    try:
-        from onebnet_jax.data.imagenet import pipeline
-    except ModuleNotFoundError as error:
-        if error.name != "tensorflow":
-            raise
-        remedy = "pip install tensorflow==2.21.0"
-        raise UserError(f"Images are streamed by TensorFlow, which is not installed: {remedy}") from error
-    return pipeline

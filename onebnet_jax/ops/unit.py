@@ -1,0 +1,81 @@
+"""A unit in one piece: RSign, binarized convolution, batch normalization, shortcut, activation. Pure functions.
+
+The native kernels compute them together where they serve; XLA computes them one after the other everywhere else.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from onebnet_jax.native import kernels
+from onebnet_jax.ops import binarize, cpu, fused
+
+
+class RSignConv(NamedTuple):
+    """conv(sign(x - alpha), kernel), described but not yet computed: `norm` computes it with what follows.
+
+    x is [N, H, W, C_in], alpha [C_in] or None, kernel [kh, kw, C_in, C_out]; the others are `binarize.binary_conv`'s.
+    """
+
+    x: jax.Array
+    alpha: jax.Array | None
+    kernel: jax.Array
+    progress: jax.Array | float
+    strides: tuple[int, int]
+    pad_value: int
+    estimator: str
+    window: float
+    binary_kernel: bool  # whether it is a scale for each output channel times -1 or +1
+
+
+def value(y: jax.Array | RSignConv) -> jax.Array:
+    """The result of a convolution: [N, H', W', C_out]."""
+    if not isinstance(y, RSignConv):
+        return y
+    if _native(y):
+        return kernels.rsign_conv(y.x, y.alpha, y.kernel, y.progress, *_static(y))
+    x = y.x if y.alpha is None else fused.shift(y.x, y.alpha)
+    return binarize.binary_conv(x, y.kernel, y.progress, y.strides, y.pad_value, y.estimator, y.window)
+
+
+def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_name=None):
+    """activation(BN(y) + shortcut), with the statistics of the batch: see `fused.batch_norm`.
+
+    y is [N, H, W, C] or an RSignConv; shortcut [N, H, W, C] or None; activation "none", "relu" or, for RPReLU, (gamma,
+    beta, zeta), each [C]. Returns (result, mean, biased variance), [N, H, W, C], [C] and [C]; the last two carry no
+    gradient.
+    """
+    described = isinstance(y, RSignConv)
+    if _native(y) if described else kernels.serves(y):
+        rprelu = None if activation == "none" else activation
+        if activation == "relu":
+            rprelu = 3 * (jnp.zeros_like(scale),)
+        rest = shortcut, scale, bias, mask, rprelu
+        if described:
+            return kernels.unit(y.x, y.alpha, y.kernel, *rest, y.progress, *_static(y), epsilon, axis_name)
+        return kernels.tail(y, *rest, epsilon, axis_name)
+    y, mean, variance = fused.batch_norm(value(y), scale, bias, mask, epsilon, axis_name)
+    return add(y, shortcut, activation), mean, variance
+
+
+def add(y, shortcut, activation):
+    """activation(y + shortcut): [N, H, W, C]; see `norm`."""
+    y = y if shortcut is None else y + shortcut
+    if isinstance(activation, str):
+        return jax.nn.relu(y) if activation == "relu" else y
+    return fused.rprelu(y, *activation)
+
+
+def settle(x: jax.Array, images: jax.Array) -> jax.Array:
+    """x, computed once for all its uses: see `cpu.materialize`. Kernels' results are in memory anyway."""
+    return x if kernels.serves(x) else cpu.materialize(x, images)
+
+
+def _native(y):
+    return y.binary_kernel and kernels.serves(y.x, y.kernel)
+
+
+def _static(y):
+    known = y.estimator if y.estimator in kernels.SLOPES else binarize.ESTIMATORS[y.estimator]
+    return y.strides, y.pad_value, known, y.window

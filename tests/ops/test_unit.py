@@ -1,0 +1,82 @@
+"""Units inside real networks: what the native kernels give against float64 and XLA, on the maps that they get there."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import precision
+import pytest
+
+from onebnet_jax.native import kernels, library
+from onebnet_jax.networks import families
+from onebnet_jax.networks.network import Network
+from onebnet_jax.ops import unit
+
+pytestmark = pytest.mark.skipif(not library.available(), reason=str(library.reason()))
+NETWORKS = {
+    "onebnet": dict(depth=10, conv_1d=(128,), ds_1d=(256, 512), width_multiplier=0.25),  # as TypeII, but shallow
+    "xnornet": dict(depth=8, stem="cifar"),
+    "resnet": dict(depth=8),
+}
+
+
+def largest_difference(got, wanted):
+    """The largest over all leaves, each as a share of its own largest value."""
+    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True)
+    return max(np.abs(np.float64(a) - b).max() / (np.abs(b).max() + 1e-30) for a, b in pairs)
+
+
+def by_xla(function):
+    """The function with the kernels out of reach."""
+
+    def call(*args):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernels, "serves", lambda *_: False)
+            return function(*args)
+
+    return call
+
+
+def wide_arguments(y, shortcut, *rest):
+    """The same numbers in float64."""
+    wide_y = jax.tree.map(lambda x: x if isinstance(x, str | int) else jnp.float64(x), y)
+    wide_shortcut = wide_y.x if isinstance(y, unit.RSignConv) and shortcut is y.x else shortcut
+    return wide_y, *jax.tree.map(jnp.float64, (wide_shortcut, *rest))
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("family", NETWORKS)
+def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
+    """Unit by unit, as a sign that rounding turns changes all that follows it in a whole network."""
+    structure = families.build(family, **NETWORKS[family])
+    network = Network(structure)
+    images = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32)
+    variables = network.init(jax.random.key(0), images[:1])
+    rng, norm, found = np.random.default_rng(1), unit.norm, []
+
+    def checked(y, shortcut, scale, bias, mask, activation, *_):
+        grad = rng.normal(size=unit.value(y).shape).astype(np.float32)
+        name, rprelu = (activation, ()) if isinstance(activation, str) else ("rprelu", activation)
+
+        def outputs_and_gradients(y, shortcut, scale, bias, rprelu, mask, grad):
+            described = isinstance(y, unit.RSignConv)
+            identity = described and shortcut is y.x
+            floats = (y.x, y.alpha, y.kernel) if described else y
+
+            def outputs(floats, shortcut, scale, bias, rprelu):
+                given = unit.RSignConv(*floats, *y[3:]) if described else floats
+                return norm(given, floats[0] if identity else shortcut, scale, bias, mask, rprelu or name)
+
+            results, pull = jax.vjp(outputs, floats, None if identity else shortcut, scale, bias, rprelu)
+            return results, pull((grad, *map(jnp.zeros_like, results[1:])))
+
+        arguments = y, shortcut, scale, bias, rprelu, mask, grad
+        got = outputs_and_gradients(*arguments)
+        with precision.x64():
+            wanted = by_xla(outputs_and_gradients)(*wide_arguments(*arguments))
+        found.append(largest_difference(got, wanted))
+        return got[0]
+
+    monkeypatch.setattr(unit, "norm", checked)
+    mask = np.float32([1, 1, 0, 1, 1, 1])
+    network.apply(variables, jnp.asarray(images), True, jnp.asarray(mask), jnp.float32(1), mutable=["batch_stats"])
+    assert len(found) >= sum(u.norm == "after" for u in structure.units) and max(found) < 1e-5
