@@ -7,11 +7,12 @@
 # With Debian's stb_image (apt install libstb-dev) the program reads PNG and JPEG too. CC_x86_64 and CC_aarch64 name
 # other compilers, CFLAGS more flags for them.
 set -euo pipefail
-source "$(dirname "$0")/lib.sh"
+root=$(cd "$(dirname "$0")/.." && pwd)
+source "$root/launch/lib.sh"
 folder=${1:-.}
 architectures=("${@:2}")
 ((${#architectures[@]})) || architectures=(x86_64 aarch64)
-engine=$(dirname "$0")/../onebnet_jax/native/engine
+engine=$root/onebnet_jax/native/engine
 # No contraction: every multiply-add that is fused is written so, that all instruction sets give the same bits.
 flags=(-std=c11 -O3 -ffp-contract=off -static)
 [[ -z ${CFLAGS:-} ]] || read -ra more <<<"$CFLAGS"

@@ -103,7 +103,7 @@ def test_a_run_becomes_a_native_file_and_packed_bits(tmp_path, capsys):
         assert json.loads(str(arrays["card"]))["metrics"]["top1"] == 12.5
     if not engines.missing():
         found = native.predict(model, pixels, threads=2)
-        assert [p.label for p in found] == [trained.load(run).class_names[i] for i in logits.argmax(-1)]
+        assert [p.label for p in found] == [trained.load(run).info.class_names[i] for i in logits.argmax(-1)]
         with pytest.raises(UserError, match="m.onb"):
             native.predict(model, pixels[:, 1:])
 

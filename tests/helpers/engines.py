@@ -69,5 +69,6 @@ def signs_plan(kernel, size, strides=(1, 1), pad_value=0, threshold=0.0) -> Plan
         limit = fold.above(np.full(inputs, threshold)) if sign else None
         options = dict(affine=None, threshold=limit, flips=np.ones(inputs, np.float32), sign=sign, conv=conv)
         options |= dict(shortcut=None, relu=False, gamma=None, beta=None, zeta=None, max_pool=False, pool_pads=None)
+        options["left_out"] = zeros
         units.append(Unit(name=name, prefix=f"{name}_{{}}", section=name, **options))
     return Plan((*size, inputs), None, tuple(units), np.eye(outputs, dtype=np.float32), zeros)

@@ -341,7 +341,8 @@ def test_setup_installs_once(tmp_path):
         )
     words = (tmp_path / "calls").read_text().split("\0")[1:-1]
     pip = ["python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    assert words == [*pip, "-r", "requirements.txt", "jax[x]"]
+    wanted = [*pip, "-r", "requirements.txt", "jax[x]"]
+    assert words[: len(wanted)] == wanted and words.count("pip") == 1
 
 
 def test_the_newest_versions_are_looked_for_each_time(project):
