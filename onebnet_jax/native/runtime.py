@@ -111,24 +111,22 @@ class Engine:
         return logits
 
     def look(self, image: np.ndarray, unit: int, signs: bool = True, values: bool = True) -> tuple:
-        """What unit number `unit` takes of a uint8 image [H, W, C]: (its signs, int8, and the floats), [h, w, c] each.
+        """What unit number `unit` takes of an image [H, W, C]: (its signs, int8, and the floats), [h, w, c] each.
 
         Either is None if not asked for. Unit number `units` has the last map, and no signs. Raises UserError for
         another unit, or floats that the engine does not keep.
         """
         image = self._images(image[None])
-        if image.dtype != np.uint8:
-            raise UserError("Only uint8 images can be looked into.")
         shape = (ctypes.c_int * 3)()
         places = (ctypes.byref(shape, 4 * k) for k in range(3))
         self._try(library().onebnet_shape(*self._content, unit, *places))
-        taken = [
-            np.empty(tuple(shape), kind) if asked else None for asked, kind in ((signs, np.int8), (values, np.float32))
-        ]
+        kinds = (signs, np.int8), (values, np.float32)
+        taken = [np.empty(tuple(shape), kind) if asked else None for asked, kind in kinds]
+        images = [_pointer(image) if image.dtype == kind else None for kind in (np.uint8, np.float32)]
         pointers = [None if array is None else _pointer(array) for array in taken]
         with self._lock:
             size = ctypes.c_size_t(image.size)
-            self._try(library().onebnet_look(self._net(1, 0), _pointer(image), size, unit, *pointers))
+            self._try(library().onebnet_look(self._net(1, 0), *images, size, unit, *pointers))
         return tuple(taken)
 
     @property

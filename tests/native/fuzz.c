@@ -52,7 +52,7 @@ static int feed(const uint8_t *data, size_t size, int mend_checksum) {
       if (!code && !onebnet_shape(file, size, unit, &h, &w, &c)) {
         int8_t *signs = exactly((size_t)h * w * c);
         float *map = exactly(sizeof(float) * h * w * c);
-        if (onebnet_look(net, pixels, count, unit, signs, map)) onebnet_look(net, pixels, count, unit, signs, NULL);
+        if (onebnet_look(net, pixels, NULL, count, unit, signs, map)) onebnet_look(net, pixels, NULL, count, unit, signs, NULL);
         free(map), free(signs);
       }
       free(logits), free(pixels);

@@ -1,15 +1,16 @@
 /* What a net computes on the way, and words. */
 #include "internal.h"
 
-int onebnet_look(onebnet *net, const uint8_t *pixels, size_t count, int unit, int8_t *signs, float *map) {
+int onebnet_look(onebnet *net, const uint8_t *pixels, const float *image, size_t count, int unit, int8_t *signs,
+                 float *map) {
   const Header *h = net->header;
   const Stem *s = &h->stem;
   if (net->threads != 1) return ONEBNET_THREADS;
-  if (!pixels || count != (size_t)s->h * s->w * s->c) return ONEBNET_IMAGE;
+  if ((!pixels && !image) || count != (size_t)s->h * s->w * s->c) return ONEBNET_IMAGE;
   int last = unit == h->unit_count;
   if (unit < 0 || unit > h->unit_count || (signs && last)) return ONEBNET_UNIT;
   if (map && unit > 0 && !(net->units[unit - 1].flags & UNIT_STORE)) return ONEBNET_UNIT;
-  onebnet_go(net, 0, pixels, NULL, unit, NULL);
+  onebnet_go(net, 0, pixels, image, unit, NULL);
 
   const Unit *u = net->units + unit - last;
   int height = last ? u->out_h : u->h, width = last ? u->out_w : u->w, channels = last ? u->out_c : u->c;

@@ -71,8 +71,10 @@ int onebnet_run_float(onebnet *net, int thread, const float *image, size_t count
 
 /* Runs a net for one thread up to a unit, and gives what this unit takes, [height][width][channels]: `map`, and
    `signs`, of -1 and +1, which say where it is above the unit's thresholds. Either may be NULL. For unit == units, the
-   last map. ONEBNET_UNIT where signs or floats are asked for that the network does not keep. */
-int onebnet_look(onebnet *net, const uint8_t *pixels, size_t count, int unit, int8_t *signs, float *map);
+   last map. The image as for onebnet_run or, where `pixels` is NULL, for onebnet_run_float. ONEBNET_UNIT where signs or
+   floats are asked for that the network does not keep. */
+int onebnet_look(onebnet *net, const uint8_t *pixels, const float *image, size_t count, int unit, int8_t *signs,
+                 float *map);
 
 /* The instruction set that a net uses. */
 const char *onebnet_set(const onebnet *net);
