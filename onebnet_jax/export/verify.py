@@ -94,9 +94,7 @@ def _verdict(report) -> str:
     if sections:
         problems.append(f"NOT explained by float rounding: LCE's output of {', '.join(sections)} alone, on JAX's input")
     if not problems:
-        whole = [
-            f"{report.images - other.images_with_flips} no flip in {name}" for name, other in report.others.items()
-        ]
+        without = {name: report.images - other.images_with_flips for name, other in report.others.items()}
         problems = [
             "Every difference is explained: it is rounding, or begins with a value within rounding of its threshold.\n"
             f"Of {report.images} images, {', '.join(f'{n} have no flip in {name}' for name, n in without.items())}; "
