@@ -107,7 +107,10 @@ class Engine:
                 edges = np.linspace(0, len(images), self._threads + 1).astype(int)
                 parts = [slice(*edge) for edge in zip(edges, edges[1:])]
                 jobs = [(self._net(1, k), 0, images[part], logits[part]) for k, part in enumerate(parts)]
-            list(self._pool.map(self._run, *zip(*jobs)))
+            if len(jobs) == 1:
+                self._run(*jobs[0])
+            else:
+                list(self._pool.map(self._run, *zip(*jobs)))
         return logits
 
     def look(self, image: np.ndarray, unit: int, signs: bool = True, values: bool = True) -> tuple:
