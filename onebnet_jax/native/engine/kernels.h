@@ -2,8 +2,7 @@
 
    VL                            lanes of a vector; lanes are channels
    vf, f_load ... f_min, f_fma   vectors of float; f_fma(a, b, c) = a * b + c
-   vx, x_load, x_set, x_fma      TAPS pixel values as a float block takes them: x_load(p) of p[0..TAPS], x_set(p) of one;
-                                 x_fma(x, t, b, c) = value number t * b + c
+   vx, x_load, x_set, x_fma      TAPS values of a pixel, loaded at once, or one; x_fma(x, t, b, c) = value t * b + c
    f_above(y, threshold)         bit c set where channel c of a whole block is above its threshold
    vb, b_load, b_set, b_count    words of 32 signs; b_count(sum, w, x) adds for each lane how many signs differ,
    CHUNK                         at most so many times before, or ALL
@@ -34,15 +33,18 @@ enum { NV = BLOCK / VL };
     }                                                            \
   }
 
-/* Adds `taps` products, 1 or TAPS, to each sum. */
+/* Adds `taps` products, TAPS or 1, to each sum. */
 INLINE void float_taps(int P, int taps, const FloatRow *a, const float *x, const float *w, vf sum[][FLOAT_VECTORS]) {
   vx b[FLOAT_PIXELS];
-  UNROLL for (int p = 0; p < P; p++) b[p] = taps == 1 ? x_set(x[p * a->step]) : x_load(x + p * a->step);
+  if (TAPS > 1)
+    UNROLL for (int p = 0; p < P; p++) b[p] = taps > 1 ? x_load(x + p * a->step) : x_set(x[p * a->step]);
   UNROLL for (int t = 0; t < taps; t++) {
     vf k[FLOAT_VECTORS];
     UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) k[v] = f_load(w + t * BLOCK + v * VL);
-    UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int p = 0; p < P; p++) {
+      if (TAPS == 1) b[p] = x_set(x[p * a->step]);
       UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = x_fma(b[p], t, k[v], sum[p][v]);
+    }
   }
 }
 
@@ -54,9 +56,8 @@ INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
   for (int i = 0; i < a->count; i++) {
     const float *x = a->rows[i] + (size_t)p0 * a->step;
     int t = 0;
-    if (TAPS > 1)
-      for (; t + TAPS <= a->run; t += TAPS, w += TAPS * BLOCK) float_taps(P, TAPS, a, x + t, w, sum);
-    for (; t < a->run; t++, w += BLOCK) float_taps(P, 1, a, x + t, w, sum);
+    for (; t + TAPS <= a->run; t += TAPS, w += TAPS * BLOCK) float_taps(P, TAPS, a, x + t, w, sum);
+    for (; TAPS > 1 && t < a->run; t++, w += BLOCK) float_taps(P, 1, a, x + t, w, sum);
   }
   UNROLL for (int p = 0; p < P; p++)
     UNROLL for (int v = 0; v < FLOAT_VECTORS; v++)

@@ -24,9 +24,9 @@ F vf f_sub(vf a, vf b) { EACH a.of[i] -= b.of[i]; return a; }
 F vf f_mul(vf a, vf b) { EACH a.of[i] *= b.of[i]; return a; }
 F vf f_max(vf a, vf b) { EACH a.of[i] = a.of[i] > b.of[i] ? a.of[i] : b.of[i]; return a; }
 F vf f_min(vf a, vf b) { EACH a.of[i] = a.of[i] < b.of[i] ? a.of[i] : b.of[i]; return a; }
-typedef vf vx; /* one pixel value, in all lanes */
-F vx x_set(float x) { return f_set(x); }
+typedef vf vx;
 F vx x_load(const float *p) { return f_set(*p); }
+F vx x_set(float x) { return f_set(x); }
 F vf x_fma(vx x, int t, vf b, vf c) { (void)t; return f_fma(x, b, c); }
 F uint32_t f_above(const vf *y, const float *threshold) {
   uint32_t mask = 0;
