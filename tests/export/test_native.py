@@ -74,6 +74,13 @@ def test_small_images_of_one_channel(family, folded, pad_value):
     check_units(structure, (13, 10, 1), folded, raw=False)
 
 
+@engines.needs_engine
+def test_a_map_that_grows_where_it_is_halved():
+    """From one block of channels to three: in place, its rows are then replaced from below."""
+    fields = dict(depth=8, width_multiplier=2.03, ds_1d=(32, 64), channels=1)
+    check_units(families.build("onebnet", **fields), (40, 60, 1), folded=True, raw=False)
+
+
 def check_units(structure, shape, folded, raw):
     """Every unit by itself, on what the engine gives it: signs are equal, and floats within rounding."""
     file, arrays = engines.random_plan(structure, shape, folded, raw)

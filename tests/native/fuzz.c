@@ -52,7 +52,8 @@ static int feed(const uint8_t *data, size_t size, int mend_checksum) {
       if (!code && !onebnet_shape(file, size, unit, &h, &w, &c)) {
         int8_t *signs = exactly((size_t)h * w * c);
         float *map = exactly(sizeof(float) * h * w * c);
-        if (onebnet_look(net, pixels, NULL, count, unit, signs, map)) onebnet_look(net, pixels, NULL, count, unit, signs, NULL);
+        if (onebnet_look(net, pixels, NULL, count, unit, signs, map))
+          onebnet_look(net, pixels, NULL, count, unit, signs, NULL);
         free(map), free(signs);
       }
       free(logits), free(pixels);
@@ -76,7 +77,8 @@ static uint32_t draw(uint32_t below) {
 }
 
 static void change(uint8_t *file, size_t *size, const Header *whole) {
-  static const int32_t odd[] = {0, 1, 2, 3, 5, 7, 8, 15, 31, 32, 33, 63, 64, 255, 8191, 8192, 65536, -1, -64, 2147483647};
+  static const int32_t odd[] = {0,  1,   2,    3,    5,     7,  8,   15,        31, 32, 33,
+                                63, 64, 255, 8191, 8192, 65536, -1, -64, 2147483647};
   uint32_t records = whole->units, record_bytes = (uint32_t)whole->unit_count * sizeof(Unit);
   switch (draw(12)) {
     case 0: *size = draw((uint32_t)*size + 1); break;
@@ -105,15 +107,18 @@ int main(int argc, char **argv) {
     for (int k = 0; k < 100; k++, fed++) {
       size_t size = whole;
       memcpy(copy, file, whole);
-      for (uint32_t changes = k ? 1 + draw(3) : 0; changes && size == whole; changes--) change(copy, &size, (Header *)file);
+      for (uint32_t changes = k ? 1 + draw(3) : 0; changes && size == whole; changes--)
+        change(copy, &size, (Header *)file);
       int code = feed(copy, size, k % 4);
-      if (code < 0 || code >= ONEBNET_CODES || (!k && code)) return printf("file %d gave code %d\n", i, code), 1;
+      if (code < 0 || code >= ONEBNET_CODES || (!k && code))
+        return printf("file %d gave code %d\n", i, code), 1;
       codes[code]++;
     }
     free(file), free(copy);
   }
   printf("%ld files", fed);
-  for (int code = 0; code < ONEBNET_CODES; code++) if (codes[code]) printf("; %ld: %s", codes[code], onebnet_error(code));
+  for (int code = 0; code < ONEBNET_CODES; code++)
+    if (codes[code]) printf("; %ld: %s", codes[code], onebnet_error(code));
   printf("\n");
   return 0;
 }

@@ -10,7 +10,8 @@
 #define FORMAT_MAGIC "OneBNet\n"
 enum { FORMAT_VERSION = 1, BLOCK = 32, ALIGNMENT = 64 };
 /* What a file may hold: far above any network, far below where a product could overflow 64 bits. */
-enum { MAX_SIDE = 8192, MAX_CHANNELS = 8192, MAX_KERNEL = 15, MAX_STRIDE = 15, MAX_CLASSES = 1 << 20, MAX_UNITS = 4096 };
+enum { MAX_SIDE = 8192, MAX_CHANNELS = 8192, MAX_KERNEL = 15, MAX_STRIDE = 15, MAX_CLASSES = 1 << 20 };
+enum { MAX_UNITS = 4096 };
 
 /* float [H][W][C] -> conv -> bias -> ReLU, perhaps -> 3x3 max pool with stride 2, perhaps -> [out_h][out_w][out_c] */
 typedef struct {

@@ -55,8 +55,10 @@ static uint8_t *read_image(const char *path, int height, int width, int channels
     if (bytes == count) return data;
     *problem = "has not as many bytes as the network takes pixel values";
   } else if (bytes > 2 && data[0] == 'P' && (data[1] == '5' || data[1] == '6')) {
-    long w = header_number(data, bytes, &from), h = header_number(data, bytes, &from), most = header_number(data, bytes, &from);
-    if (w != width || h != height || (data[1] == '6' ? 3 : 1) != channels) *problem = "has another size than the network takes";
+    long w = header_number(data, bytes, &from), h = header_number(data, bytes, &from);
+    long most = header_number(data, bytes, &from);
+    if (w != width || h != height || (data[1] == '6' ? 3 : 1) != channels)
+      *problem = "has another size than the network takes";
     else if (most != 255 || bytes < from + 1 || bytes - from - 1 < count) *problem = "is cut, or not of 8 bits";
     else if ((pixels = malloc(count))) memcpy(pixels, data + from + 1, count);
   } else {

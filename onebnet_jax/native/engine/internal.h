@@ -6,7 +6,7 @@
 #include "format.h"
 #include "onebnet.h"
 
-/* Float maps are [row][block of 32 channels][column][32]; maps of signs are [row][column][block] words, with a border. */
+/* Float maps are [row][block of 32 channels][column][32]; maps of signs are [row][column][block] words in a border. */
 
 /* out[p] = bias + the sum over `count` rows i and t < run of rows[i][p * step + t] * weights[i][t], each [32];
    p < n. Terms are added in this order, each by one fused multiply-add, whatever the instruction set. */

@@ -71,8 +71,9 @@ static void float_row(const FloatRow *row) {
 #undef CODE
 }
 
-/* Adds, for each pixel and output channel, how many signs of words from..to of a window's row differ from the weights'. */
-INLINE void count_words(int P, const BinaryRow *a, const uint32_t *x, const uint32_t *w, int from, int to, vb sum[][NV]) {
+/* Adds, for each pixel and output channel, how many signs of words from..to of a row of a window differ. */
+INLINE void count_words(int P, const BinaryRow *a, const uint32_t *x, const uint32_t *w, int from, int to,
+                        vb sum[][NV]) {
   for (int t = from; t < to; t++, w += BLOCK) {
     vb b[BINARY_PIXELS];
     UNROLL for (int p = 0; p < P; p++) b[p] = b_set(x[p * a->step + t]);

@@ -11,7 +11,8 @@ static int within(int64_t value, int64_t low, int64_t high) { return value >= lo
 
 /* Whether `count` elements of `size` bytes lie at an offset of the file behind its header. */
 static int holds(const Header *h, uint32_t offset, uint64_t count, uint64_t size) {
-  return offset >= sizeof(Header) && offset % ALIGNMENT == 0 && offset <= h->bytes && count <= (h->bytes - offset) / size;
+  return offset >= sizeof(Header) && offset % ALIGNMENT == 0 && offset <= h->bytes &&
+         count <= (h->bytes - offset) / size;
 }
 
 static int check_stem(const Header *h) {
@@ -21,7 +22,8 @@ static int check_stem(const Header *h) {
     if (!within(sides[i], 1, MAX_SIDE)) return 0;
   int conv = within(s->c, 1, 4096) && within(s->out_c, 1, MAX_CHANNELS) && within(s->kh, 1, MAX_KERNEL) &&
              within(s->kw, 1, MAX_KERNEL) && within(s->sr, 1, MAX_STRIDE) && within(s->sc, 1, MAX_STRIDE) &&
-             within(s->top, 0, s->kh - 1) && within(s->left, 0, s->kw - 1) && within(s->relu, 0, 1) && within(s->pool, 0, 1);
+             within(s->top, 0, s->kh - 1) && within(s->left, 0, s->kw - 1) && within(s->relu, 0, 1) &&
+             within(s->pool, 0, 1);
   /* Each window of the pool holds a pixel. */
   int pool = s->pool ? within(s->pool_top, 0, 2) && within(s->pool_left, 0, 2) &&
                            within((s->out_h - 1) * 2 - s->pool_top, -2, s->conv_h - 1) &&
@@ -50,8 +52,9 @@ static int check_unit(const Header *h, const Unit *u, int32_t *m) {
   uint64_t in = (uint64_t)blocks(u->c), out = (uint64_t)blocks(u->out_c) * BLOCK, taps = (uint64_t)u->kh * u->kw;
   int arrays = check_classes(h, u->rows, u->out_h, u->row_classes) &&
                check_classes(h, u->columns, u->out_w, u->column_classes) &&
-               holds(h, u->base, out * u->row_classes * u->column_classes, 4) && holds(h, u->threshold, in * BLOCK, 4) &&
-               holds(h, u->border, in, 4) && holds(h, u->weights, out * taps * in, 4) &&
+               holds(h, u->base, out * u->row_classes * u->column_classes, 4) &&
+               holds(h, u->threshold, in * BLOCK, 4) && holds(h, u->border, in, 4) &&
+               holds(h, u->weights, out * taps * in, 4) &&
                holds(h, u->multiplier, out, 4) && holds(h, u->bias, out, 4) && holds(h, u->beta, out, 4);
   if (u->flags & UNIT_SHIFT) arrays = arrays && holds(h, u->gamma, out, 4) && holds(h, u->zeta, out, 4);
   if (u->flags & UNIT_PROJECT) {
@@ -80,7 +83,8 @@ static int check(const void *file, size_t bytes, const Header **header) {
   if (h->bytes != bytes) return ONEBNET_CUT;
   int whole = within(h->unit_count, 1, MAX_UNITS) && within(h->classes, 1, MAX_CLASSES) &&
               holds(h, h->card, h->card_bytes, 1) && holds(h, h->units, (uint64_t)h->unit_count, sizeof(Unit)) &&
-              check_stem(h) && holds(h, h->table, (uint64_t)h->stem.c * 256, 4) && (!h->mean || holds(h, h->mean, (uint64_t)h->stem.c, 4));
+              check_stem(h) && holds(h, h->table, (uint64_t)h->stem.c * 256, 4) &&
+              (!h->mean || holds(h, h->mean, (uint64_t)h->stem.c, 4));
   if (!whole) return ONEBNET_BROKEN;
   const Unit *u = (const Unit *)((const char *)file + h->units);
   int32_t map[3] = {h->stem.out_h, h->stem.out_w, h->stem.out_c}, before[3] = {map[0], map[1], map[2]};
@@ -128,7 +132,8 @@ static Layout lay_out(const Header *h, int threads) {
   uint64_t map = (uint64_t)s->out_h * s->out_w * blocks(c), words = 0, part = onebnet_stem_scratch(s), whole = 0;
   for (int i = 0; i < h->unit_count; i++, u++) {
     words = most(words, (uint64_t)onebnet_padded_h(u) * onebnet_padded_w(u) * blocks(u->c));
-    if (u->flags & UNIT_PROJECT) whole = most(whole, (uint64_t)onebnet_tile_rows(u, c, threads) * u->out_w * blocks(c));
+    if (u->flags & UNIT_PROJECT)
+      whole = most(whole, (uint64_t)onebnet_tile_rows(u, c, threads) * u->out_w * blocks(c));
     if (u->flags & (UNIT_PROJECT | UNIT_STORE)) {
       c = u->out_c;
       map = most(map, (uint64_t)u->out_h * u->out_w * blocks(c));
@@ -166,7 +171,8 @@ static const Kernels *choose(const char *set) {
 int onebnet_describe(const void *file, size_t file_bytes, onebnet_info *info) {
   const Header *h;
   TRY(check(file, file_bytes, &h));
-  *info = (onebnet_info){h->stem.h, h->stem.w, h->stem.c, h->classes, h->unit_count, (const char *)file + h->card, h->card_bytes};
+  const Stem *s = &h->stem;
+  *info = (onebnet_info){s->h, s->w, s->c, h->classes, h->unit_count, (const char *)file + h->card, h->card_bytes};
   return ONEBNET_OK;
 }
 
@@ -203,8 +209,8 @@ int onebnet_init(void *memory, size_t bytes, const void *file, size_t file_bytes
   onebnet *n = *net = (onebnet *)base;
   *n = (onebnet){.file = file, .header = h, .units = (const Unit *)((const char *)file + h->units), .kernels = kernels,
                  .threads = threads, .map = (float *)(base + l.map),
-                 .words = {(uint32_t *)(base + l.words[0]), (uint32_t *)(base + l.words[1])}, .scratch = base + l.scratch,
-                 .scratch_of_thread = l.scratch_of_thread};
+                 .words = {(uint32_t *)(base + l.words[0]), (uint32_t *)(base + l.words[1])},
+                 .scratch = base + l.scratch, .scratch_of_thread = l.scratch_of_thread};
   return ONEBNET_OK;
 }
 

@@ -77,7 +77,8 @@ static void start(Work *work, int threads, const char *path, const char *set) {
   atomic_init(&work->turn, 0);
   for (int i = 1; i < threads; i++) {
     work->helpers[i].work = work, work->helpers[i].number = i;
-    if (pthread_create(&work->helpers[i].thread, NULL, help, &work->helpers[i])) fail(path, "no thread could be started");
+    if (pthread_create(&work->helpers[i].thread, NULL, help, &work->helpers[i]))
+      fail(path, "no thread could be started");
   }
 }
 

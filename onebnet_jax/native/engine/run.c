@@ -12,15 +12,16 @@
 
 enum { TILE = 64 << 10, SPINS = 2000 };
 
-static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-size_t onebnet_padded_h(const Unit *u) { return larger((size_t)(u->out_h - 1) * u->sr + u->kh, (size_t)u->top + u->h); }
-size_t onebnet_padded_w(const Unit *u) { return larger((size_t)(u->out_w - 1) * u->sc + u->kw, (size_t)u->left + u->w); }
-
-static size_t stem_padded_w(const Stem *s) {
-  return larger((size_t)(s->conv_w - 1) * s->sc + s->kw, (size_t)s->left + s->w);
+/* How long a row or column is with what surrounds it: all windows and the whole map. */
+static size_t padded(int out, int stride, int extent, int before, int length) {
+  size_t windows = (size_t)(out - 1) * stride + extent, map = (size_t)before + length;
+  return windows > map ? windows : map;
 }
+size_t onebnet_padded_h(const Unit *u) { return padded(u->out_h, u->sr, u->kh, u->top, u->h); }
+size_t onebnet_padded_w(const Unit *u) { return padded(u->out_w, u->sc, u->kw, u->left, u->w); }
+static size_t stem_padded_w(const Stem *s) { return padded(s->conv_w, s->sc, s->kw, s->left, s->w); }
 
 /* Bytes of the last `kh` rows of the image and, before a max pool, the last 3 of the convolution's result. */
 static size_t stem_input(const Stem *s) { return aligned((size_t)s->kh * stem_padded_w(s) * s->c * sizeof(float)); }
@@ -103,8 +104,8 @@ static void pool_row(const onebnet *net, const float *ring, int row) {
   if (first < 0) first = 0;
   if (last > s->conv_h) last = s->conv_h;
   for (int block = 0; block < n; block++) {
-    WindowRow a = {.height = last - first, .width = 3, .map_width = s->conv_w, .left = s->pool_left, .step = 2, .n = s->out_w,
-                   .out = net->map + ((size_t)row * n + block) * s->out_w * BLOCK};
+    WindowRow a = {.height = last - first, .width = 3, .map_width = s->conv_w, .left = s->pool_left, .step = 2,
+                   .n = s->out_w, .out = net->map + ((size_t)row * n + block) * s->out_w * BLOCK};
     for (int r = first; r < last; r++)
       a.rows[r - first] = ring + (r % 3) * stem_row(s) + (size_t)block * s->conv_w * BLOCK;
     net->kernels->max_row(&a);
@@ -130,7 +131,8 @@ static void run_stem(onebnet *net, int thread, const uint8_t *pixels, const floa
   const float *weights = at(net, s->weights), *bias = at(net, s->bias);
   Range mine = share(net, thread, s->out_h);
   if (thread == 0) draw_border(net, net->units, net->words[0]);
-  int first = s->pool ? 2 * mine.first - s->pool_top : mine.first, last = s->pool ? 2 * mine.last - s->pool_top + 1 : mine.last;
+  int first = mine.first, last = mine.last; /* rows of the convolution */
+  if (s->pool) first = 2 * first - s->pool_top, last = 2 * last - s->pool_top + 1;
   if (first < 0) first = 0;
   if (last > s->conv_h) last = s->conv_h;
   if (mine.first == mine.last) last = first;
@@ -156,14 +158,16 @@ static void run_stem(onebnet *net, int thread, const uint8_t *pixels, const floa
 /* map = 1x1 convolution of the map's average pool, in place: a tile of rows is pooled, then replaced. From above where
    the rows shrink, else from below, so that what is written has been read. */
 static void project(onebnet *net, int thread, const Unit *u, int map_h, int map_w, int map_c) {
-  int in_blocks = blocks(map_c), out_blocks = blocks(u->out_c), tile_rows = (int)onebnet_tile_rows(u, map_c, net->threads);
+  int in_blocks = blocks(map_c), out_blocks = blocks(u->out_c);
+  int tile_rows = (int)onebnet_tile_rows(u, map_c, net->threads);
   size_t in_row = (size_t)map_w * in_blocks * BLOCK, out_row = (size_t)u->out_w * out_blocks * BLOCK;
   size_t tile_row = (size_t)u->out_w * in_blocks * BLOCK;
   const float *weights = at(net, u->project), *bias = at(net, u->project_bias), *rows[MAX_CHANNELS / BLOCK];
   float *tile = (float *)net->scratch;
   int tiles = (u->out_h + tile_rows - 1) / tile_rows, down = out_row <= (size_t)u->step_r * in_row;
   for (int k = 0; k < tiles; k++) {
-    int first = (down ? k : tiles - 1 - k) * tile_rows, count = u->out_h - first < tile_rows ? u->out_h - first : tile_rows;
+    int first = (down ? k : tiles - 1 - k) * tile_rows, left = u->out_h - first;
+    int count = left < tile_rows ? left : tile_rows;
     Range mine = share(net, thread, count * in_blocks);
     for (int item = mine.first; item < mine.last; item++) {
       int row = item / in_blocks, block = item % in_blocks, y = (first + row) * u->step_r;
@@ -218,18 +222,20 @@ static void run_head(onebnet *net, int thread, int h, int w, int c, float *logit
   const Header *header = net->header;
   int in_blocks = blocks(c), out_blocks = blocks(header->classes);
   const float *weights = at(net, header->head), *bias = at(net, header->head_bias);
-  float *mean = (float *)net->scratch, *rows[1] = {mean};
+  float *mean = (float *)net->scratch;
+  const float *rows[1] = {mean};
   if (thread == 0)
     for (int block = 0; block < in_blocks; block++)
-      net->kernels->mean_row(&(WindowRow){.in = net->map + (size_t)block * w * BLOCK, .row_step = (size_t)w * in_blocks * BLOCK,
-                                          .height = h, .width = w, .map_width = w, .n = 1, .out = mean + block * BLOCK});
+      net->kernels->mean_row(&(WindowRow){
+          .in = net->map + (size_t)block * w * BLOCK, .row_step = (size_t)w * in_blocks * BLOCK, .height = h,
+          .width = w, .map_width = w, .n = 1, .out = mean + block * BLOCK});
   barrier(net);
   Range mine = share(net, thread, out_blocks);
   for (int block = mine.first; block < mine.last; block++) {
     float out[BLOCK];
     int count = header->classes - block * BLOCK < BLOCK ? header->classes - block * BLOCK : BLOCK;
-    net->kernels->float_row(&(FloatRow){(const float *const *)rows, 1, in_blocks * BLOCK, 0, 1, 0,
-                                        weights + (size_t)block * in_blocks * BLOCK * BLOCK, bias + block * BLOCK, out});
+    const float *w32 = weights + (size_t)block * in_blocks * BLOCK * BLOCK;
+    net->kernels->float_row(&(FloatRow){rows, 1, in_blocks * BLOCK, 0, 1, 0, w32, bias + block * BLOCK, out});
     memcpy(logits + (size_t)block * BLOCK, out, (size_t)count * sizeof(float));
   }
 }
