@@ -70,7 +70,7 @@ class Engine:
 
         threads: how many images run side by side, and how many threads share one image if there is only one.
         instruction_set: one of SETS to hold to; None for the best. Raises UserError for files that cannot be read or
-        are broken, and for an instruction set that is not there.
+        are broken, for threads that are not 1 to 64, and for an instruction set that is not there.
         """
         self._name = "The model" if isinstance(model, bytes) else str(model)
         self._file, self._threads, self._set = _aligned(model), threads, instruction_set
@@ -79,6 +79,7 @@ class Engine:
         self._try(library().onebnet_describe(*self._content, ctypes.byref(info)))
         self.shape, self.classes, self.units = (info.height, info.width, info.channels), info.classes, info.units
         self.card = json.loads(ctypes.string_at(info.card, info.card_bytes))
+        self.memory(threads)  # raises for a number that cannot be
         self._net(1, 0)
 
     @property

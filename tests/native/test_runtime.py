@@ -138,8 +138,9 @@ def test_refuses_wrong_images_and_sets():
         engine.look(images[0], engine.units + 1)
     with pytest.raises(UserError, match="instruction set"):
         Engine(file, instruction_set="mmx")
-    with pytest.raises(UserError, match="threads"):
-        Engine(file, threads=65).logits(images[:1])
+    for threads in (0, 65):
+        with pytest.raises(UserError, match="threads"):
+            Engine(file, threads=threads)
 
 
 def test_without_a_compiler_there_is_a_sentence(tmp_path, monkeypatch):
