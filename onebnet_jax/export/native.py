@@ -46,7 +46,8 @@ def predict(model: str | Path, images: np.ndarray, threads: int = 1) -> list[Pre
     engine, images = Engine(model, threads), np.asarray(images)
     if images.dtype != np.uint8:
         raise UserError(f"{model} takes uint8 images, not {images.dtype}.")
-    return predictions(engine.logits(images), engine.card["classes"])
+    names = engine.card.get("classes")
+    return predictions(engine.logits(images), names if names and len(names) == engine.classes else [])
 
 
 def pixel_table(plan: Plan, normalization: tuple | None) -> np.ndarray:

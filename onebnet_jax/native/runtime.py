@@ -78,9 +78,12 @@ class Engine:
         info = _Info()
         self._try(library().onebnet_describe(*self._content, ctypes.byref(info)))
         self.shape, self.classes, self.units = (info.height, info.width, info.channels), info.classes, info.units
-        self.card = json.loads(ctypes.string_at(info.card, info.card_bytes))
         self.memory(threads)  # raises for a number that cannot be
-        self._net(1, 0)
+        self._net(1, 0)  # looks at the checksum
+        try:
+            self.card = dict(json.loads(ctypes.string_at(info.card, info.card_bytes)))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{self._name}: its card is none: {error}; convert the network again.") from error
 
     @property
     def instruction_set(self) -> str:

@@ -95,7 +95,8 @@ def test_refuses_what_is_no_whole_file(tmp_path):
         "wrote": [b"", MAGIC[:7], b"x" * 200, b"TFL3" * 100],
         "version": [file[:8] + struct.pack("<I", 2) + file[12:]],
         "as long": [file[:20], file[:SIZE], file[:-1], file + bytes(64)],
-        "checksum": [file[:-1] + bytes([file[-1] ^ 1]), file[:SIZE] + bytes([file[SIZE] ^ 255]) + file[SIZE + 1 :]],
+        "checksum": [file[:-1] + bytes([file[-1] ^ 1]), file.replace(b"classes", b'cla"ses')],
+        "card": [altered(file, file.index(b"{"), b"x"), altered(file, file.index(b"["), b"7, ")],
     }
     for word, files in cases.items():
         for content in files:
