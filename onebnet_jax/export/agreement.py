@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import keras, lce, native
+from onebnet_jax.export import card, keras, lce, native
 from onebnet_jax.export.plan import Plan, Unit
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.networks.network import Network
@@ -162,6 +162,19 @@ def intermediates(trained: Trained) -> Callable[[np.ndarray], tuple[np.ndarray, 
         return logits, signs, {name: kept[name] for name in kept if name.endswith("_output")}
 
     return lambda images: jax.device_get(run(images.astype(np.float32)))
+
+
+def signs(trained: Trained, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """The images themselves, uint8 [N, H, W, C], as "images", "logits", and the signs of each unit by its name.
+
+    Signs are uint8 [N, h, w, ceil(C / 8)]: a bit is 1 for +1 and 0 for -1, the first channel's the lowest of its byte.
+    """
+    run, rows = intermediates(trained), []
+    for image in pixels:
+        logits, values, _ = run(card.normalize(image[None], trained.info.mean, trained.info.std))
+        packed = {name: np.packbits(x > 0, axis=-1, bitorder="little") for name, x in values.items()}
+        rows.append({"images": image[None], "logits": logits} | packed)
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def flip_margins(unit: Unit, trained: np.ndarray, deployed: np.ndarray) -> np.ndarray:
