@@ -23,9 +23,11 @@ class Info:
     test_size: int
     remedy: str  # how to get it where it is missing; part of an error message
     sources: tuple[str, ...] = ("tfds", "files", "download")  # see `load.open`; in the order in which "auto" tries them
-    read: Callable[[Path], tuple[formats.Arrays, Path]] | None = None  # a reader of its original files, if not streamed
+    # A reader of its original files; None for what is streamed, and for a folder.
+    read: Callable[[Path], tuple[formats.Arrays, Path]] | None = None
     folders: tuple[str, ...] = ()  # where these may lie when no folder is named
     originals: tuple[tuple[str, str], ...] = ()  # (address, SHA-256) of each, for "download"
+    fields: tuple[str, ...] = ()  # of `data` in the configs, those that not all data sets have
     streamed: bool = False  # whether it is too large for memory, so that its images are read batch by batch
 
     def describe(self, train_size: int, test_size: int, origin: str) -> str:
@@ -108,7 +110,23 @@ _IMAGENET = Info(
     "$TFDS_DATA_DIR; or unpack them as DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, as torchvision's ImageFolder "
     "has them, and name DIR by data.dir",
     sources=("tfds", "files"),
+    fields=("image_size", "lighting", "max_unreadable"),
     streamed=True,
 )
 
-DATASETS = {info.name: info for info in (_FASHION_MNIST, _CIFAR10, _FASHION_MNIST_MINI, _IMAGENET)}
+_FOLDER = Info(
+    name="folder",
+    title="a folder of images",
+    shape=(0, 0, 0),  # this and all else is what the folder has: see `folder`
+    num_classes=0,
+    class_names=(),
+    mean=(),
+    std=(),
+    train_size=0,
+    test_size=0,
+    remedy="name by data.dir a folder DIR with DIR/train/CLASS/* and DIR/val/CLASS/*, or DIR/CLASS/*",
+    sources=("files",),
+    fields=("image_size", "max_unreadable", "resize", "classes", "mean", "std"),
+)
+
+DATASETS = {info.name: info for info in (_FASHION_MNIST, _CIFAR10, _FASHION_MNIST_MINI, _IMAGENET, _FOLDER)}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from etils import epath
 
-from onebnet_jax.data import tfds
+from onebnet_jax.data import folder, tfds
 from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.data.formats import Arrays, Missing
 from onebnet_jax.data.imagenet import reader
@@ -28,6 +28,8 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     source: str  # what was read and from where, for the log
+    validation_images: np.ndarray | None = None  # None where there are none
+    validation_labels: np.ndarray | None = None
 
     @property
     def train_size(self) -> int:
@@ -37,14 +39,36 @@ class Dataset:
     def test_size(self) -> int:
         return len(self.test_labels)
 
+    def with_validation(self, share: float, seed: int) -> "Dataset":
+        """The same with a share of each class's training images, chosen by the seed, held out for validation.
 
-def open(name: str, source: str = "auto", directory: str = "", **streaming) -> Dataset | reader.Streamed:
+        One of a class at least, and not all. Raises UserError where the data set has validation images of its own.
+        """
+        if not share:
+            return self
+        if self.validation_labels is not None:
+            raise UserError(f"data.validation={share} must be 0: {self.info.title} has validation images of its own.")
+        rng, held = np.random.default_rng(seed), np.zeros(self.train_size, bool)
+        for label in np.unique(self.train_labels):
+            places = rng.permutation(np.flatnonzero(self.train_labels == label))
+            held[places[: min(max(round(share * len(places)), 1), len(places) - 1)]] = True
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[~held],
+            train_labels=self.train_labels[~held],
+            validation_images=self.train_images[held],
+            validation_labels=self.train_labels[held],
+            source=f"{self.source}; {held.sum()} of the training images held out for validation",
+        )
+
+
+def open(name: str, source: str = "auto", directory: str = "", **options) -> Dataset | reader.Streamed:
     """Finds a data set of the catalog, and reads it into memory unless it is streamed (`info.streamed`).
 
     `source` is "tfds", a prepared TFDS data directory; "files", the original files in a folder; "download", these
     fetched into a folder first; or "auto", the first of `info.sources` that is there. `directory` is that directory or
     folder; "" means $TFDS_DATA_DIR or ~/tensorflow_datasets for "tfds", and `info.folders` and then downloads/NAME in
-    that directory for "files". The rest is for `imagenet.reader.Streamed`.
+    that directory for "files". The options are those of `imagenet.reader.Streamed` or `_of_folder`.
 
     Raises UserError for a source that the data set does not have, data that are missing (with all ways to get them),
     and files that are damaged (with the name of the file).
@@ -61,12 +85,14 @@ def open(name: str, source: str = "auto", directory: str = "", **streaming) -> D
     if info.streamed:
         finders = {"tfds": reader.Records, "files": reader.Folders}
     try:
+        if not info.num_classes:
+            return _of_folder(info, directory, **options)
         found = _first_found(lambda each: finders[each](info, directory), wanted)
     except Missing as error:
         raise UserError(f"{info.title} was not found ({error}): {info.remedy}.") from error
     except OSError as error:
         raise UserError(f"{info.title} cannot be read: {error}.") from error
-    return reader.Streamed(info, found, **streaming) if info.streamed else _in_memory(info, *found)
+    return reader.Streamed(info, found, **options) if info.streamed else _in_memory(info, *found)
 
 
 def _first_found(find: Callable, places: Iterable):
@@ -94,6 +120,21 @@ def _in_memory(info: Info, arrays: Arrays, origin: str) -> Dataset:
         raise UserError(f"{info.title}, {origin}: the {split} set has {fault}.")
     arrays = [array.astype(np.int32) if array.ndim == 1 else array for array in arrays]
     return Dataset(info, *arrays, info.describe(len(arrays[1]), len(arrays[3]), origin))
+
+
+def _of_folder(
+    info: Info, directory: str, image_size: int, classes=(), mean=(), std=(), resize="crop", max_unreadable=10
+) -> Dataset:
+    """A folder of images: see `folder.read`. An empty mean or std stands for that of its training images."""
+    if not directory:
+        raise Missing("data.dir is empty")
+    classes, arrays, source = folder.read(directory, image_size, resize, classes, len(mean), max_unreadable)
+    if not (mean and std):
+        measured = folder.statistics(arrays["train"][0])
+        mean, std = mean or measured[0], std or measured[1]
+    info = dataclasses.replace(info, num_classes=len(classes), class_names=classes, mean=mean, std=std)
+    info = dataclasses.replace(info, shape=(image_size, image_size, len(mean)))
+    return Dataset(info, *arrays["train"], *arrays["test"], source, *arrays.get("validation", ()))
 
 
 def _read_tfds(info: Info, directory: str) -> tuple[Arrays, str]:

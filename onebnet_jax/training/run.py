@@ -47,7 +47,7 @@ def train(experiment: Experiment, workdir: Workdir, stopping: Callable[[], bool]
     teacher that does not fit, a work directory of another config, of more epochs, or that cannot be written, or a loss
     that is not finite; Unavailable if another run uses it; Interrupted after a checkpoint, when any process is to stop.
     """
-    check_batches(experiment, experiment.data.info.train_size)
+    check_batches(experiment, experiment.data.info.train_size or math.inf)  # 0 for a folder
     if hosts.is_leader():
         workdir.check()
     teacher = load_teacher(experiment)
