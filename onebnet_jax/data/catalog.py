@@ -27,6 +27,7 @@ class Info:
     read: Callable[[Path], tuple[formats.Arrays, Path]] | None = None
     folders: tuple[str, ...] = ()  # where these may lie when no folder is named
     originals: tuple[tuple[str, str], ...] = ()  # (address, SHA-256) of each, for "download"
+    zoom: float = 1.0  # sides of a test image before its centre is cut out, in units of that
     fields: tuple[str, ...] = ()  # of `data` in the configs, those that not all data sets have
     streamed: bool = False  # whether it is too large for memory, so that its images are read batch by batch
 
@@ -110,6 +111,7 @@ _IMAGENET = Info(
     "$TFDS_DATA_DIR; or unpack them as DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, as torchvision's ImageFolder "
     "has them, and name DIR by data.dir",
     sources=("tfds", "files"),
+    zoom=256 / 224,
     fields=("image_size", "lighting", "max_unreadable"),
     streamed=True,
 )

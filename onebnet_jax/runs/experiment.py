@@ -68,5 +68,6 @@ class Experiment:
     data: Data
     stages: tuple[Stage, ...]
     teacher: str = ""
+    init: str = ""
     checkpoint_seconds: float = 300.0
     eval_every_epochs: int = 1

@@ -88,6 +88,7 @@ def get_config() -> ConfigDict:
     config.step1 = stage(binarize_weights=False, weight_decay=1e-5)
     config.step2 = stage()
     config.teacher = ""  # work directory of an FP32 network, for stages with a teacher_weight
+    config.init = ""  # work directory of a network of the same body, to begin with; for other classes the head is new
 
     config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
     config.eval_every_epochs = 1  # evaluation on the test images; the last epoch always ends with one
