@@ -48,7 +48,7 @@ def generated_jpeg(seed: int) -> bytes:
 
 def generate(folder: Path, count: int) -> None:
     """Writes `count` training images of one class, and one for validation, to a new folder; raises UserError if not."""
-    train, val = (folder / split / "class" for split in ("train", "val"))
+    train, val = (folder / split / "n01440764" for split in ("train", "val"))
     try:
         if folder.exists() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty; leave out --generate to read it, or choose another --dir.")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,12 +95,21 @@ _CIFAR10 = Info(
         (f"{_CIFAR}/cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
     ),
 )
+
+
+def _of_tfds(name: str) -> tuple[str, ...]:
+    """The names of classes that come with TFDS, which is not imported; () where it has none or is not installed."""
+    found = importlib.util.find_spec("tensorflow_datasets")
+    path = Path(found.origin).parent / "datasets" / name / "labels.txt" if found else Path()
+    return tuple(path.read_text().split()) if path.is_file() else ()
+
+
 _IMAGENET = Info(
     name="imagenet2012",
     title="ImageNet",
     shape=(224, 224, 3),
     num_classes=1000,
-    class_names=(),
+    class_names=_of_tfds("imagenet2012"),  # their WordNet numbers, such as n01440764
     mean=(0.485, 0.456, 0.406),  # those of torchvision's pretrained networks, so also of a teacher made from one
     std=(0.229, 0.224, 0.225),
     train_size=1281167,

@@ -1,25 +1,17 @@
-"""A folder of images as a data set: each subfolder is a class. Decoded into memory by Pillow, on all cores."""
+"""A folder of images as a data set: each subfolder is a class."""
 
-import contextlib
 import dataclasses
-import functools
 import hashlib
 import os
-import sys
 import unicodedata
-import warnings
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from onebnet_jax.data import photos
 from onebnet_jax.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # by content, not by suffix
-RESIZES = ("crop", "pad", "stretch")
 HELD_OUT = 0.2  # of each class for testing, where the folder has no split of its own
 _SYSTEM = ("@eaDir", "__MACOSX")  # folders that network storage and macOS make beside the images
 _SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
@@ -33,43 +25,7 @@ class Listing:
     root: str
     classes: dict[str, list[str]]  # name -> paths, sorted
     hidden: int = 0
-    others: list[str] = dataclasses.field(default_factory=list)  # files that are no images by their names
-
-
-def decode(path: str | Path, size: tuple[int, int], channels: int, resize: str = "crop", zoom: float = 1.0):
-    """One image file as uint8 [H, W, C], C 1 (grey) or 3 (RGB), upright by its EXIF data, on white if transparent.
-
-    resize: "crop" scales the image until it covers `zoom` times (H, W) and takes the centre, "pad" until it fits and
-    surrounds it with black, "stretch" does not keep its shape. Of an animation the first picture is taken. Raises
-    OSError, ValueError, SyntaxError or Image.DecompressionBombError for a file that is no such image.
-    """
-    from PIL import Image, ImageOps
-
-    height, width = size
-    with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-        warnings.simplefilter("ignore")  # large images, odd metadata: what matters raises
-        whole = image.size
-        image.draft(None, (2 * max(size), 2 * max(size)))  # JPEG decodes to a fraction, never below this, in less time
-        if max(whole) / min(whole) > 200:
-            raise ValueError(f"{whole[0]}x{whole[1]} pixels is no photograph")
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits, of which Pillow would clip the upper ones
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("L" if channels == 1 else "RGB")
-        if resize == "crop":
-            scale = max(zoom * height / image.height, zoom * width / image.width)
-            covering = max(round(image.width * scale), width), max(round(image.height * scale), height)
-            left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
-            image = image.resize(covering, Image.BILINEAR).crop((left, top, left + width, top + height))
-        elif resize == "pad":
-            image = ImageOps.pad(image, (width, height), Image.BILINEAR)
-        else:
-            image = image.resize((width, height), Image.BILINEAR)
-    return np.asarray(image).reshape(height, width, channels)
+    others: list[str] = dataclasses.field(default_factory=list)  # what is no image by its name
 
 
 def list_splits(directory: str) -> dict[str, Listing]:
@@ -87,14 +43,16 @@ def list_splits(directory: str) -> dict[str, Listing]:
     if named["train"] and (named["validation"] or named["test"]):
         if not named["test"]:
             named["test"], named["validation"] = named["validation"], None
-        found = {split: _list(root) for split, root in named.items() if root}
+        found = {split: _two_or_more(list_classes(root)) for split, root in named.items() if root}
         for listing in found.values():
             if differing := sorted(found["train"].classes.keys() ^ listing.classes.keys()):
                 one, other = found["train"].root, listing.root
                 has, lacks = (one, other) if differing[0] in found["train"].classes else (other, one)
                 raise UserError(f"{has} has a class folder {differing[0]!r} and {lacks} has none; add or remove it.")
+        roots = {listing.root for listing in found.values()}
+        found["train"].others += [entry.path for entry in os.scandir(directory) if entry.path not in roots]
         return found
-    listing = _list(directory)
+    listing = _two_or_more(list_classes(directory))
     train, test = (dataclasses.replace(listing, classes={}) for _ in range(2))
     test.hidden, test.others = 0, []
     for name, paths in listing.classes.items():
@@ -106,14 +64,15 @@ def list_splits(directory: str) -> dict[str, Listing]:
     return {"train": train, "test": test}
 
 
-def held_out(names: Iterable[str], share: float, salt: str = "") -> list[int]:
+def held_out(names: Iterable[str], share: float) -> list[int]:
     """The places of a share of the names, one at least and not all: those whose hashes come first."""
-    hashes = [hashlib.sha256(f"{salt}{name}".encode(errors="surrogateescape")).digest() for name in names]
+    hashes = [hashlib.sha256(name.encode(errors="surrogateescape")).digest() for name in names]
     count = min(max(round(share * len(hashes)), 1), len(hashes) - 1)
     return sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:count])
 
 
-def _list(root: str) -> Listing:
+def list_classes(root: str) -> Listing:
+    """The images of ROOT/CLASS/..., hidden files and folders left out. Raises UserError for a class without any."""
     listing = Listing(root, {})
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
         if _hidden(entry.name):
@@ -123,15 +82,19 @@ def _list(root: str) -> Listing:
             paths += _images(entry.path, listing)
         else:
             listing.others.append(entry.path)
-    if len(listing.classes) < 2:
-        found = f"only the class folder {min(listing.classes)!r}" if listing.classes else "no class folders"
-        layout = "DIR/train/CLASS/* and DIR/val/CLASS/*, or DIR/CLASS/*"
-        raise UserError(f"{root} has {found}, where two classes or more are needed; data.dir=DIR must hold {layout}.")
-    if not any(listing.classes.values()):
+    if listing.classes and not any(listing.classes.values()):
         raise UserError(f"{root} holds no image; what can be read ends in {', '.join(SUFFIXES)}.")
     for name, paths in listing.classes.items():
         if not paths:
             raise UserError(f"The class folder {os.path.join(root, name)} holds no image; fill or remove it.")
+    return listing
+
+
+def _two_or_more(listing: Listing) -> Listing:
+    if len(listing.classes) < 2:
+        found = f"only the class folder {min(listing.classes)!r}" if listing.classes else "no class folders"
+        needed = "DIR must hold DIR/train/CLASS/* and DIR/val/CLASS/*, or DIR/CLASS/*"
+        raise UserError(f"{listing.root} has {found}, but two classes or more are needed; data.dir={needed}.")
     return listing
 
 
@@ -185,25 +148,19 @@ def read(
         split: [(path, classes.index(name)) for name, paths in listing.classes.items() for path in paths]
         for split, listing in splits.items()
     }
-    channels = channels or _channels(path for listed in files.values() for path, _ in listed)
-    total = sum(map(len, files.values())) * image_size**2 * channels
-    if 2 * total > (free := _free_memory()):  # once here and once where they are trained on
-        sizes = f"{total / 2**30:.1f} GiB, twice, and {free / 2**30:.1f} GiB are free"
-        raise UserError(f"The images of {directory} take {sizes}; lower data.image_size={image_size}, or use less.")
+    channels = channels or photos.channels_of(path for listed in files.values() for path, _ in listed)
     arrays, broken, identities = {}, {}, {}
     for split, listed in files.items():
         stated = tuple((path, *_state(path)) for path, _ in listed)
         identities[split] = {each[1:] for each in stated}
-        images, faults = _decoded(stated, image_size, channels, resize)
+        pixels, faults = photos.decode_all(stated, image_size, channels, resize)
         kept = np.array([path not in faults for path, _ in listed])
         labels = np.array([label for _, label in listed], np.int32)[kept]
         for name in found:
             if not np.any(labels == classes.index(name)):
-                first = next(iter(splits[split].classes[name]))
-                raise UserError(
-                    f"None of the images of {name!r} for {split} in {directory} can be decoded, as {first}."
-                )
-        arrays[split], broken = (images[kept] if faults else images, labels), broken | faults
+                none, first = f"None of the images of {name!r} for {split}", splits[split].classes[name][0]
+                raise UserError(f"{none} in {directory} can be decoded, such as {first}.")
+        arrays[split], broken = (pixels[kept] if faults else pixels, labels), broken | faults
     if len(broken) > max_unreadable:
         first = min(broken)
         raise UserError(
@@ -216,62 +173,19 @@ def read(
         words.append(f"those for test are {HELD_OUT:.0%} of each class, as there is no folder val or test")
     if len(found) < len(classes):
         words.append(f"no images of {_some(sorted(set(classes) - set(found)))}")
-    others = [path for listing in splits.values() for path in listing.others]
-    for kind, count in (
-        ("hidden", sum(listing.hidden for listing in splits.values())),
-        (f"of other suffixes, such as {min(others, default='')}", len(others)),
-        (f"that cannot be decoded, such as {min(broken, default='')}", len(broken)),
-    ):
-        words += [f"left out: {count} {kind}"] if count else []
+    words += left_out(splits.values())
+    if broken:
+        words.append(f"left out: {len(broken)} that cannot be decoded, such as {min(broken)}")
     if twice := len(identities["train"] & (identities["test"] | identities.get("validation", set()))):
         words.append(f"WARNING: {twice} files are for training and for testing, by links")
     return classes, arrays, "; ".join(words)
 
 
-def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 [N, H, W, C], scaled to 0..1, to four digits."""
-    counts = np.zeros((images.shape[3], 256))
-    for start in range(0, len(images), 256):
-        for channel, count in enumerate(counts):
-            count += np.bincount(images[start : start + 256, ..., channel].ravel(), minlength=256)
-    shares, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
-    mean = shares @ values
-    std = np.sqrt(np.sum(shares * (values - mean[:, None]) ** 2, 1))
-    return tuple(np.round(mean, 4).tolist()), tuple(np.maximum(np.round(std, 4), 1e-3).tolist())
-
-
-def _channels(paths: Iterable[str]) -> int:
-    """1 where every image is stored as grey, by the files' headers."""
-    from PIL import Image
-
-    for path in paths:
-        try:
-            with Image.open(path, formats=FORMATS) as image:
-                if not image.mode.startswith(("1", "L", "I")):
-                    return 3
-        except Exception:  # `_decoded` says so
-            continue
-    return 1
-
-
-@functools.lru_cache(maxsize=3)  # one a split: a config is checked, and its images are opened, more than once
-def _decoded(files: tuple[tuple, ...], image_size: int, channels: int, resize: str):
-    """uint8 [N, S, S, C] of (path, what tells whether it has changed), and path -> reason of those that failed."""
-    images, faults = np.zeros((len(files), image_size, image_size, channels), np.uint8), {}
-
-    def fill(index: int) -> None:
-        path = files[index][0]
-        try:
-            images[index] = decode(path, (image_size, image_size), channels, resize)
-        except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
-            faults[path] = " ".join(f"{error or type(error).__name__}".split())[:100]
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        style = dict(desc="decoding", unit="img", mininterval=1.0, total=len(files), file=sys.stderr, delay=1)
-        for _ in tqdm(pool.map(fill, range(len(files))), **style):
-            pass
-    images.flags.writeable = False
-    return images, faults
+def left_out(listings: Iterable[Listing]) -> list[str]:
+    """How many files and folders were passed over, in words."""
+    hidden, others = sum(listing.hidden for listing in listings), [path for each in listings for path in each.others]
+    words = [f"left out: {hidden} hidden"] if hidden else []
+    return words + ([f"left out: {len(others)} other files or folders, such as {min(others)}"] if others else [])
 
 
 def _state(path: str) -> tuple[int, ...]:
@@ -280,18 +194,6 @@ def _state(path: str) -> tuple[int, ...]:
     except OSError:  # a link to nowhere, which decoding names
         return (hash(path),)
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _free_memory() -> int:
-    """Bytes that this process can still have, by Linux and by the limit of its control group."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    with contextlib.suppress(OSError, ValueError):
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        free = min(free, limit - used)
-    return free
 
 
 def _some(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from etils import epath
 
-from onebnet_jax.data import folder, tfds
+from onebnet_jax.data import folder, photos, tfds
 from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.data.formats import Arrays, Missing
 from onebnet_jax.data.imagenet import reader
@@ -130,7 +130,7 @@ def _of_folder(
         raise Missing("data.dir is empty")
     classes, arrays, source = folder.read(directory, image_size, resize, classes, len(mean), max_unreadable)
     if not (mean and std):
-        measured = folder.statistics(arrays["train"][0])
+        measured = photos.statistics(arrays["train"][0])
         mean, std = mean or measured[0], std or measured[1]
     info = dataclasses.replace(info, num_classes=len(classes), class_names=classes, mean=mean, std=std)
     info = dataclasses.replace(info, shape=(image_size, image_size, len(mean)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onebnet_jax.data import folder
+from onebnet_jax.data import photos
 from onebnet_jax.errors import UserError
 
 # What of a card, and of its source, is needed to run the file and to compare it with the network it was made from.
@@ -25,7 +25,7 @@ def make(trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_inpu
     """The card of a file, JSON values only, by the `Trained` that it was made of, its operators' histogram, and how."""
     info, words = trained.info, "pixels, 0 to 255" if raw_input else "(pixels / 255 - mean) / std"
     taken = {"shape": [1, *info.shape], "dtype": "float32", "range": words}
-    before = {"resize": trained.data.resize, "zoom": info.zoom}  # see `folder.decode`
+    before = {"resize": trained.data.resize, "zoom": info.zoom}  # see `photos.decode`
     return {
         "sha256": hashlib.sha256(tflite).hexdigest(),
         "bytes": len(tflite),
@@ -59,7 +59,7 @@ def pixels(path: Path, facts: dict) -> np.ndarray:
     taken = facts["input"]
     try:
         _, *size, channels = taken["shape"]
-        return folder.decode(path, size, channels, taken.get("resize", "crop"), taken.get("zoom", 1.0))
+        return photos.decode(path, size, channels, taken.get("resize", "crop"), taken.get("zoom", 1.0))
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
         raise UserError(f"{path} is no image that can be read: {' '.join(str(error).split())[:200]}.") from error
 

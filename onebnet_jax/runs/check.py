@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from onebnet_jax.data.catalog import DATASETS
-from onebnet_jax.data.folder import RESIZES
+from onebnet_jax.data.photos import RESIZES
 from onebnet_jax.errors import UserError, one_of
 from onebnet_jax.networks import families
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES

@@ -16,7 +16,7 @@ class Data:
     source: str = "auto"  # where it is, see `data.load.open`; so dir
     dir: str = ""
     image_size: int = 0  # height and width; 0 for the data set's own
-    resize: str = "crop"  # of a folder, see `data.folder.decode`
+    resize: str = "crop"  # of a folder, see `data.photos.decode`
     classes: tuple[str, ...] = ()  # of a folder, in the order of the labels; so mean and std; () asks the folder
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()

@@ -69,7 +69,7 @@ def get_config() -> ConfigDict:
         source="auto",  # "tfds", "files", "download", or "auto": the first of these three that is there
         dir="",  # folder of the TFDS data or of the original files; "" looks in the usual places
         image_size=0,  # ImageNet, folder: height and width of the images; 0 for ImageNet's 224
-        resize="crop",  # folder: "crop" (the centre), "pad" (all, in black) or "stretch"; onebnet_jax/data/folder.py
+        resize="crop",  # folder: "crop" (the centre), "pad" (all, in black) or "stretch"; onebnet_jax/data/photos.py
         # What a run keeps of a folder; () asks the folder.
         classes=(),  # names of the class folders, in the order of the labels
         mean=(),  # per channel, of pixels in 0..1; one number makes the images grey

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onebnet_jax.data import folder, load
+from onebnet_jax.data import load, photos
 from onebnet_jax.errors import UserError
 
 NAMES = ("bolt", "nut", "screw")
@@ -87,7 +87,7 @@ def test_nested_folders_and_links_are_read_once_and_the_rest_is_counted(tmp_path
     (root / "README").write_text("")
     dataset = opened(root)
     assert dataset.info.class_names == NAMES and dataset.train_size + dataset.test_size == 10
-    assert "left out: 8 hidden" in dataset.source and "left out: 2 of other suffixes" in dataset.source
+    assert "left out: 8 hidden" in dataset.source and "left out: 2 other files" in dataset.source
 
 
 def test_a_file_for_training_and_for_testing_is_told(tmp_path):
@@ -141,7 +141,7 @@ def test_damaged_images_are_left_out_up_to_a_number(tmp_path):
 
 
 def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "_free_memory", lambda: 8 * 8 * 3 * 2 * 10 - 1)
+    monkeypatch.setattr(photos, "free_memory", lambda: 8 * 8 * 3 * 2 * 8 - 1)
     with pytest.raises(UserError, match="GiB.*data.image_size=8"):
         opened(fill(tmp_path, (5, 5)))
     assert opened(tmp_path, image_size=7).train_size == 8
@@ -195,7 +195,7 @@ def test_validation_is_balanced_and_follows_the_seed(tmp_path):
 def decoded(image, tmp_path, size=(8, 8), channels=3, resize="crop", suffix="png", **saved):
     path = tmp_path / f"image.{suffix}"
     image.save(path, **saved)
-    return folder.decode(path, size, channels, resize)
+    return photos.decode(path, size, channels, resize)
 
 
 def halves(left, right, size=(16, 8)):
@@ -261,4 +261,4 @@ def test_what_is_transparent_is_white_and_of_an_animation_the_first_picture_coun
 def test_a_format_that_is_not_named_is_not_opened(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.tiff")
     with pytest.raises(OSError):
-        folder.decode(Path(tmp_path / "a.tiff"), (8, 8), 3)
+        photos.decode(Path(tmp_path / "a.tiff"), (8, 8), 3)

@@ -78,10 +78,10 @@ def test_without_its_folder_it_is_converted_and_predicts(copied, tmp_path, capsy
         predict.main([str(model), str(photo), str(tmp_path / "broken.png"), str(photo)])
     (line,) = set(capsys.readouterr().out.splitlines())
     network = trained.load(workdir)
-    from onebnet_jax.data import folder
+    from onebnet_jax.data import photos
     from onebnet_jax.export import card
 
-    images = card.normalize(folder.decode(photo, (16, 16), 3)[None], network.info.mean, network.info.std)
+    images = card.normalize(photos.decode(photo, (16, 16), 3)[None], network.info.mean, network.info.std)
     logits = np.asarray(network.network().apply(network.variables, images))[0]
     share = np.exp(logits.max()) / np.exp(logits).sum()
     assert line == f"{photo}: {NAMES[logits.argmax()]} {100 * share:.1f} %"
