@@ -6,6 +6,7 @@ aborts because of that.
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from onebnet_jax.commands import arguments
@@ -21,6 +22,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--checkpoint", choices=("best", "last"), help="which to evaluate (default: best)")
     renewed = "evaluate with BN statistics that N batches of training images have brought up to date, such as 40"
     parser.add_argument("--bn-batches", type=int, default=0, metavar="N", help=renewed)
+    traced = "trace these steps of each stage, without LAST, such as 100:105, for TensorBoard or ui.perfetto.dev"
+    parser.add_argument("--profile", type=_steps, metavar="FIRST:LAST", help=traced)
     other = "let the run in the work directory go on with another config"
     parser.add_argument("--change-config", action="store_true", help=other)
     group = parser.add_argument_group("several processes", "found by itself under srun, mpirun and on a TPU slice")
@@ -35,8 +38,10 @@ def main(argv: list[str]) -> None:
             parser.error(f"{option} is for --mode=eval")
     if args.bn_batches < 0:
         parser.error("--bn-batches must not be negative")
-    if args.mode == "eval" and (args.change_config or (args.config and args.workdir)):
-        option = "--change-config" if args.change_config else "--config beside --workdir"
+    for_training = {"--change-config": args.change_config, "--profile": args.profile}
+    for_training["--config beside --workdir"] = args.config and args.workdir
+    if args.mode == "eval" and any(for_training.values()):
+        option = next(option for option, given in for_training.items() if given)
         parser.error(f"{option} is for training; an evaluation takes the config of the run")
     # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
     from onebnet_jax.runs import config, trained
@@ -56,10 +61,18 @@ def main(argv: list[str]) -> None:
                 done += f", BN statistics after {args.bn_batches} batches"
         else:
             with hosts.stopping() as stopping:
-                result = run.train(config.experiment(asked), Workdir(folder, asked, args.change_config), stopping)
+                workdir = Workdir(folder, asked, args.change_config)
+                result = run.train(config.experiment(asked), workdir, stopping, args.profile)
             done = f"epoch {result.get('epoch')}"
         if hosts.is_leader():
             print(f"{done}: test Top-1 {result['top1']:.2f} %, Top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}")
+
+
+def _steps(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} must be two steps, FIRST before LAST, such as 100:105")
+    return int(found[1]), int(found[2])
 
 
 def _folder(text: str) -> Path:

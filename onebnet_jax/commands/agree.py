@@ -7,7 +7,6 @@ import numpy as np
 from tqdm import tqdm
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import card
 
@@ -58,6 +57,8 @@ def main(argv: list[str]) -> None:
 
 def _test_images(network, count: int):
     """At most `count` test images (0 for all): how many, and in batches. Raises UserError where they are missing."""
+    from onebnet_jax.data.imagenet.reader import Share
+
     try:
         stored = network.data.open()
     except UserError as error:

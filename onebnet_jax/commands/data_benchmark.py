@@ -18,7 +18,6 @@ from PIL import Image
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.data import load
-from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
@@ -67,6 +66,8 @@ def generate(folder: Path, count: int) -> None:
 
 def measure(dataset, batch_size: int, batches: int) -> tuple[float, float]:
     """Images/s of a streamed data set, and images per second of processor time: what one core would give."""
+    from onebnet_jax.data.imagenet.reader import Share
+
     epochs = (dataset.train_batches(Share(batch_size), 0, epoch) for epoch in itertools.count())
     stream = itertools.chain.from_iterable(epochs)
     for _ in itertools.islice(stream, WARM_UP):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from onebnet_jax.networks.structure import Binarization, Unit
-from onebnet_jax.ops import binarize, fused, unit
+from onebnet_jax.ops import binarize
+from onebnet_jax.ops import unit as ops
 from onebnet_jax.ops.convolution import conv
 
 zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
@@ -33,16 +34,16 @@ class BatchNorm(nn.Module):
 
         mask: [N] while training (the batch's statistics are used), None for evaluation (the running ones).
         """
-        channels = (y.kernel.shape[-1] if isinstance(y, unit.RSignConv) else y.shape[-1],)
+        channels = (y.kernel.shape[-1] if isinstance(y, ops.RSignConv) else y.shape[-1],)
         scale, bias = self.param("scale", ones, channels), self.param("bias", zeros, channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         variance = self.variable("batch_stats", "var", jnp.ones, channels)
         if mask is None or self.is_initializing():
-            y = unit.value(y)
+            y = ops.value(y)
             factor = scale * jax.lax.rsqrt(variance.value + BN_EPSILON)
-            return unit.add((y * factor + (bias - mean.value * factor)).astype(y.dtype), shortcut, activation)
+            return ops.add((y * factor + (bias - mean.value * factor)).astype(y.dtype), shortcut, activation)
         rest = shortcut, scale, bias, mask, activation, BN_EPSILON, self.axis_name
-        y, batch_mean, batch_variance = unit.norm(y, *rest)
+        y, batch_mean, batch_variance = ops.norm(y, *rest)
         mean.value = BN_MOMENTUM * mean.value + (1 - BN_MOMENTUM) * batch_mean
         variance.value = BN_MOMENTUM * variance.value + (1 - BN_MOMENTUM) * batch_variance
         return y
@@ -96,7 +97,7 @@ class BinaryConv(nn.Module):
     @nn.compact
     def __call__(
         self, x: jax.Array, alpha: jax.Array | None, progress: jax.Array | float = 1.0
-    ) -> jax.Array | unit.RSignConv:
+    ) -> jax.Array | ops.RSignConv:
         """The convolution's result or, of binarized activations, its description. alpha is [C_in] or None."""
         options, strides = self.binarization, self.unit.strides
         kernel = self.param("kernel", small_uniform, (*self.unit.kernel, x.shape[-1], self.unit.out_channels))
@@ -105,9 +106,9 @@ class BinaryConv(nn.Module):
             kernel = binarize.binarize_kernel(kernel, progress, options.weight_estimator, scale=options.weight_scale)
         kernel = kernel.astype(self.dtype)
         if not options.activations:
-            return conv(x if alpha is None else fused.shift(x, alpha), kernel, strides)
+            return conv(ops.shifted(x, alpha), kernel, strides)
         fixed = strides, self.unit.pad_value, options.estimator, options.window, options.weights
-        return unit.RSignConv(x, alpha, kernel, progress, *fixed)
+        return ops.RSignConv(x, alpha, kernel, progress, *fixed)
 
 
 def average_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:

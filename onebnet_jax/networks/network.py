@@ -70,7 +70,7 @@ def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Arr
             x = BatchNorm(axis_name, name=name("bn"))(x, mask)
         if unit.binary:
             alpha = RSign(name=name("rsign"))(unit.in_channels) if unit.shift else None
-            module.sow("intermediates", name("sign_input"), x if alpha is None else x - alpha)
+            module.sow("intermediates", name("sign_input"), ops.shifted(x, alpha))
             y = BinaryConv(unit, module.binarization, dtype, name=name("conv"))(x, alpha, progress)
         else:
             y = Conv(unit.out_channels, unit.kernel, unit.strides, unit.symmetric, dtype, name=name("conv"))(x)

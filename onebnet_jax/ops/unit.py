@@ -29,14 +29,20 @@ class RSignConv(NamedTuple):
     binary_kernel: bool  # whether it is a scale for each output channel times -1 or +1
 
 
+def shifted(x: jax.Array, alpha: jax.Array | None) -> jax.Array:
+    """x - alpha: [N, H, W, C] and [C]; None for no shift."""
+    return x if alpha is None else fused.shift(x, alpha)
+
+
 def value(y: jax.Array | RSignConv) -> jax.Array:
     """The result of a convolution: [N, H', W', C_out]."""
     if not isinstance(y, RSignConv):
         return y
     if _native(y):
         return kernels.rsign_conv(y.x, y.alpha, y.kernel, y.progress, *_static(y))
-    x = y.x if y.alpha is None else fused.shift(y.x, y.alpha)
-    return binarize.binary_conv(x, y.kernel, y.progress, y.strides, y.pad_value, y.estimator, y.window)
+    return binarize.binary_conv(
+        shifted(y.x, y.alpha), y.kernel, y.progress, y.strides, y.pad_value, y.estimator, y.window
+    )
 
 
 def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_name=None):

@@ -42,12 +42,18 @@ def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
     return data.scorer(apply, batch)(variables).means()
 
 
-def train(experiment: Experiment, workdir: Workdir, stopping: Callable[[], bool] = lambda: False) -> dict[str, float]:
+def train(
+    experiment: Experiment,
+    workdir: Workdir,
+    stopping: Callable[[], bool] = lambda: False,
+    profile: tuple[int, int] | None = None,
+) -> dict[str, float]:
     """Trains all stages, or goes on training, in a work directory that the leader alone uses; returns the last score.
 
-    `stopping` is asked at least every few seconds. Raises UserError for missing data, an impossible batch size, a
-    teacher that does not fit, a work directory of another config, of more epochs, or that cannot be written, or a loss
-    that is not finite; Unavailable if another run uses it; Interrupted after a checkpoint, when any process is to stop.
+    `stopping` is asked at least every few seconds. profile is (first, last) of the steps to trace, see `trace.Trace`.
+    Raises UserError for missing data, an impossible batch size, a teacher that does not fit, a work directory of
+    another config, of more epochs, or that cannot be written, or a loss that is not finite; Unavailable if another run
+    uses it; Interrupted after a checkpoint, when any process is to stop.
     """
     check_batches(experiment, experiment.data.info.train_size or math.inf)  # 0 for a folder
     if hosts.is_leader():
@@ -79,7 +85,7 @@ def train(experiment: Experiment, workdir: Workdir, stopping: Callable[[], bool]
             workdir.write_config()
         for each in experiment.stages:
             place = workdir.folder / each.name
-            variables, result = stage.train(experiment, each, place, data, teacher, variables, stopping)
+            variables, result = stage.train(experiment, each, place, data, teacher, variables, stopping, profile)
     return result
 
 

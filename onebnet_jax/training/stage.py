@@ -1,5 +1,6 @@
 """One stage of training, from its first or last state to its end."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from onebnet_jax.training import hosts, losses
 from onebnet_jax.training.feed import Feed, replicate
 from onebnet_jax.training.record import Record, Silent
 from onebnet_jax.training.steps import AXIS, Input, Sums, TrainState, check_finite, train_step
+from onebnet_jax.training.trace import Trace
 
 DISPATCH_SECONDS = 2.0  # how long one call to the devices should take: long enough to keep them busy
 
@@ -54,12 +56,20 @@ class Learner:
 
 
 def train(
-    experiment: Experiment, stage: Stage, folder, feed: Feed, teacher: Trained | None, variables: dict | None, stopping
+    experiment: Experiment,
+    stage: Stage,
+    folder,
+    feed: Feed,
+    teacher: Trained | None,
+    variables: dict | None,
+    stopping,
+    profile: tuple[int, int] | None = None,
 ):
     """Trains a stage of an experiment, or goes on training it, in a folder that only the leader uses.
 
     Begins with the `variables`, {"params", "batch_stats"}, of the stage before, if any; a head that they lack is new.
-    Returns those after the last epoch, and in the leader their evaluation. Raises as `run.train` does.
+    Returns those after the last epoch, and in the leader their evaluation. Raises as `run.train` does. profile: see
+    `trace.Trace`; the leader's.
     """
     learner = Learner(experiment, stage, feed.train_size, teacher)
     # Stages of one run see the images in different orders.
@@ -79,9 +89,10 @@ def train(
         length = f"{stage.epochs} epochs of {learner.steps_per_epoch} steps"
         print(f"stage {stage.name}: {parameters}, {length}", flush=True)
         record = Record(folder, experiment.checkpoint_seconds, state, learner.total, stage.batch_size)
-    with record:
+    trace = Trace(folder, profile if hosts.is_leader() else None)
+    with record, contextlib.closing(trace):
         state = hosts.from_leader(record.state)
-        state = _Loop(stage, learner, experiment.eval_every_epochs, take, scores, record, stopping).run(state)
+        state = _Loop(stage, learner, experiment.eval_every_epochs, take, scores, record, stopping, trace).run(state)
         return jax.device_get(state.variables), record.result
 
 
@@ -96,6 +107,7 @@ class _Loop:
     scores: dict[str, Callable]  # by what the names of their results begin with
     record: Record | Silent
     stopping: Callable[[], bool]
+    trace: Trace
     length: int = 1  # of the next call to the devices, in steps
 
     def run(self, state: TrainState) -> TrainState:
@@ -138,11 +150,14 @@ class _Loop:
     def take_steps(self, state: TrainState) -> TrainState:
         """The state after `length` steps, or fewer where the epoch ends before."""
         epoch, first = divmod(int(state.step), self.learner.steps_per_epoch)
-        last = min(first + self.length, self.learner.steps_per_epoch)
+        length = self.trace.limit(int(state.step), self.length)
+        last = min(first + length, self.learner.steps_per_epoch)
+        self.trace.at(int(state.step))
         begun = time.monotonic()
         state = self.take(state, self.learner.constants, epoch, first, last)
         bad_step = int(state.bad_step)  # waits for the devices
         seconds = time.monotonic() - begun
+        self.trace.at(int(state.step))
         if bad_step >= 0:
             checkpoint = self.record.last_checkpoint()
             where = f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint was saved yet"

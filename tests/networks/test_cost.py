@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 from jaxprs import equations
 
+from onebnet_jax.native import library
 from onebnet_jax.networks import cost, families
 from onebnet_jax.networks.network import Network, variable_shapes
 from onebnet_jax.networks.structure import Structure, Unit
@@ -73,8 +74,9 @@ STRUCTURES = {
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_parameters_and_macs_are_those_of_the_model(name):
+def test_parameters_and_macs_are_those_of_the_model(name, monkeypatch):
     """Parameters layer by layer, with their names."""
+    monkeypatch.setenv(library.VARIABLE, "0")  # so that the convolutions are seen
     structure, shape = STRUCTURES[name]
     variables = variable_shapes(Network(structure), shape)
     in_model = {}

@@ -11,6 +11,7 @@ from onebnet_jax.networks.layers import BatchNorm, BinaryConv, Conv, RPReLU, RSi
 from onebnet_jax.networks.structure import Binarization, Unit
 from onebnet_jax.ops.binarize import binarize_kernel, binary_conv
 from onebnet_jax.ops.convolution import conv
+from onebnet_jax.ops.unit import value
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -19,7 +20,7 @@ KEY = jax.random.key(0)
 
 
 def test_first_values_of_parameters_per_channel():
-    variables = [layer.init(KEY, X) for layer in (RSign(), RPReLU())] + [BatchNorm().init(KEY, X, None)]
+    variables = [layer.init(KEY, 6) for layer in (RSign(), RPReLU())] + [BatchNorm().init(KEY, X, None)]
     first = {key[-1].key: set(leaf.tolist()) for key, leaf in jax.tree_util.tree_leaves_with_path(variables)}
     expected = dict(alpha=0, gamma=0, beta=0.25, zeta=0, scale=1, bias=0, mean=0, var=1)
     assert first == {name: {value} for name, value in expected.items()}
@@ -31,10 +32,10 @@ def test_binary_conv_in_its_four_combinations(activations, weights):
     unit = Unit("unit", (3, 1), (2, 1), 6, 7, pad_value=1)
     layer = BinaryConv(unit, Binarization(activations, weights, "tanh", 0.7, "reste", "none"))
     kernel = 0.5 * jax.random.normal(KEY, (3, 1, 6, 7))
-    assert jax.tree.map(jnp.shape, layer.init(KEY, X)) == {"params": {"kernel": kernel.shape}}
+    assert jax.tree.map(jnp.shape, layer.init(KEY, X, None)) == {"params": {"kernel": kernel.shape}}
 
     def ours(x, kernel):
-        return layer.apply({"params": {"kernel": kernel}}, x, 0.3)
+        return value(layer.apply({"params": {"kernel": kernel}}, x, None, 0.3))
 
     def expected(x, kernel):
         kernel = binarize_kernel(kernel, 0.3, "reste", 1.0, "none") if weights else kernel
@@ -51,7 +52,7 @@ def test_binary_conv_in_its_four_combinations(activations, weights):
 
 def first_kernel(layer):
     """The first values of a 3x1 kernel from 128 to 256 channels."""
-    kernel = layer.init(KEY, jnp.zeros((1, 4, 4, 128)))["params"]["kernel"]
+    kernel = layer.init(KEY, jnp.zeros((1, 4, 4, 128)), *[None] * isinstance(layer, BinaryConv))["params"]["kernel"]
     assert kernel.shape == (3, 1, 128, 256)
     assert abs(jnp.mean(kernel)) < 1e-3
     return kernel

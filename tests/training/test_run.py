@@ -1,6 +1,7 @@
 """Whole runs in this process, with networks of a single convolution; test_resume.py has a real one."""
 
 import dataclasses
+import gzip
 import re
 import shutil
 
@@ -13,6 +14,7 @@ from small_runs import BODY, QUICK, TINY, assert_same_run, lines, shrunken, tiny
 
 from onebnet_jax.data import load as data
 from onebnet_jax.errors import UserError
+from onebnet_jax.native import library
 from onebnet_jax.networks import families
 from onebnet_jax.networks.network import Network
 from onebnet_jax.runs import config as config_lib
@@ -185,6 +187,22 @@ def test_a_run_interrupted_and_continued_equals_the_quiet_run(tmp_path, quiet, s
     assert interrupt(load(), tmp_path, saves)[-1] == step
     assert train(load(), tmp_path) == quiet[1]
     assert_same_run(tmp_path, quiet[0])
+
+
+def test_going_on_with_other_arithmetic_is_said(tmp_path, capsys, monkeypatch):
+    interrupt(load(), tmp_path, 3)
+    assert "abacus" not in capsys.readouterr().out
+    monkeypatch.setattr(library, "in_use", lambda: "an abacus")
+    train(load(), tmp_path)
+    assert capsys.readouterr().out.count("an abacus") == 2  # among the devices, and where the run goes on
+
+
+def test_steps_are_traced_and_nothing_else_changes(tmp_path, quiet):
+    """Over the end of the first epoch, with calls that would take more steps at once."""
+    assert train(load(), tmp_path, profile=(STEPS - 2, STEPS + 1)) == quiet[1]
+    assert_same_run(tmp_path, quiet[0])
+    (trace,) = (tmp_path / "train" / "profile").rglob("perfetto_trace.json.gz")
+    assert b"traceEvents" in gzip.decompress(trace.read_bytes())
 
 
 def test_a_run_interrupted_before_its_first_checkpoint_starts_again(tmp_path, quiet):
