@@ -125,60 +125,71 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM
 
 
-def read(
-    directory: str,
-    image_size: int,
-    resize: str = "crop",
-    classes: tuple[str, ...] = (),
-    channels: int = 0,
-    max_unreadable: int = 10,
-) -> tuple[tuple[str, ...], dict[str, tuple[np.ndarray, np.ndarray]], str]:
-    """Classes in the order of the labels, uint8 [N, S, S, C] and int32 [N] of each split, and all this in words.
+@dataclasses.dataclass
+class Found:
+    """A folder's images as they will be read."""
+
+    directory: str
+    classes: tuple[str, ...]  # in the order of the labels
+    channels: int
+    files: dict[str, tuple[np.ndarray, np.ndarray]]  # split -> paths [N] and labels int32 [N]
+    words: str  # what it is, for the log
+
+    def read(self, image_size: int, resize: str, max_unreadable: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """split -> uint8 [N, S, S, C] and labels int32 [N]; adds to `words` what could not be decoded.
+
+        Raises UserError for more of that than `max_unreadable`, or all of a class.
+        """
+        arrays, broken = {}, {}
+        for split, (paths, labels) in self.files.items():
+            pixels, faults = photos.decode_all(tuple(map(_state, paths)), image_size, self.channels, resize)
+            kept = np.array([path not in faults for path in paths])
+            for label in np.unique(labels):
+                if not kept[labels == label].any():
+                    none = f"None of the images of {self.classes[label]!r} for {split}"
+                    first = paths[labels == label][0]
+                    raise UserError(f"{none} in {self.directory} can be decoded, such as {first}.")
+            arrays[split], broken = (pixels[kept] if faults else pixels, labels[kept]), broken | faults
+        if len(broken) > max_unreadable:
+            first = min(broken)
+            raise UserError(
+                f"{len(broken)} images of {self.directory} cannot be decoded, such as {first} ({broken[first]}), where "
+                f"{max_unreadable} may be left out; get them again, or allow more by data.max_unreadable."
+            )
+        if broken:
+            self.words += f"; left out: {len(broken)} that cannot be decoded, such as {min(broken)}"
+        return arrays
+
+
+def find(directory: str, classes: tuple[str, ...] = (), channels: int = 0) -> Found:
+    """What a folder holds, undecoded.
 
     `classes` are those of a run, whose labels the images then have by name, and () stands for the sorted names found;
-    0 channels are 1 if all images are grey and 3 if not. At most `max_unreadable` files may be undecodable. Raises
-    UserError as `list_splits`, for a class that is none of `classes`, and for more than fits into memory.
+    0 channels are 1 if all images are grey and 3 if not. Raises UserError as `list_splits`, and for a class that is not
+    one of `classes`.
     """
     splits = list_splits(directory)
     found = tuple(splits["train"].classes)
     classes = classes or found
     if not set(found) <= set(classes):
         raise UserError(f"{directory} has the classes {_some(found)}, where the run's are {_some(classes)}.")
-    files = {
-        split: [(path, classes.index(name)) for name, paths in listing.classes.items() for path in paths]
-        for split, listing in splits.items()
-    }
-    channels = channels or photos.channels_of(path for listed in files.values() for path, _ in listed)
-    arrays, broken, identities = {}, {}, {}
-    for split, listed in files.items():
-        stated = tuple((path, *_state(path)) for path, _ in listed)
-        identities[split] = {each[1:] for each in stated}
-        pixels, faults = photos.decode_all(stated, image_size, channels, resize)
-        kept = np.array([path not in faults for path, _ in listed])
-        labels = np.array([label for _, label in listed], np.int32)[kept]
-        for name in found:
-            if not np.any(labels == classes.index(name)):
-                none, first = f"None of the images of {name!r} for {split}", splits[split].classes[name][0]
-                raise UserError(f"{none} in {directory} can be decoded, such as {first}.")
-        arrays[split], broken = (pixels[kept] if faults else pixels, labels), broken | faults
-    if len(broken) > max_unreadable:
-        first = min(broken)
-        raise UserError(
-            f"{len(broken)} images of {directory} cannot be decoded, such as {first} ({broken[first]}), where "
-            f"{max_unreadable} may be left out; get them again, or allow more by data.max_unreadable."
-        )
-    sizes = ", ".join(f"{len(labels)} for {split}" for split, (_, labels) in arrays.items())
+    files = {}
+    for split, listing in splits.items():
+        paths = [path for listed in listing.classes.values() for path in listed]
+        labels = [classes.index(name) for name, listed in listing.classes.items() for _ in listed]
+        files[split] = np.array(paths, object), np.array(labels, np.int32)
+    sizes = ", ".join(f"{len(labels)} for {split}" for split, (_, labels) in files.items())
     words = [f"the folder {directory}: {len(found)} classes ({_some(found)}), images {sizes}"]
     if splits["train"].root == splits["test"].root:
         words.append(f"those for test are {HELD_OUT:.0%} of each class, as there is no folder val or test")
     if len(found) < len(classes):
         words.append(f"no images of {_some(sorted(set(classes) - set(found)))}")
     words += left_out(splits.values())
-    if broken:
-        words.append(f"left out: {len(broken)} that cannot be decoded, such as {min(broken)}")
-    if twice := len(identities["train"] & (identities["test"] | identities.get("validation", set()))):
+    train, *others = ({os.path.realpath(path) for path in paths} for paths, _ in files.values())
+    if twice := sum(len(train & other) for other in others):
         words.append(f"WARNING: {twice} files are for training and for testing, by links")
-    return classes, arrays, "; ".join(words)
+    channels = channels or photos.channels_of(path for paths, _ in files.values() for path in paths)
+    return Found(directory, classes, channels, files, "; ".join(words))
 
 
 def left_out(listings: Iterable[Listing]) -> list[str]:
@@ -188,12 +199,13 @@ def left_out(listings: Iterable[Listing]) -> list[str]:
     return words + ([f"left out: {len(others)} other files or folders, such as {min(others)}"] if others else [])
 
 
-def _state(path: str) -> tuple[int, ...]:
+def _state(path: str) -> tuple:
+    """A path, and what tells whether its file has changed."""
     try:
         status = os.stat(path)
     except OSError:  # a link to nowhere, which decoding names
-        return (hash(path),)
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+        return (path,)
+    return path, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _some(names: Iterable[str]) -> str:

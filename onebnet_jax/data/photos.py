@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from onebnet_jax.errors import UserError
-
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # by content, not by suffix
 RESIZES = ("crop", "pad", "stretch")
 
@@ -56,14 +54,7 @@ def decode(path: str | Path, size: tuple[int, int], channels: int, resize: str =
 
 @functools.lru_cache(maxsize=3)  # one a split: a config is checked, and its images are opened, more than once
 def decode_all(files: tuple[tuple, ...], image_size: int, channels: int, resize: str):
-    """uint8 [N, S, S, C] of (path, what tells whether it has changed), and path -> reason of those that failed.
-
-    Raises UserError where they do not fit into memory.
-    """
-    size, free = len(files) * image_size**2 * channels, free_memory()
-    if 2 * size > free:  # once here and once where they are trained on
-        sizes = f"{size / 2**30:.1f} GiB, twice, and {free / 2**30:.1f} GiB are free"
-        raise UserError(f"{len(files)} images take {sizes}; lower data.image_size={image_size}, or use fewer.")
+    """uint8 [N, S, S, C] of (path, what tells whether it has changed), and path -> reason of those that failed."""
     images, faults = np.zeros((len(files), image_size, image_size, channels), np.uint8), {}
 
     def fill(index: int) -> None:
@@ -95,25 +86,22 @@ def channels_of(paths: Iterable[str]) -> int:
     return 1
 
 
-def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 [N, H, W, C], scaled to 0..1, to four digits."""
-    counts = np.zeros((images.shape[3], 256))
-    for start in range(0, len(images), 256):
-        for channel, count in enumerate(counts):
-            count += np.bincount(images[start : start + 256, ..., channel].ravel(), minlength=256)
+def statistics(images: Iterable[np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 [H, W, C] each, scaled to 0..1, to four digits."""
+    counts = None
+    for image in images:
+        pixels = image.reshape(-1, image.shape[-1])
+        here = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])
+        counts = here if counts is None else counts + here
     shares, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
     mean = shares @ values
     std = np.sqrt(np.sum(shares * (values - mean[:, None]) ** 2, 1))
     return tuple(np.round(mean, 4).tolist()), tuple(np.maximum(np.round(std, 4), 1e-3).tolist())
 
 
-def free_memory() -> int:
-    """Bytes that this process can still have, by Linux and by the limit of its control group."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    with contextlib.suppress(OSError, ValueError):
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        free = min(free, limit - used)
-    return free
+def memory() -> int:
+    """Bytes that a process may have, by the machine and the limit of its control group."""
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no control group, or no limit
+        most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return most

@@ -39,7 +39,9 @@ class Data:
 
     def open(self):
         """The data set, in memory or streamed: see `data.load.open`. Raises UserError where it is missing."""
-        options = {name: getattr(self, name) for name in DATASETS[self.name].fields}
+        info = DATASETS[self.name]
+        names = [*info.fields, *([] if info.num_classes else ("crop_padding", "flip"))]  # of a folder that is streamed
+        options = {name: getattr(self, name) for name in names}
         return load.open(self.name, self.source, self.dir, **options)
 
 

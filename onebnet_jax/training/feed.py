@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onebnet_jax.data import load, stream
 from onebnet_jax.data.imagenet import reader
 from onebnet_jax.data.load import Dataset
 from onebnet_jax.runs.experiment import Data
@@ -23,7 +24,16 @@ EVALUATION_CALLS = 32  # at most, of a data set in memory: long ones for the dev
 def open_data(data: Data, seed: int = 0) -> "Feed":
     """Opens a data set, and holds `data.validation` of it out by the seed. Raises UserError where it is missing."""
     dataset = data.open()
-    return Streamed(dataset) if dataset.info.streamed else InMemory(dataset.with_validation(data.validation, seed))
+    dataset = load.with_validation(dataset, data.validation, seed)
+    return Streamed(dataset) if dataset.info.streamed else InMemory(dataset)
+
+
+def _absent(dataset) -> list[str]:
+    """The classes without any training image, where the labels are known beforehand."""
+    if (labels := getattr(dataset, "train_labels", None)) is None:
+        return []
+    names = dataset.info.class_names
+    return [name for name, count in zip(names, np.bincount(labels, minlength=len(names))) if not count]
 
 
 def replicate(tree):
@@ -44,9 +54,8 @@ class InMemory:
 
     def __init__(self, dataset: Dataset):
         self.train_size, self.source, self._dataset = dataset.train_size, dataset.source, dataset
-        self.validates = dataset.validation_labels is not None
-        there = np.bincount(dataset.train_labels, minlength=dataset.info.num_classes)
-        self.absent = [name for name, count in zip(dataset.info.class_names, there) if not count]  # classes
+        self.validates = dataset.validates
+        self.absent = _absent(dataset)
         self._on_devices = cache(lambda *names: replicate(tuple(getattr(dataset, name) for name in names)))
 
     @property
@@ -75,10 +84,9 @@ class Streamed:
     While calls are queued on the devices, a background thread waits for the next batch, also beyond an epoch's end.
     """
 
-    validates, absent = False, ()
-
-    def __init__(self, dataset: reader.Streamed):
+    def __init__(self, dataset: reader.Streamed | stream.Streamed):
         self.train_size, self.source, self._dataset = dataset.train_size, dataset.source, dataset
+        self.validates, self.absent = dataset.validates, _absent(dataset)
 
     def trainer(self, step, batch, key, after=lambda state: state):
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))  # the same in all processes, another one in each stage
@@ -106,9 +114,10 @@ class Streamed:
 
         return train
 
-    def scorer(self, apply, batch):
-        run = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0))
-        return partial(_score, run, lambda: map(_shared, self._dataset.test_batches(_share(batch))))
+    def scorer(self, apply, batch, split="test"):
+        run, others = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0)), {"test": ()}
+        open_split = partial(self._dataset.test_batches, _share(batch), *others.get(split, (split,)))
+        return partial(_score, run, lambda: map(_shared, open_split()))
 
 
 Feed = InMemory | Streamed

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from onebnet_jax.data import load, photos
+from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError
 
 NAMES = ("bolt", "nut", "screw")
@@ -70,7 +71,7 @@ def test_with_three_splits_one_is_for_validation(tmp_path, name):
     dataset = opened(tmp_path)
     assert (dataset.train_size, len(dataset.validation_labels), dataset.test_size) == (8, 4, 6)
     with pytest.raises(UserError, match="data.validation"):
-        dataset.with_validation(0.5, seed=0)
+        load.with_validation(dataset, 0.5, seed=0)
 
 
 def test_nested_folders_and_links_are_read_once_and_the_rest_is_counted(tmp_path):
@@ -140,11 +141,51 @@ def test_damaged_images_are_left_out_up_to_a_number(tmp_path):
         opened(root, max_unreadable=2)
 
 
-def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(photos, "free_memory", lambda: 8 * 8 * 3 * 2 * 8 - 1)
-    with pytest.raises(UserError, match="GiB.*data.image_size=8"):
-        opened(fill(tmp_path, (5, 5)))
-    assert opened(tmp_path, image_size=7).train_size == 8
+@pytest.fixture
+def streamed(tmp_path, monkeypatch):
+    """Opens folders that take all of the memory, in which one image cannot be decoded."""
+    monkeypatch.setattr(photos, "memory", lambda: 10_000)
+    fill(tmp_path, (15, 10, 5))
+    (tmp_path / "nut" / "01.png").write_bytes(b"no image")
+    return lambda **options: opened(tmp_path, **options)
+
+
+def test_what_does_not_fit_into_memory_is_streamed(streamed, monkeypatch, capsys):
+    """In another order every epoch, the same however many processes share a batch."""
+    dataset = streamed(flip=True, crop_padding=1)
+    assert "streamed" in dataset.source and dataset.info.streamed
+    epochs = []
+    for epoch in (0, 1):
+        whole = list(dataset.train_batches(Share(8), 3, epoch))
+        images, labels, mask = (
+            np.concatenate([batch[name] for batch in whole]) for name in ("images", "labels", "mask")
+        )
+        shown = [image_files.identify(image[1:7, 1:7]) for image in images[mask > 0]]
+        assert [label for label, _ in shown] == labels[mask > 0].tolist() and len(set(shown)) == len(shown)
+        halves = [list(dataset.train_batches(Share(4, index, 2), 3, epoch)) for index in (0, 1)]
+        for one, *parts in zip(whole, *halves, strict=True):
+            for name in one:
+                np.testing.assert_array_equal(one[name], np.concatenate([part[name] for part in parts]))
+        epochs.append(shown)
+        late = list(dataset.train_batches(Share(8), 3, epoch, first_step=2))
+        np.testing.assert_array_equal(late[0]["images"], whole[2]["images"])
+    assert epochs[0] != epochs[1] and sorted(epochs[0]) == sorted(epochs[1])
+    assert capsys.readouterr().err.count("left out, as") == 1
+    monkeypatch.setattr(photos, "memory", lambda: 10**9)
+    read = streamed(flip=True, crop_padding=1)
+    assert (read.info.mean, read.info.std) == (dataset.info.mean, dataset.info.std) and not read.info.streamed
+    test = np.concatenate([batch["images"] for batch in dataset.test_batches(Share(2))])
+    np.testing.assert_array_equal(test[: read.test_size], read.test_images)
+    with pytest.raises(UserError, match="01.png.*data.max_unreadable"):
+        monkeypatch.setattr(photos, "memory", lambda: 10_000)
+        list(streamed(max_unreadable=0).train_batches(Share(8), 0, 0))
+
+
+def test_what_is_streamed_is_held_out_alike(streamed):
+    dataset = load.with_validation(streamed(), 0.25, seed=0)
+    assert np.bincount(dataset.files["validation"][1]).tolist() == [3, 2, 1] and dataset.validates
+    (batch,) = dataset.test_batches(Share(6), "validation")
+    assert batch["labels"].tolist() == dataset.files["validation"][1].tolist()
 
 
 def test_the_labels_are_those_of_a_runs_classes_by_name(tmp_path):
@@ -179,7 +220,7 @@ def test_grey_files_give_one_channel_unless_there_is_a_coloured_one(tmp_path):
 
 def test_validation_is_balanced_and_follows_the_seed(tmp_path):
     dataset = opened(fill(tmp_path / "a", (25, 10)))
-    one, again, other = (dataset.with_validation(0.25, seed) for seed in (0, 0, 1))
+    one, again, other = (load.with_validation(dataset, 0.25, seed) for seed in (0, 0, 1))
     assert np.bincount(one.validation_labels).tolist() == [5, 2] and one.train_size == 21
     np.testing.assert_array_equal(one.validation_images, again.validation_images)
     assert not np.array_equal(one.validation_images, other.validation_images)

@@ -11,6 +11,7 @@ from small_runs import BODY, cached_compilation, lines, shrunken
 import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
 from onebnet_jax import main
 from onebnet_jax.commands import convert, predict
+from onebnet_jax.data import photos as decoding
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks import families
 from onebnet_jax.runs import config as config_lib
@@ -78,10 +79,9 @@ def test_without_its_folder_it_is_converted_and_predicts(copied, tmp_path, capsy
         predict.main([str(model), str(photo), str(tmp_path / "broken.png"), str(photo)])
     (line,) = set(capsys.readouterr().out.splitlines())
     network = trained.load(workdir)
-    from onebnet_jax.data import photos
     from onebnet_jax.export import card
 
-    images = card.normalize(photos.decode(photo, (16, 16), 3)[None], network.info.mean, network.info.std)
+    images = card.normalize(decoding.decode(photo, (16, 16), 3)[None], network.info.mean, network.info.std)
     logits = np.asarray(network.network().apply(network.variables, images))[0]
     share = np.exp(logits.max()) / np.exp(logits).sum()
     assert line == f"{photo}: {NAMES[logits.argmax()]} {100 * share:.1f} %"
@@ -147,3 +147,14 @@ def test_a_teacher_of_other_classes_is_refused(run, tmp_path):
     photos = write(tmp_path / "photos", (0, 1, 3))
     with pytest.raises(UserError, match="class_names: .*screw.*washer"):
         train(photos, tmp_path / "run", f"teacher={run[1]}", "train.teacher_weight=1.0")
+
+
+def test_what_is_too_large_for_memory_is_learned_too(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decoding, "memory", lambda: 1000)
+    train(run[0], tmp_path / "run")
+    assert "streamed" in capsys.readouterr().out
+    metrics = trained.load(tmp_path / "run").metrics
+    assert metrics["epoch"] in (1, 2, 3) and "validation_top1" in metrics
+    monkeypatch.undo()
+    kept = [config_lib.load_json(folder / "config.json").data for folder in (run[1], tmp_path / "run")]
+    assert (kept[0].mean, kept[0].std) == (kept[1].mean, kept[1].std)

@@ -138,7 +138,7 @@ def test_the_best_is_chosen_on_validation_images_where_there_are_any(tmp_path, q
     assert [x["step"] for x in test] == [6, 12, 18]  # of 3000 images
     best = trained.load(tmp_path, BEST)
     assert best.metrics["validation_top1"] == max(x["validation_top1"] for x in test)
-    dataset = data.open("fashion_mnist_mini").with_validation(0.25, config.seed)
+    dataset = data.with_validation(data.open("fashion_mnist_mini"), 0.25, config.seed)
     held = dataclasses.replace(
         dataset, test_images=dataset.validation_images, test_labels=dataset.validation_labels, validation_labels=None
     )

@@ -145,6 +145,8 @@ class Streamed:
     batch is filled up and where an image cannot be decoded. `info.shape` is that of the images here.
     """
 
+    validates = False
+
     def __init__(self, info: Info, stored: Folders | Records, image_size=0, lighting=0.0, max_unreadable=10, threads=0):
         """Reads no image before the first batch is asked for. Raises UserError where TensorFlow is not installed.
 
