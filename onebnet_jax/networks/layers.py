@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from onebnet_jax.networks.structure import Binarization, Unit
@@ -112,5 +113,18 @@ class BinaryConv(nn.Module):
 
 
 def average_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
-    """Average pooling by windows, SAME: [N, H, W, C] -> [N, ceil(H / rows), ceil(W / columns), C]."""
-    return nn.avg_pool(x, window, strides=window, padding="SAME", count_include_pad=False).astype(x.dtype)
+    """Average pooling by windows, SAME: [N, H, W, C] -> [N, ceil(H / rows), ceil(W / columns), C].
+
+    A window that sticks out of the map takes the mean of what lies inside. Sums of slices, as XLA's CPU backend takes
+    several times as long for reduce_window and its gradient.
+    """
+    counts, pads = [], []
+    for size, length in zip(x.shape[1:3], window):
+        low = -size % length // 2
+        pads.append((low, -size % length - low))
+        counts.append(np.pad(np.ones(size), pads[-1]).reshape(-1, length).sum(1))
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    rows, columns = window
+    x = x.reshape(len(x), -1, rows, x.shape[2] // columns, columns, x.shape[3])
+    total = sum(x[:, :, i, :, j] for i in range(rows) for j in range(columns))
+    return total / np.outer(*counts)[..., None].astype(x.dtype)

@@ -4,7 +4,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+FEW_INPUTS = 32  # of one output value, such as those of a 3x3 kernel on images with three channels
 
 
 def conv(
@@ -51,8 +54,24 @@ def _conv_bwd(strides, pads, residuals, grad):
         x_pads.append((k - 1 - low, size + low - dilated))
         kernel_pads.append((low, dilated + k - 1 - size - low))
     x_grad = _nhwc(grad, kernel[::-1, ::-1].swapaxes(2, 3), pads=x_pads, dilation=strides)
+    if kernel[..., 0].size <= FEW_INPUTS or kernel.shape[:2] == (1, 1):
+        return x_grad, _kernel_grad_by_product(x, kernel, grad, strides, kernel_pads)
     kernel_grad = _nhwc(x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3), pads=kernel_pads, kernel_dilation=strides)
     return x_grad, kernel_grad.transpose(1, 2, 0, 3)
+
+
+def _kernel_grad_by_product(x, kernel, grad, strides, pads):
+    """The same as one matrix product of all patches, which spares two transposes of whole maps."""
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
+    patches = []
+    for i, j in np.ndindex(kernel.shape[:2]):
+        rows, columns = (
+            slice(first, first + (count - 1) * stride + 1, stride)
+            for first, count, stride in zip((i, j), grad.shape[1:3], strides)
+        )
+        patches.append(x[:, rows, columns])
+    patches = jnp.concatenate(patches, -1).reshape(-1, kernel[..., 0].size)
+    return (patches.T @ grad.reshape(-1, grad.shape[-1])).reshape(kernel.shape)
 
 
 _conv.defvjp(lambda x, kernel, strides, pads: (_conv(x, kernel, strides, pads), (x, kernel)), _conv_bwd)

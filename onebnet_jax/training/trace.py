@@ -20,7 +20,10 @@ class Trace:
     def at(self, step: int) -> None:
         """Begins or ends the trace where it is time to."""
         if self._edges and self._edges[0] <= step < self._edges[1] and not self._on:
-            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+            options = jax.profiler.ProfileOptions()
+            options.host_tracer_level = 3  # on a CPU, each of XLA's operations and each kernel by its name
+            options.python_tracer_level = 0
+            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True, profiler_options=options)
             self._on = True
         elif self._on and step >= self._edges[1]:
             self.close()

@@ -55,7 +55,7 @@ SHAPES = dict(
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(**SHAPES)
 def test_integers_are_exact_with_every_instruction_set(size, channels, kernel, strides, pad_value, seed):
     rng = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def test_many_channels_do_not_overflow_the_counters(instruction_set):
     np.testing.assert_array_equal(kernels.counts(x, None, w)[0][0, 1, 1], [9 * 1500, -9 * 1500])
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     name=st.sampled_from(SETS or [""]),
     estimator=st.sampled_from(["poly", "clip"]),

@@ -24,10 +24,10 @@ def plain_conv(x, kernel, strides, pad_value, symmetric):
     return lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=CANONICAL)
 
 
-def check(image, size, strides, pad_value=0, symmetric=False):
+def check(image, size, strides, pad_value=0, symmetric=False, channels=17):
     """Values and both gradients of a convolution of a map of `image` pixels with a kernel of `size`."""
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(2, *image, 3)), rng.normal(size=(*size, 3, 4))
+    x, kernel = rng.normal(size=(2, *image, channels)), rng.normal(size=(*size, channels, 4))
 
     def values_and_gradients(conv, x, kernel):
         y, vjp = jax.vjp(lambda x, kernel: conv(x, kernel, strides, pad_value, symmetric), x, kernel)
@@ -58,7 +58,8 @@ IN_NETWORKS = [
 
 @pytest.mark.parametrize(("size", "strides", "symmetric"), IN_NETWORKS)
 def test_values_and_gradients(size, strides, symmetric, float64):
-    check((8, 7), size, strides, 0, symmetric)
+    for channels in (2, 17):  # both ways to a kernel's gradient
+        check((8, 7), size, strides, 0, symmetric, channels)
     if strides != (1, 1):  # the other way round
         check((7, 8), size, strides, 1, symmetric)
 
@@ -69,10 +70,11 @@ def test_values_and_gradients(size, strides, symmetric, float64):
     size=st.tuples(*[st.sampled_from([1, 2, 3, 5])] * 2),
     strides=st.tuples(*[st.integers(1, 3)] * 2),
     pad_value=st.sampled_from([0, 1]),
+    channels=st.sampled_from([1, 17]),
 )
-def test_any_convolution(image, size, strides, pad_value, float64):
+def test_any_convolution(image, size, strides, pad_value, channels, float64):
     """Maps smaller than the kernel, strides beyond it, even kernels: SAME padding has an answer for all."""
-    check(image, size, strides, pad_value)
+    check(image, size, strides, pad_value, channels=channels)
 
 
 def test_same_and_symmetric_padding_differ_at_stride_2_on_even_sizes():
@@ -83,7 +85,7 @@ def test_same_and_symmetric_padding_differ_at_stride_2_on_even_sizes():
 
 def test_all_three_passes_are_convolutions_in_the_canonical_layout():
     """The one for which XLA's CPU backend has fast code even inside a loop."""
-    x, kernel = jnp.ones((2, 6, 5, 3)), jnp.ones((3, 1, 3, 2))
+    x, kernel = jnp.ones((2, 6, 5, 17)), jnp.ones((3, 1, 17, 2))
 
     def layouts(conv):
         gradients = jax.grad(lambda x, kernel: jnp.sum(conv(x, kernel, (2, 1), 0, False)), (0, 1))

@@ -13,7 +13,7 @@ from onebnet_jax.ops import unit
 
 pytestmark = pytest.mark.skipif(not library.available(), reason=str(library.reason()))
 NETWORKS = {
-    "onebnet": dict(depth=10, conv_1d=(128,), ds_1d=(256, 512), width_multiplier=0.25),  # as TypeII, but shallow
+    "onebnet": dict(depth=8, conv_1d=(32,), ds_1d=(64,)),  # 2-D and 1-D, with and without downsampling
     "xnornet": dict(depth=8, stem="cifar"),
     "resnet": dict(depth=8),
 }

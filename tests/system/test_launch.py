@@ -341,17 +341,9 @@ def test_setup_installs_once(tmp_path):
         )
     words = (tmp_path / "calls").read_text().split("\0")[1:-1]
     pip = ["python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    build = ["python", "-m", "onebnet_jax.native.build"]  # finds by itself what is built
-    assert words == [
-        *pip,
-        "-r",
-        "requirements.txt",
-        "jax[x]",
-        "3",
-        *build,
-        "3",
-        *build,
-    ]  # each after its number of words
+    # What finds by itself what is built, each after its number of words.
+    builds = [word for name in ("build", "runtime") for word in ("3", "python", "-m", f"onebnet_jax.native.{name}")]
+    assert words == [*pip, "-r", "requirements.txt", "jax[x]", *builds, *builds]
 
 
 def test_the_newest_versions_are_looked_for_each_time(project):
