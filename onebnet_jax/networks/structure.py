@@ -142,7 +142,7 @@ def check_deployable(structure: Structure, image_shape: Shape, binarization: "Bi
             remedy = " or model.stem='cifar'" if structure.units[0].max_pool else ""
             raise UserError(
                 f"{unit.name}: a {kernel} binarized convolution with zero padding on a {size} map gives wrong results "
-                f"in Larq Compute Engine; train with model.pad_value=1{remedy}, or on larger images (data.image_size)."
+                f"in Larq Compute Engine; train with model.pad_value=1{remedy}, or on larger images, which data.image_size gives of a folder or ImageNet."
             )
 
 
