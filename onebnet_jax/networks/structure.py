@@ -139,10 +139,10 @@ def check_deployable(structure: Structure, image_shape: Shape, binarization: "Bi
         unit, size = place.unit, place.input[:2]
         if unit.binary and unit.pad_value == 0 and any(1 < k > length for length, k in zip(size, unit.kernel)):
             size, kernel = ("x".join(map(str, pair)) for pair in (size, unit.kernel))
-            remedy = " or model.stem='cifar'" if structure.units[0].max_pool else ""
+            remedies = ["model.pad_value=1", *["model.stem='cifar'"] * structure.units[0].max_pool, "larger images"]
             raise UserError(
                 f"{unit.name}: a {kernel} binarized convolution with zero padding on a {size} map gives wrong results "
-                f"in Larq Compute Engine; train with model.pad_value=1{remedy}, or on larger images, which data.image_size gives of a folder or ImageNet."
+                f"in Larq Compute Engine; train with {' or '.join(remedies)} (data.image_size, of folder or ImageNet)."
             )
 
 
