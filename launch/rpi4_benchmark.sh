@@ -4,6 +4,7 @@
 #
 # usage: launch/rpi4_benchmark.sh [option ...] USER@HOST MODEL.tflite [...] [-- flags for lce_benchmark_model]
 #   --binary FILE   LCE's benchmark program (default: $LCE_BENCHMARK_MODEL, else ./lce_benchmark_model_aarch64)
+#   --engine FILE   onebnet-run-aarch64 by launch/onebnet_run.sh: times NAME.onb beside each NAME.tflite in the same run
 #   --output DIR    a new folder for logs and JSON (default: runs/rpi4-TIME)
 #   -o OPTION       for ssh and scp, such as -o Port=2222 or -o IdentityFile=KEY; may be repeated
 #   --dry-run       print every command and run none
@@ -16,6 +17,7 @@ threads=(1 4)
 kernels=(default indirect)
 
 binary=${LCE_BENCHMARK_MODEL:-lce_benchmark_model_aarch64}
+engine=
 output=runs/rpi4-$(date +%Y%m%d-%H%M%S)
 ssh_options=()
 host=
@@ -46,10 +48,11 @@ main() {
 parse_arguments() {
     while (($#)); do
         case $1 in
-        --binary | --output | -o)
+        --binary | --engine | --output | -o)
             (($# > 1)) || fail "$1 needs a value; see the first lines of launch/rpi4_benchmark.sh."
             case $1 in
             --binary) binary=$2 ;;
+            --engine) engine=$2 ;;
             --output) output=$2 ;;
             -o) ssh_options+=(-o "$2") ;;
             esac
@@ -79,7 +82,11 @@ check_files() {
         [[ " $names " != *" $name "* ]] || fail "Two models are called $name; rename one, for results go by file name."
         names+=" $name"
         [[ $dry_run == yes ]] || check_model "$model"
+        [[ $dry_run == yes || -z $engine || -f ${model%.tflite}.onb ]] ||
+            fail "There is no ${model%.tflite}.onb beside $model: onebnet_jax.convert --native makes such files."
     done
+    [[ $dry_run == yes || -z $engine || -f $engine ]] ||
+        fail "The native engine's program is not at $engine: launch/onebnet_run.sh makes it."
     [[ $dry_run == yes || -f $binary ]] ||
         fail "LCE's benchmark program is not at $binary: download lce_benchmark_model_aarch64 from a release on" \
             "https://github.com/larq/compute-engine/releases and name it with --binary."
@@ -121,6 +128,7 @@ send_files() {
     run mkdir -p "$output"
     for model in "${models[@]}"; do
         files+=("$model")
+        [[ -z $engine ]] || files+=("${model%.tflite}.onb")
         [[ ! -f ${model%.tflite}.json ]] || run cp "${model%.tflite}.json" "$output/$(basename "$model").json"
     done
     copied=yes
@@ -128,7 +136,8 @@ send_files() {
         run ssh "${ssh_options[@]}" "$host" "mkdir $folder" &&
             run scp -q "${ssh_options[@]}" "$binary" "$host:$folder/lce_benchmark_model" &&
             run scp -q "${ssh_options[@]}" "${files[@]}" "$host:$folder/" &&
-            run ssh "${ssh_options[@]}" "$host" "chmod +x $folder/lce_benchmark_model"
+            { [[ -z $engine ]] || run scp -q "${ssh_options[@]}" "$engine" "$host:$folder/onebnet-run"; } &&
+            run ssh "${ssh_options[@]}" "$host" "chmod +x $folder/lce_benchmark_model${engine:+ $folder/onebnet-run}"
     }; then
         fail "The files could not be copied to $host: its home directory must have room for them and be writable."
     fi
@@ -156,8 +165,16 @@ measure() {
                     echo "${log##*/}: $mean us"
                 done
             done
+            [[ -z $engine ]] || time_engine "${name%.tflite}.onb" "$repetition"
         done
     done
+}
+
+time_engine() { # MODEL.onb REPETITION: with 1 and with 4 threads, each `runs` inferences three times
+    local log=$output/${1%.onb}.engine.$2.txt
+    run_to "$log" ssh "${ssh_options[@]}" "$host" "cd $folder && sh rpi4_remote.sh ./onebnet-run $1 --bench=$runs" ||
+        fail "onebnet-run gave no result ($(tail -n 1 "$log")); its log is $log."
+    [[ $dry_run == yes ]] || grep ' threads [0-9]*: ' "$log"
 }
 
 explain() { # STATUS LOG: ends with the reason why a run gave no result

@@ -16,5 +16,6 @@ if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" "${@:3}"
     cat requirements*.txt >"$venv/installed"
 fi
-# The kernels for training on this CPU, or a sentence that says why there are none.
+# The kernels for training on this CPU and the engine for deployment, or a sentence that says why there are none.
 "$venv/bin/python" -m onebnet_jax.native.build >/dev/null
+"$venv/bin/python" -m onebnet_jax.native.runtime >/dev/null

@@ -18,6 +18,7 @@ __version__ = "0.1.0"  # pyproject.toml takes it from here
 # Public name -> where it is defined. Imported when it is first used, so that the package itself takes no time.
 _API = {
     "Binarization": "networks.structure:Binarization",
+    "Engine": "native.runtime:Engine",
     "Network": "networks.network:Network",
     "Structure": "networks.structure:Structure",
     "Trained": "runs.trained:Trained",

@@ -13,6 +13,7 @@ COMMANDS = {  # name: (module, what it does)
     "predict": ("commands.predict", "classifies images with a .tflite file"),
     "agree": ("commands.agree", "compares the answers of a .tflite file with the trained network's"),
     "benchmark": ("commands.benchmark", "times .tflite files here, or reads the times of a Raspberry Pi"),
+    "contenders": ("commands.contenders", "times the native engine against LCE and TensorFlow Lite"),
     "cost": ("commands.cost", "counts operations and storage, and estimates latency on a Raspberry Pi 4"),
     "compare": ("commands.compare", "prints a table of runs, and draws their curves"),
     "teacher": ("commands.teacher", "makes a teacher from torchvision's weights"),

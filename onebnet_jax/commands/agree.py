@@ -1,6 +1,7 @@
 """Proves that a converted file gives the trained network's answers: onebnet agree model.tflite"""
 
 import dataclasses
+import io
 import sys
 
 import numpy as np
@@ -15,6 +16,7 @@ EXAMPLES = """examples:
   onebnet agree model.tflite --images=0                                 all test images
   onebnet agree model.tflite --config.data.dir=FOLDER                   where the test images are now
   onebnet agree model.tflite --random-images --report=agreement.json
+  onebnet agree model.tflite --images=10 --dump=signs.npz               to check a runtime of your own, unit by unit
 """
 
 
@@ -26,6 +28,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--random-images", action="store_true", help="random pixels instead of test images")
     parser.add_argument("--workdir", type=arguments.path, help="folder of the run, if it is no longer where it was")
     parser.add_argument("--report", type=arguments.path, metavar="FILE.json", help="write the report as JSON too")
+    text = "write the images and the trained network's logits and signs: UNIT is [N, h, w, C / 8], 8 channels a byte"
+    parser.add_argument("--dump", type=arguments.path, metavar="FILE.npz", help=text)
     args, overrides = parser.parse_known_args(argv)
     if args.images < 0:
         parser.error(f"--images={args.images} must be 0 or more")
@@ -37,6 +41,8 @@ def main(argv: list[str]) -> None:
 
     if args.report is not None:
         card.check_writable(args.report, ".json", "conversion_difference")
+    if args.dump is not None:
+        card.check_writable(args.dump, ".npz")
     tflite, facts = card.read(args.model)
     if args.workdir:
         if "workdir" not in facts["source"]:
@@ -44,6 +50,9 @@ def main(argv: list[str]) -> None:
         facts["source"]["workdir"] = str(args.workdir)
     network = trained.from_origin(facts["source"], facts["config"]).with_data(overrides)
     count, batches = (_random_images if args.random_images else _test_images)(network, args.images)
+    seen = []
+    if args.dump is not None:
+        batches = (seen.append(batch[0]) or batch for batch in batches)
     with tqdm(total=count, unit="image", desc="JAX, Keras, LCE", mininterval=1.0) as bar:
         result = verify.agree(network, tflite, facts, batches, bar.update)
     for note in network.notes:
@@ -51,6 +60,12 @@ def main(argv: list[str]) -> None:
     print(f"{args.model} against {network.title}, {verify.describe(result)}")
     if args.report is not None:
         card.save({args.report: dataclasses.asdict(result)})
+    if args.dump is not None:
+        from onebnet_jax.export import agreement
+
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **agreement.signs(network, np.concatenate(seen)))
+        card.save({args.dump: buffer.getvalue()})
     if not result.explained:
         sys.exit(1)
 

@@ -1,4 +1,7 @@
-"""Converts a trained network for Larq Compute Engine: onebnet convert --workdir=RUN --output=model.tflite"""
+"""Converts a trained network for Larq Compute Engine, or for the native engine:
+
+onebnet convert --workdir=RUN --output=model.tflite --native=model.onb
+"""
 
 import argparse
 
@@ -7,6 +10,7 @@ from onebnet_jax.errors import UserError, cli
 
 EXAMPLES = """examples:
   onebnet convert --workdir=runs/quickstart --output=model.tflite
+  onebnet convert --workdir=runs/quickstart --native=model.onb          for any CPU, without TensorFlow
   onebnet convert --config=cifar10_typeII --output=untrained.tflite    to time a structure before it is trained
 """
 
@@ -17,7 +21,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--stage", help="of the run, such as step1 (default: the latest that has a checkpoint)")
     parser.add_argument("--checkpoint", choices=("best", "last"), help="of the stage (default: best, by test Top-1)")
     parser.add_argument("--config", help="for an untrained network instead; --config.field=value changes a field")
-    parser.add_argument("--output", type=arguments.path, required=True, help="the .tflite file, its card beside it")
+    parser.add_argument("--output", type=arguments.path, help="the .tflite file, its card beside it")
+    parser.add_argument("--native", type=arguments.path, metavar="FILE.onb", help="the file of the native engine")
+    parser.add_argument("--bits", type=arguments.path, metavar="FILE.npz", help="packed weights and all else as arrays")
     parser.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True, help="merge element-wise layers")
     parser.add_argument("--raw-input", action="store_true", help="the file takes pixels of 0..255 and normalizes them")
     parser.add_argument("--keras", type=arguments.path, metavar="FILE.keras", help="save the Keras model as well")
@@ -27,19 +33,43 @@ def main(argv: list[str]) -> None:
         parser.error(f"{overrides[0]!r} is not an option; fields can be set beside --config only")
     if (args.workdir is None) == (args.config is None):
         parser.error("give one of --workdir and --config")
+    if not (args.output or args.native or args.bits):
+        parser.error("give at least one of --output, --native and --bits")
+    if not args.output and (args.keras or args.summary):
+        parser.error("--keras and --summary need --output")
     if args.config is not None and (args.stage or args.checkpoint):
         parser.error("--stage and --checkpoint are for --workdir; --config makes an untrained network")
 
-    from onebnet_jax.export import card, convert
+    from onebnet_jax.export import card
     from onebnet_jax.runs import config, trained
 
-    card.check_place(args.output)
-    if args.keras is not None:
-        card.check_writable(args.keras, ".keras")
+    if args.output is not None:
+        card.check_place(args.output)
+    for path, suffix in ((args.keras, ".keras"), (args.native, ".onb"), (args.bits, ".npz")):
+        if path is not None:
+            card.check_writable(path, suffix)
     if args.workdir is not None:
         network = trained.load(args.workdir, args.checkpoint or "best", args.stage)
     else:
         network = trained.untrained(config.load(args.config, overrides))
+    if args.native or args.bits:
+        from onebnet_jax.export import bits, native
+
+        parts = native.convert(network, args.fold, args.raw_input)
+        for path, form in ((args.native, native), (args.bits, bits)):
+            if path is not None:
+                content = form.pack(*parts)
+                card.save({path: content})
+                print(f"{path}: {len(content) / 2**20:.3f} MiB, made from {network.title}")
+    if args.output is not None:
+        _for_lce(network, args)
+    for note in network.notes:
+        print(f"note: {note}")
+
+
+def _for_lce(network, args) -> None:
+    from onebnet_jax.export import convert
+
     result = convert.convert(network, args.fold, args.raw_input)
     if args.summary:
         from onebnet_jax.export.keras2 import larq
@@ -53,8 +83,6 @@ def main(argv: list[str]) -> None:
     result.save(args.output)
     operators = ", ".join(f"{count} {kind}" for kind, count in result.card["operators"].items())
     print(f"{args.output}: {result.card['mib']:.3f} MiB, made from {network.title}\n{operators}")
-    for note in network.notes:
-        print(f"note: {note}")
     if args.keras is not None:
         print(f"{args.keras}: the Keras model; import onebnet_jax.export.keras before loading it, for its layers")
 

@@ -11,6 +11,7 @@ GPUs that have it, TF32 in place of float32, as in training.
 import resource
 from statistics import median
 
+from onebnet_jax import tables
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
 
@@ -21,6 +22,7 @@ def main(argv: list[str]) -> None:
     parser = arguments.parser("train_benchmark", __doc__)
     parser.add_argument("configs", nargs="+", metavar="CONFIG")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--account", action="store_true", help="also say where a step's time goes, on a CPU")
     args, overrides = parser.parse_known_args(argv)
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -48,6 +50,13 @@ def main(argv: list[str]) -> None:
     for path, trainer in trainers.items():
         name = f"{path} {experiments[path].stages[-1].name} {experiments[path].dtype}"
         print(f"{name}: {report(trainer, rounds[path], jax.local_device_count())}")
+    if args.account and on_cpu:
+        for path, trainer in trainers.items():
+            spent = trainer.account()
+            rows = [
+                [name, f"{1000 * time:.1f}", f"{100 * time / sum(spent.values()):.1f}"] for name, time in spent.items()
+            ]
+            print(f"\n{path}\n{tables.render([['part of a step', 'ms', '%'], *rows])}\n")
     print(f"peak memory of the process{' on the device' if memory else ''}: {peak / 2**20:.0f} MiB")
 
 

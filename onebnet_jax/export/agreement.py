@@ -1,18 +1,21 @@
-"""Do the trained network, its Keras model and the converted file give the same answers, and if not, why not?
+"""Do a trained network, its Keras model, its file and the native engine give the same answers, and if not, why not?
 
 Float rounding that carries a value over the threshold of a sign turns a -1 into a +1: a flip, from which more follow,
 so that logits can differ visibly with nothing wrong. Only an image's first flips must lie within rounding.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
 
-from onebnet_jax.export import keras, lce
+from onebnet_jax.errors import UserError
+from onebnet_jax.export import card, keras, lce, native
 from onebnet_jax.export.plan import Plan, Unit
+from onebnet_jax.native.runtime import Engine
 from onebnet_jax.networks.network import Network
 from onebnet_jax.runs.trained import Trained
 
@@ -49,7 +52,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """All three on the same images."""
+    """All on the same images."""
 
     images: int  # how many
     max_logit: float  # the largest absolute logit of the trained network
@@ -57,12 +60,19 @@ class Report:
     keras: Comparison
     lce: Comparison
     conversion_difference: float  # of logits, the file's from those of the conversion whose signs were read; must be 0
+    engine: Comparison | None = None
+    engine_missing: str = ""  # why it is None
     sections: Sequence = ()  # a `parity.Parity` of each alone, where that was looked into
+
+    @property
+    def others(self) -> dict[str, Comparison]:
+        """What was compared with the trained network."""
+        return {"Keras": self.keras, "LCE": self.lce} | ({"engine": self.engine} if self.engine else {})
 
     @property
     def explained(self) -> bool:
         """Whether every difference is the work of rounding, and the file the one that was looked into."""
-        whole = not (self.keras.unexplained or self.lce.unexplained or self.conversion_difference)
+        whole = not (any(other.unexplained for other in self.others.values()) or self.conversion_difference)
         return whole and all(section.explained for section in self.sections)
 
 
@@ -73,18 +83,33 @@ def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable) -> R
     """
     run, probe = intermediates(trained), keras.keras_model(plan, with_sign_inputs=True)
     file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
+    try:
+        engine, missing = Engine(native.pack(plan, native.pixel_table(plan, None), {})), ""
+    except UserError as error:
+        engine, missing = None, str(error)
     rows, truth, conversion_difference = [], [], 0.0
     for images, inputs, labels in batches:
         x = inputs.astype(np.float32)
         logits, signs, _ = run(images)
         of_keras, of_lce = probe.predict_on_batch(x), lce_probe(images=x)
-        rows.append((logits, *_per_image(plan, signs, of_keras), *_per_image(plan, signs, of_lce)))
+        found = [of_keras, of_lce, *([_of_engine(engine, plan, x)] if engine else [])]
+        rows.append((logits, *itertools.chain(*(_per_image(plan, signs, outputs) for outputs in found))))
         truth.append(labels)
         conversion_difference = max(conversion_difference, _max_abs(of_lce["head"] - file(images=x)["head"]))
     expected, *others = map(np.concatenate, zip(*rows))
     truth = None if truth[0] is None else np.concatenate(truth)
-    both = (_comparison(plan, expected, truth, *found) for found in (others[:3], others[3:]))
-    return Report(len(expected), _max_abs(expected), _correct(expected, truth), *both, conversion_difference)
+    compared = [_comparison(plan, expected, truth, *others[at : at + 3]) for at in range(0, len(others), 3)]
+    whole = len(expected), _max_abs(expected), _correct(expected, truth)
+    return Report(*whole, *compared[:2], conversion_difference, *compared[2:], engine_missing=missing)
+
+
+def _of_engine(engine: Engine, plan: Plan, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Logits as "head", and the signs of each unit by its name, as the Keras model and LCE have them."""
+    outputs = {"head": engine.logits(x)}
+    for index, unit in enumerate(plan.signs):
+        signs = np.stack([engine.look(image, index, values=False)[0] for image in x])
+        outputs[unit.name] = np.where(native.limits(unit)[1], -signs, signs)
+    return outputs
 
 
 def _per_image(plan: Plan, signs: dict, outputs: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -137,6 +162,19 @@ def intermediates(trained: Trained) -> Callable[[np.ndarray], tuple[np.ndarray, 
         return logits, signs, {name: kept[name] for name in kept if name.endswith("_output")}
 
     return lambda images: jax.device_get(run(images.astype(np.float32)))
+
+
+def signs(trained: Trained, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """The images themselves, uint8 [N, H, W, C], as "images", "logits", and the signs of each unit by its name.
+
+    Signs are uint8 [N, h, w, ceil(C / 8)]: a bit is 1 for +1 and 0 for -1, the first channel's the lowest of its byte.
+    """
+    run, rows = intermediates(trained), []
+    for image in pixels:
+        logits, values, _ = run(card.normalize(image[None], trained.info.mean, trained.info.std))
+        packed = {name: np.packbits(x > 0, axis=-1, bitorder="little") for name, x in values.items()}
+        rows.append({"images": image[None], "logits": logits} | packed)
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def flip_margins(unit: Unit, trained: np.ndarray, deployed: np.ndarray) -> np.ndarray:

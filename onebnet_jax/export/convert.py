@@ -76,6 +76,11 @@ def predict(model: str | Path, images: np.ndarray | Sequence[str | Path]) -> lis
 
     inputs = images if facts["raw_input"] else card.normalize(images, facts["input"]["mean"], facts["input"]["std"])
     logits = lce.executable(tflite)(images=inputs)["head"]
+    return predictions(logits, facts["classes"])
+
+
+def predictions(logits: np.ndarray, classes: list[str]) -> list[Prediction]:
+    """What logits, [N, num_classes], say; classes: their names, if any."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
-    names, shares = facts["classes"] or range(logits.shape[-1]), powers / powers.sum(-1, keepdims=True)
+    names, shares = classes or range(logits.shape[-1]), powers / powers.sum(-1, keepdims=True)
     return [Prediction(str(names[i]), float(share[i]), share) for i, share in zip(logits.argmax(-1), shares)]

@@ -45,10 +45,10 @@ def agree(trained: Trained, tflite: bytes, facts: dict, batches: Iterable, advan
 def describe(report) -> str:
     """A report as tables, and the verdict in words."""
     rows = [["", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"]]
-    compared = report, report.keras, report.lce
+    compared = report, *report.others.values()
     shares = ["-" if each.correct is None else f"{100 * each.correct / report.images:.2f} %" for each in compared]
     rows.append(["JAX", shares[0], *["-"] * 5])
-    for name, share, other in zip(("Keras", "LCE"), shares[1:], compared[1:]):
+    for name, share, other in zip(report.others, shares[1:], compared[1:]):
         cells = [name, share, f"{other.equal_predictions} of {report.images}", f"{other.max_difference:.2e}"]
         rows.append([*cells, f"{other.mean_difference:.2e}", str(other.images_with_flips), str(len(other.unexplained))])
     tables = [f"{report.images} images, logits up to {report.max_logit:.4g}", render(rows)]
@@ -57,11 +57,11 @@ def describe(report) -> str:
             "Flips are signs that differ from JAX's. first: those in images without a flip in an earlier unit; margin: "
             "the largest\ndistance of a flip from its threshold, as a share of the RMS of all distances of the unit."
         )
-        header = ["margin", "first", "margin"]
-        rows = [["unit", "signs", "Keras flips", *header, "LCE flips", *header]]
-        for keras, lce in zip(report.keras.units, report.lce.units):
-            cells = [keras.name, str(keras.signs)]
-            for unit in (keras, lce):
+        columns = [(f"{name} flips", "margin", "first", "margin") for name in report.others]
+        rows = [["unit", "signs", *itertools.chain(*columns)]]
+        for units in zip(*(other.units for other in report.others.values())):
+            cells = [units[0].name, str(units[0].signs)]
+            for unit in units:
                 cells += [str(unit.flips), f"{unit.margin:.1e}", str(unit.first_flips), f"{unit.first_margin:.1e}"]
             rows.append(cells)
         tables.append(render(rows))
@@ -75,7 +75,9 @@ def describe(report) -> str:
 
 def _verdict(report) -> str:
     lines, problems = [], []
-    for name, other in (("Keras", report.keras), ("LCE", report.lce)):
+    if report.engine_missing:
+        lines.append(f"Without the native engine: {report.engine_missing}")
+    for name, other in report.others.items():
         for index, unit, margin in other.differing:
             where = f"first flip in {unit}, margin {margin:.1e}" if unit else "no flip"
             lines.append(f"{name} predicts another class for image {index}: {where}")
@@ -84,7 +86,7 @@ def _verdict(report) -> str:
             f"The file's logits differ by {report.conversion_difference:.2e} from those of a new conversion: it is not "
             "what this version makes of this checkpoint."
         )
-    images = sorted({*report.keras.unexplained, *report.lce.unexplained})
+    images = sorted({*itertools.chain(*(other.unexplained for other in report.others.values()))})
     if images:
         more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
         problems.append(f"NOT explained by float rounding: images {images[:SHOWN]}{more}")
@@ -92,10 +94,10 @@ def _verdict(report) -> str:
     if sections:
         problems.append(f"NOT explained by float rounding: LCE's output of {', '.join(sections)} alone, on JAX's input")
     if not problems:
-        whole = [report.images - other.images_with_flips for other in (report.keras, report.lce)]
+        without = {name: report.images - other.images_with_flips for name, other in report.others.items()}
         problems = [
             "Every difference is explained: it is rounding, or begins with a value within rounding of its threshold.\n"
-            f"Of {report.images} images, {whole[0]} have no flip in Keras and {whole[1]} none in LCE; their logits "
-            "agree within rounding."
+            f"Of {report.images} images, {', '.join(f'{n} have no flip in {name}' for name, n in without.items())}; "
+            "their logits agree within rounding."
         ]
     return "\n".join(lines + problems)

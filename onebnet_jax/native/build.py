@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 
 SOURCES = pathlib.Path(__file__).parent / "src"
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-pthread"]
@@ -33,15 +34,18 @@ class BuildError(Exception):
     """No library; the message is a sentence that says why and what to do."""
 
 
-def compiler() -> list[str]:
-    """The command of the C++ compiler, $CXX or c++, g++, clang++.
+def compiler(variable: str = "CXX", usual: tuple[str, ...] = ("c++", "g++", "clang++")) -> list[str]:
+    """The command of the C++ compiler, or another: what the variable says, or the first of the usual ones.
 
     Raises BuildError where there is none.
     """
-    for command in (shlex.split(os.environ.get("CXX", "")), ["c++"], ["g++"], ["clang++"]):
+    for command in (shlex.split(os.environ.get(variable, "")), *([name] for name in usual)):
         if command and shutil.which(command[0]):
             return command
-    raise BuildError("there is no C++ compiler; install g++ (Debian, Ubuntu: apt install g++) or set CXX")
+    package = usual[1]
+    raise BuildError(
+        f"there is no {usual[0]} or other compiler; install {package} (apt install {package}) or set {variable}"
+    )
 
 
 def folders() -> list[pathlib.Path]:
@@ -69,13 +73,19 @@ def library(include: str) -> pathlib.Path:
     Raises:
       BuildError: it is not there and cannot be built or written.
     """
-    name = file_name(include)
+    return kept(file_name(include), lambda folder: build(compiler(), SOURCES / "ffi.cc", folder, [f"-I{include}"]))
+
+
+def kept(name: str, make: Callable[[pathlib.Path], pathlib.Path]) -> pathlib.Path:
+    """The library of a name; where there is none, `make(scratch folder)` gives the path of a new one.
+
+    Raises BuildError if it cannot be built or written.
+    """
     for folder in folders():
         if (folder / name).exists():
             return folder / name
-    command = compiler()
     with tempfile.TemporaryDirectory() as scratch:
-        built = build(command, SOURCES / "ffi.cc", pathlib.Path(scratch), [f"-I{include}"])
+        built = make(pathlib.Path(scratch))
         refused = []
         for folder in folders():
             try:
@@ -88,7 +98,7 @@ def library(include: str) -> pathlib.Path:
                 return folder / name
             except OSError as error:
                 refused.append(f"{folder} ({error.strerror})")
-    raise BuildError(f"the kernels could be written to neither of {' and '.join(refused)}; set XDG_CACHE_HOME")
+    raise BuildError(f"{name} could be written to neither of {' and '.join(refused)}; set XDG_CACHE_HOME")
 
 
 def build(command, entry: pathlib.Path, folder: pathlib.Path, flags=(), link=("-shared",)) -> pathlib.Path:
@@ -120,8 +130,13 @@ def build(command, entry: pathlib.Path, folder: pathlib.Path, flags=(), link=("-
             process.wait()
     built = folder / "built"
     objects = [str(folder / f"{name}.o") for name in jobs]
-    _finish(_start([*command, *FLAGS, *flags, *link, *objects, "-o", str(built)]))
+    run([*command, *FLAGS, *flags, *link, *objects, "-o", str(built)])
     return built
+
+
+def run(line: list) -> None:
+    """Runs a compiler. Raises BuildError with its first complaint."""
+    _finish(_start(line))
 
 
 def _start(line):
@@ -137,7 +152,7 @@ def _finish(process):
         complaints = f"took more than {TIMEOUT} seconds"
     if process.returncode:
         errors = [text for text in complaints.splitlines() if "error" in text] or complaints.splitlines() or ["failed"]
-        raise BuildError(f"{process.args[0]} could not compile the kernels: {errors[0].strip()}")
+        raise BuildError(f"{process.args[0]} could not compile: {errors[0].strip()}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How fast a network trains here, and how fast matrix products are here, with which to compare."""
 
+import tempfile
 import time
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from onebnet_jax.networks import cost
 from onebnet_jax.runs.experiment import Experiment
 from onebnet_jax.runs.trained import Trained
-from onebnet_jax.training import steps
+from onebnet_jax.training import steps, trace
 from onebnet_jax.training.feed import pmap, replicate
 from onebnet_jax.training.stage import Learner
 
@@ -71,3 +72,12 @@ class Trainer:
         begun = time.perf_counter()
         self.run()
         return self._count / (time.perf_counter() - begun)
+
+    def account(self) -> dict[str, float]:
+        """Seconds of one step on a CPU by what they were spent on: see `trace.spent`."""
+        with tempfile.TemporaryDirectory() as folder:
+            trace.start(folder)
+            self.run()
+            jax.profiler.stop_trace()
+            spent = trace.spent(folder, self._run.as_text())
+        return {name: seconds / STEPS_PER_CALL for name, seconds in spent.items()}

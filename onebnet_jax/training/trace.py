@@ -1,8 +1,19 @@
 """A trace of where the time of some steps goes."""
 
+import collections
+import gzip
+import json
+import re
 from pathlib import Path
 
 import jax
+
+
+def start(folder) -> None:
+    """Begins a trace, which jax.profiler.stop_trace writes; on a CPU it names each of XLA's operations and kernels."""
+    options = jax.profiler.ProfileOptions()
+    options.host_tracer_level, options.python_tracer_level = 3, 0
+    jax.profiler.start_trace(str(folder), create_perfetto_trace=True, profiler_options=options)
 
 
 class Trace:
@@ -20,10 +31,7 @@ class Trace:
     def at(self, step: int) -> None:
         """Begins or ends the trace where it is time to."""
         if self._edges and self._edges[0] <= step < self._edges[1] and not self._on:
-            options = jax.profiler.ProfileOptions()
-            options.host_tracer_level = 3  # on a CPU, each of XLA's operations and each kernel by its name
-            options.python_tracer_level = 0
-            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True, profiler_options=options)
+            start(self._folder)
             self._on = True
         elif self._on and step >= self._edges[1]:
             self.close()
@@ -33,3 +41,24 @@ class Trace:
             self._on = False
             jax.profiler.stop_trace()
             print(f"trace of steps from {self._edges[0]} on: {self._folder}", flush=True)
+
+
+def spent(folder: str | Path, compiled: str) -> dict[str, float]:
+    """Seconds of a trace of a CPU by what they were spent on, the most first: our kernels, and kinds of XLA's work.
+
+    compiled is the text of the program that ran, which has the kernels' names.
+    """
+    kernels = dict(re.findall(r'%?(\S+) = .*custom_call_target="onebnet_(\w+)"', compiled))
+    (file,) = Path(folder).rglob("perfetto_trace.json.gz")
+    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+    names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e.get("name") == "thread_name"}
+    seconds = collections.Counter()
+    for event in events:
+        if event.get("ph") != "X" or "XLAEigen" not in names[event["pid"], event["tid"]]:
+            continue
+        name = event["name"]
+        if name.startswith(("ThunkExecutor", "call", "while")):  # what they hold is there too
+            continue
+        xla = "convolutions and matrix products" if name.startswith(("conv", "dot")) else "everything else"
+        seconds[f"kernel {kernels[name]}" if name in kernels else f"XLA: {xla}"] += event["dur"] / 1e6
+    return dict(seconds.most_common())

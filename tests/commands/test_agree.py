@@ -1,8 +1,9 @@
-"""The command agree: which images it takes, its report, and the exit status. Without TensorFlow, but for ImageNet."""
+"""The command agree: which images it takes, its report, and the exit status. Mostly without TensorFlow."""
 
 import dataclasses
 import json
 
+import deployed
 import numpy as np
 import pytest
 import workdirs
@@ -100,3 +101,21 @@ def test_random_images_come_from_no_data_set(capsys):
     with pytest.raises(SystemExit) as end:
         agree.main(["m.tflite", "--random-images", "--config.data.dir=x"])
     assert end.value.code == 2 and "--config.data.dir=x" in capsys.readouterr().err
+
+
+def test_signs_are_kept(tmp_path, monkeypatch):
+    pytest.importorskip("larq_compute_engine")
+    network = untrained()
+    card.write(tmp_path / "m.tflite", b"content", card.make(network, b"content", {}, True, False))
+    report = dataclasses.make_dataclass("Report", ["explained"])(True)
+    monkeypatch.setattr(verify, "agree", lambda network, tflite, facts, batches, advance: (list(batches), report)[1])
+    monkeypatch.setattr(verify, "describe", str)
+    agree.main([str(tmp_path / "m.tflite"), "--random-images", "--images=2", f"--dump={tmp_path}/signs.npz"])
+    with np.load(tmp_path / "signs.npz") as kept:
+        images = card.normalize(kept["images"], network.info.mean, network.info.std)
+        logits, values = deployed.answers(network.structure, network.variables, images)
+        np.testing.assert_allclose(kept["logits"], logits, rtol=0, atol=1e-4 * np.abs(logits).max())
+        assert set(kept) == {"images", "logits", *values}
+        name, first = next(iter(values.items()))
+        bits = np.unpackbits(kept[name], axis=-1, count=first.shape[-1], bitorder="little")
+        np.testing.assert_array_equal(bits[np.abs(first) > 1e-4], (first > 0)[np.abs(first) > 1e-4])

@@ -2,6 +2,8 @@
 
 import json
 
+import bits_program
+import engines
 import numpy as np
 import pytest
 import workdirs
@@ -9,8 +11,9 @@ import workdirs
 import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
 from onebnet_jax.commands import agree, convert
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import card
+from onebnet_jax.export import card, native
 from onebnet_jax.export import convert as export
+from onebnet_jax.runs import trained
 
 QUICKSTART = "--config=configs/quickstart.py"
 
@@ -88,3 +91,25 @@ def test_usage(arguments, words, capsys):
     with pytest.raises(SystemExit) as end:
         convert.main(["--output=m.tflite", *arguments.split()])
     assert end.value.code == 2 and words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_becomes_a_native_file_and_packed_bits(tmp_path, capsys):
+    run, model, packed = workdirs.trained(tmp_path / "run"), tmp_path / "m.onb", tmp_path / "m.npz"
+    convert.main([f"--workdir={run}", f"--native={model}", f"--bits={packed}"])
+    assert "m.onb" in capsys.readouterr().out and not list(tmp_path.glob("*.json"))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
+    with np.load(packed) as arrays:
+        logits = bits_program.run(arrays, pixels)
+        assert json.loads(str(arrays["card"]))["metrics"]["top1"] == 12.5
+    if not engines.missing():
+        found = native.predict(model, pixels, threads=2)
+        assert [p.label for p in found] == [trained.load(run).info.class_names[i] for i in logits.argmax(-1)]
+        with pytest.raises(UserError, match="m.onb"):
+            native.predict(model, pixels[:, 1:])
+
+
+def test_somewhere_to_write_is_needed(capsys):
+    for options, word in ([], "--native"), (["--native=m.onb", "--summary"], "--output"):
+        with pytest.raises(SystemExit):
+            convert.main([QUICKSTART, *options])
+        assert word in capsys.readouterr().err

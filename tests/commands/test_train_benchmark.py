@@ -103,3 +103,13 @@ def test_products_cost_what_their_size_says():
     """64 times the work at four times the size: the rate would rise so if only the calls were timed."""
     small, large = (speed.gemm_flops_per_second("float32", size) for size in (256, 1024))
     assert 1 / 10 < large / small < 10
+
+
+def test_says_where_the_time_of_a_step_goes():
+    """In seconds, from a trace that JAX writes."""
+    stage = {"train.batch_size": BATCH, "train.epochs": 1}
+    fields = [f"--config.{name}={value}" for name, value in stage.items()]
+    trainer = speed.Trainer(experiment_of("configs/fashionmnist_ds32_64.py", *fields), None)
+    spent = trainer.account()
+    assert any(name.startswith("XLA") for name in spent)
+    assert 0 < sum(spent.values()) < 60

@@ -5,6 +5,7 @@ import json
 
 import deployed
 import dyadic
+import engines
 import numpy as np
 import pytest
 
@@ -46,6 +47,12 @@ def test_networks_with_random_values_agree(kind):
     assert result.explained and told == [16, 2] and result.images == 18
     assert result.lce.equal_predictions >= 17 and result.lce.images_with_flips <= 2
     assert len(result.sections) == sections + bool(sections)
+    if not engines.missing():
+        assert (
+            (result.engine is None)
+            == bool(result.engine_missing)
+            == (family == "resnet" or binarization != Binarization())
+        )
     json.dumps(dataclasses.asdict(result))
 
 
@@ -66,14 +73,16 @@ SAME = Parity("stage1_block1_conv1", 1, 1e-7, 3, 1e-6, 5.0)
     ],
 )
 def test_the_last_line_says_what_is_not_explained(lce, difference, section, word):
-    result = Report(4, 9.0, 3, GOOD, lce, difference, [section])
+    result = Report(4, 9.0, 3, GOOD, lce, difference, sections=[section])
     *lines, verdict = verify.describe(result).splitlines()
     assert not result.explained and word in verdict
     assert any("image 2" in line and "stage1_block1_conv1" in line for line in lines) == (lce is BAD)
 
 
 def test_what_is_explained_and_what_is_too_long_to_list():
-    assert Report(4, 9.0, 3, GOOD, GOOD, 0.0, [SAME]).explained
+    assert Report(4, 9.0, 3, GOOD, GOOD, 0.0, GOOD, sections=[SAME]).explained
+    assert not Report(4, 9.0, 3, GOOD, GOOD, 0.0, BAD).explained
+    assert "a compiler" in verify.describe(Report(4, 9.0, 3, GOOD, GOOD, 0.0, engine_missing="for want of a compiler"))
     many = dataclasses.replace(BAD, unexplained=list(range(100)), differing=[])
     assert verify.describe(Report(100, 9.0, 3, many, many, 0.0)).endswith("9] and 90 more")
 

@@ -14,7 +14,7 @@ def pack(values: np.ndarray) -> np.ndarray:
     """Values of -1 and +1, [..., C], as bits: [..., ceil(C / 64)] of uint64."""
     bits = np.asarray(values) > 0
     bits = np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, -bits.shape[-1] % WORD)])
-    return np.packbits(bits, axis=-1, bitorder="little").view("<u8")
+    return np.ascontiguousarray(np.packbits(bits, axis=-1, bitorder="little")).view("<u8")
 
 
 def pack_kernel(kernel: np.ndarray) -> np.ndarray:

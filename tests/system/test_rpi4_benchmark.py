@@ -83,6 +83,11 @@ INFO: Inference timings in us: Init: 5373, First inference: 206847, Warmup (avg)
 INFO: Memory footprint delta from the start of the tool (MB): init=1.47266 overall=30.4531
 END
 """
+# The native engine's.
+ENGINE = """#!/bin/sh
+[ -s "$1" ] || { echo "error: $1: cannot be read."; exit 2; }
+for threads in 1 4; do echo "$1, neon, threads $threads: 9.1 9.2 9.3 ms (mean of 50 runs, three times)"; done
+"""
 GLIBC = """#!/bin/sh
 echo "./lce_benchmark_model: /lib/aarch64-linux-gnu/libc.so.6: version \\`GLIBC_2.34' not found" >&2; exit 1
 """
@@ -198,6 +203,22 @@ def test_the_papers_protocol(pi):
         "--use_indirect_bgemm=true"
     ]
     assert list((pi / "home").iterdir()) == [], "something was left on the Pi"
+
+
+def test_the_native_engine_in_the_same_run(pi):
+    executable(pi / "engine", ENGINE)
+    assert "imagenet_typeII.onb" in refused(pi, "--engine", "engine")
+    (pi / "imagenet_typeII.onb").write_bytes(b"a network")
+    done = start(pi, "--engine", "engine")
+    assert done.returncode == 0, done.stderr
+    check_results(pi, models=1)
+    assert done.stdout.count("imagenet_typeII.onb, neon, threads 4: 9.1 9.2 9.3 ms") == 3
+    for repetition in (1, 2, 3):
+        log = (pi / "out" / f"imagenet_typeII.engine.{repetition}.txt").read_text()
+        assert "command=./onebnet-run imagenet_typeII.onb --bench=50\n" in log and "after throttled=0x0" in log
+    assert "missing" in refused(pi, "--engine", "missing", "--output", "other")
+    executable(pi / "engine", "exit 1")
+    assert "engine.1.txt" in refused(pi, "--engine", "engine", "--output", "other")
 
 
 def test_a_hot_pi_is_noticed_by_the_kernel_too(pi):

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Builds onebnet-run, the program that runs networks by `onebnet convert --native` on a device without Python, as one
+# static file for each architecture: FOLDER/onebnet-run-x86_64 and FOLDER/onebnet-run-aarch64.
+#
+# usage: launch/onebnet_run.sh [FOLDER [ARCHITECTURE ...]]      (default: . x86_64 aarch64)
+#   --dry-run   print every command and run none
+# With Debian's stb_image (apt install libstb-dev) the program reads PNG and JPEG too. CC_x86_64 and CC_aarch64 name
+# other compilers, CFLAGS more flags for them.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+source "$root/launch/lib.sh"
+folder=${1:-.}
+architectures=("${@:2}")
+((${#architectures[@]})) || architectures=(x86_64 aarch64)
+engine=$root/onebnet_jax/native/engine
+# No contraction: every multiply-add that is fused is written so, that all instruction sets give the same bits.
+flags=(-std=c11 -O3 -ffp-contract=off -static)
+[[ -z ${CFLAGS:-} ]] || read -ra more <<<"$CFLAGS"
+
+# Debian keeps headers that serve every architecture in a folder that cross compilers do not look into.
+stb=$(mktemp -d)
+trap 'rm -r "$stb"' EXIT
+if [[ -d /usr/include/stb ]]; then
+    ln -s /usr/include/stb "$stb/stb"
+    flags+=(-isystem "$stb")
+fi
+for architecture in "${architectures[@]}"; do
+    case $architecture in
+    x86_64) usual=x86_64-linux-gnu-gcc package=gcc ;;
+    aarch64) usual=aarch64-linux-gnu-gcc package="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;;
+    *) fail "There is no build for $architecture, only for x86_64 and aarch64." ;;
+    esac
+    variable=CC_$architecture
+    compiler=${!variable:-$usual}
+    need "$compiler" "apt install $package, or set $variable"
+    run "$compiler" "${flags[@]}" ${more[@]+"${more[@]}"} "$engine"/*.c -pthread -lm -o "$folder/onebnet-run-$architecture"
+done

@@ -1,0 +1,64 @@
+/* The primitives for AVX2 with FMA: Haswell, Zen and later. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "internal.h"
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+
+#define SET onebnet_avx2
+#define NAME "avx2"
+/* Bits are counted in bytes, of which each takes 31 words of at most 8. */
+enum { VL = 8, BINARY_PIXELS = 2, FLOAT_PIXELS = 6, FLOAT_VECTORS = 2, TAPS = 1, ALL = -1, CHUNK = 31 };
+typedef __m256 vf;
+typedef __m256i vu, vb;
+#define F static inline __attribute__((always_inline))
+
+F vf f_load(const float *p) { return _mm256_loadu_ps(p); }
+F void f_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+F vf f_set(float x) { return _mm256_set1_ps(x); }
+F vf f_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+F vf f_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+F vf f_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+F vf f_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+F vf f_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+F vf f_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+typedef vf vx;
+F vx x_load(const float *p) { return f_set(*p); }
+F vx x_set(float x) { return f_set(x); }
+F vf x_fma(vx x, int t, vf b, vf c) { (void)t; return f_fma(x, b, c); }
+F uint32_t f_above(const vf *y, const float *threshold) {
+  uint32_t mask = 0;
+  for (int v = 0; v < BLOCK / VL; v++)
+    mask |= (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(y[v], f_load(threshold + VL * v), _CMP_GT_OQ)) << (VL * v);
+  return mask;
+}
+
+F vb b_load(const uint32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+F vb b_set(uint32_t x) { return _mm256_set1_epi32((int)x); }
+F vb b_count(vb sum, vb w, vb x) { /* a table of the bits of each half byte */
+  const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2,
+                                         2, 3, 2, 3, 3, 4);
+  const __m256i half = _mm256_set1_epi8(15);
+  __m256i differ = _mm256_xor_si256(w, x);
+  __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(differ, half));
+  __m256i high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(differ, 4), half));
+  return _mm256_add_epi8(sum, _mm256_add_epi8(low, high));
+}
+F vu b_total(vb sum) {
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(sum, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
+}
+F vu u_add(vu a, vu b) { return _mm256_add_epi32(a, b); }
+F vf u_value(const int32_t *base, vu differ) { /* base - 2 * differ as float */
+  __m256i sum = _mm256_loadu_si256((const __m256i *)base);
+  return _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, _mm256_add_epi32(differ, differ)));
+}
+
+#include "kernels.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,50 @@
+/* The primitives for AVX-512 with VPOPCNTDQ: Ice Lake, Zen 4 and later. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "internal.h"
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vpopcntdq"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512vpopcntdq")
+#endif
+
+#define SET onebnet_avx512
+#define NAME "avx512"
+enum { VL = 16, BINARY_PIXELS = 8, FLOAT_PIXELS = 8, FLOAT_VECTORS = 2, TAPS = 1, ALL = -1, CHUNK = ALL };
+typedef __m512 vf;
+typedef __m512i vu, vb;
+#define F static inline __attribute__((always_inline))
+
+F vf f_load(const float *p) { return _mm512_loadu_ps(p); }
+F void f_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+F vf f_set(float x) { return _mm512_set1_ps(x); }
+F vf f_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+F vf f_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+F vf f_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+F vf f_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+F vf f_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+F vf f_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+typedef vf vx;
+F vx x_load(const float *p) { return f_set(*p); }
+F vx x_set(float x) { return f_set(x); }
+F vf x_fma(vx x, int t, vf b, vf c) { (void)t; return f_fma(x, b, c); }
+F uint32_t f_above(const vf *y, const float *threshold) {
+  return (uint32_t)_mm512_cmp_ps_mask(y[0], f_load(threshold), _CMP_GT_OQ) |
+         (uint32_t)_mm512_cmp_ps_mask(y[1], f_load(threshold + VL), _CMP_GT_OQ) << 16;
+}
+
+F vb b_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
+F vb b_set(uint32_t x) { return _mm512_set1_epi32((int)x); }
+F vb b_count(vb sum, vb w, vb x) { return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(w, x))); }
+F vu b_total(vb sum) { return sum; }
+F vu u_add(vu a, vu b) { return _mm512_add_epi32(a, b); }
+F vf u_value(const int32_t *base, vu differ) { /* base - 2 * differ as float */
+  return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(base), _mm512_add_epi32(differ, differ)));
+}
+
+#include "kernels.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+#endif

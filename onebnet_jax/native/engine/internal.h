@@ -1,0 +1,90 @@
+/* What the parts of the library share: rows of work for the kernels, and a net. */
+#ifndef ONEBNET_INTERNAL_H
+#define ONEBNET_INTERNAL_H
+#include <stdatomic.h>
+
+#include "format.h"
+#include "onebnet.h"
+
+/* Float maps are [row][block of 32 channels][column][32]; maps of signs are [row][column][block] words in a border. */
+
+/* out[p] = bias + the sum over `count` rows i and t < run of rows[i][p * step + t] * weights[i][t], each [32];
+   p < n. Terms are added in this order, each by one fused multiply-add, whatever the instruction set. */
+typedef struct {
+  const float *const *rows;
+  int count, run, relu, n;
+  size_t step;
+  const float *weights, *bias;
+  float *out;
+} FloatRow;
+
+/* A row of a binarized convolution for 32 output channels, and all that follows it up to the next signs. */
+typedef struct {
+  const uint32_t *words;    /* of the window of the first pixel */
+  size_t row_words, step;   /* from one row of a window to the next, from one window to the next */
+  int kh, run, n;           /* rows of a window, words of each; pixels */
+  const uint32_t *weights;
+  const int32_t *base;      /* of the row's class and these channels; */
+  const uint8_t *columns;   /* the classes of the pixels, */
+  size_t class_step;        /* from one to the next in `base` */
+  const float *multiplier, *bias, *beta;
+  const float *gamma, *zeta; /* NULL for none */
+  float *map;               /* [n][32] */
+  int add, store;
+  const float *threshold;   /* of the next signs, NULL for none */
+  uint32_t *signs;          /* where these go, `sign_step` apart */
+  size_t sign_step;
+} BinaryRow;
+
+/* out[p] = the largest, or the mean, of the pixels of a map within a window: of `height` rows, and of the columns from
+   p * step - left on, as many as `width` and the map's own width allow. */
+typedef struct {
+  const float *rows[3]; /* of the largest: the window's rows, [map_width][32] each */
+  const float *in;      /* of the mean: the first of the window's rows, */
+  size_t row_step;      /* and from one to the next */
+  int height, width, map_width, left, step, n;
+  float *out;
+} WindowRow;
+
+/* The kernels, one such table for each instruction set. */
+typedef struct {
+  const char *name;
+  void (*float_row)(const FloatRow *);
+  void (*binary_row)(const BinaryRow *);
+  void (*max_row)(const WindowRow *);
+  void (*mean_row)(const WindowRow *);
+  void (*sign_row)(const float *in, int n, const float *threshold, uint32_t *signs, size_t sign_step);
+} Kernels;
+
+extern const Kernels onebnet_avx512, onebnet_avx2, onebnet_neon, onebnet_plain;
+
+/* Where everything lies in a net's memory, in bytes from its start. */
+typedef struct {
+  size_t map, words[2], scratch, scratch_of_thread, bytes;
+} Layout;
+
+struct onebnet {
+  const char *file;
+  const Header *header;
+  const Unit *units;
+  const Kernels *kernels;
+  int threads;
+  float *map;           /* the one float map, as large as the largest */
+  uint32_t *words[2];   /* signs that a unit reads and those that it writes, in turn */
+  char *scratch;
+  size_t scratch_of_thread;
+  atomic_int arrived, turn; /* of the barrier */
+};
+
+/* Sizes of what a part of the network needs, see run.c. */
+size_t onebnet_padded_h(const Unit *u);
+size_t onebnet_padded_w(const Unit *u);
+size_t onebnet_stem_scratch(const Stem *s);
+size_t onebnet_tile_rows(const Unit *u, int map_c, int threads);
+
+/* Runs a net up to a unit, or to the logits if these are not NULL; image: uint8 pixels or float. */
+void onebnet_go(onebnet *net, int thread, const uint8_t *pixels, const float *image, int units, float *logits);
+
+static inline int blocks(int channels) { return (channels + BLOCK - 1) / BLOCK; }
+static inline const void *at(const onebnet *net, uint32_t offset) { return net->file + offset; }
+#endif

@@ -1,0 +1,200 @@
+/* onebnet-run: classifies images with a network, or times it. */
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "images.h"
+#include "onebnet.h"
+
+static const char USAGE[] =
+    "usage: onebnet-run MODEL.onb [--threads=N] [--set=NAME] [--logits] IMAGE...\n"
+    "       onebnet-run MODEL.onb [--set=NAME] --bench[=RUNS]\n"
+    "Prints the label and the probability of each image (.ppm, .pgm, .raw: bytes in the order of rows, columns and\n"
+    "channels; .png and .jpg where the program was built with stb_image), of the size that the network takes.\n"
+    "  --threads=N   threads that share an image (default 1)\n"
+    "  --set=NAME    hold to an instruction set: avx512, avx2, neon or plain\n"
+    "  --logits      print the logits instead\n"
+    "  --bench       the mean time of 50 runs, three times, with 1 and with 4 threads\n";
+
+static const uint8_t *model;
+static size_t model_bytes;
+static onebnet_info info;
+
+_Noreturn static void fail(const char *what, const char *why) {
+  fprintf(stderr, "error: %s: %s.\n", what, why);
+  exit(2);
+}
+
+/* A net, and threads beside the main one that wait for images and run their part of each. They spin while they wait,
+   as in a row of runs, and sleep after that. */
+typedef struct Work Work;
+typedef struct { Work *work; int number; pthread_t thread; } Helper;
+struct Work {
+  void *memory;
+  onebnet *net;
+  const uint8_t *pixels; /* NULL to end */
+  float *logits;
+  size_t count;
+  int threads;
+  atomic_int turn;
+  Helper helpers[ONEBNET_MAX_THREADS];
+};
+
+static void *help(void *argument) {
+  Helper *me = argument;
+  for (int turn = 1;; turn++) {
+    for (int spins = 0; atomic_load(&me->work->turn) < turn; spins++)
+      if (spins > 10000) nanosleep(&(struct timespec){0, 50000}, NULL);
+    if (!me->work->pixels) return NULL;
+    onebnet_run(me->work->net, me->number, me->work->pixels, me->work->count, me->work->logits);
+  }
+}
+
+static void run(Work *work, const uint8_t *pixels) {
+  work->pixels = pixels;
+  atomic_fetch_add(&work->turn, 1);
+  if (pixels) onebnet_run(work->net, 0, pixels, work->count, work->logits);
+}
+
+static void *allocate(size_t bytes) {
+  void *memory = malloc(bytes);
+  if (!memory) fail("this network", "there is not enough memory");
+  return memory;
+}
+
+static void start(Work *work, int threads, const char *path, const char *set) {
+  size_t bytes;
+  int code = onebnet_memory(model, model_bytes, threads, &bytes);
+  if (code) fail(path, onebnet_error(code));
+  work->memory = allocate(bytes);
+  work->logits = allocate(sizeof(float) * info.classes);
+  code = onebnet_init(work->memory, bytes, model, model_bytes, threads, set, &work->net);
+  if (code) fail(path, onebnet_error(code));
+  work->count = (size_t)info.height * info.width * info.channels;
+  work->threads = threads;
+  atomic_init(&work->turn, 0);
+  for (int i = 1; i < threads; i++) {
+    work->helpers[i].work = work, work->helpers[i].number = i;
+    if (pthread_create(&work->helpers[i].thread, NULL, help, &work->helpers[i]))
+      fail(path, "no thread could be started");
+  }
+}
+
+static void stop(Work *work) {
+  run(work, NULL);
+  for (int i = 1; i < work->threads; i++) pthread_join(work->helpers[i].thread, NULL);
+  free(work->logits), free(work->memory);
+}
+
+/* Prints name number `label` of "classes", which is the card's first list, or the number where it has none. */
+static void print_label(int label) {
+  static const char key[] = "{\"classes\": [";
+  const char *p = info.card, *end = info.card + info.card_bytes;
+  size_t n = sizeof key - 1;
+  if (info.card_bytes > n && !memcmp(p, key, n)) {
+    int left = label;
+    for (p += n; p < end && *p == '"'; left--) {
+      const char *name = ++p;
+      while (p < end && *p != '"') p += *p == '\\' ? 2 : 1;
+      if (p >= end) break;
+      if (!left) {
+        printf("%.*s", (int)(p - name), name);
+        return;
+      }
+      for (p++; p < end && (*p == ',' || *p == ' ');) p++;
+    }
+  }
+  printf("%d", label);
+}
+
+static void print_result(const char *path, const float *logits, int all) {
+  int best = 0;
+  double sum = 0;
+  printf("%s: ", path);
+  for (int i = 0; i < info.classes; i++) {
+    if (logits[i] > logits[best]) best = i;
+    if (all) printf("%s%.9g", i ? " " : "", logits[i]);
+  }
+  for (int i = 0; i < info.classes; i++) sum += exp((double)logits[i] - logits[best]);
+  if (!all) {
+    print_label(best);
+    printf(" %.4f", 1 / sum);
+  }
+  printf("\n");
+}
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return 1e3 * t.tv_sec + 1e-6 * t.tv_nsec;
+}
+
+static void bench(const char *path, const char *set, int runs) {
+  size_t count = (size_t)info.height * info.width * info.channels;
+  uint8_t *pixels = allocate(count);
+  for (size_t i = 0; i < count; i++) pixels[i] = (uint8_t)(i * 2654435761u >> 13);
+  for (int threads = 1; threads <= 4; threads += 3) {
+    Work work;
+    start(&work, threads, path, set);
+    double best = 1e30;
+    printf("%s, %s, threads %d:", path, onebnet_set(work.net), threads);
+    for (int i = 0; i < 5; i++) run(&work, pixels);
+    for (int repetition = 0; repetition < 3; repetition++) {
+      double begin = now(), last = begin;
+      for (int i = 0; i < runs; i++) {
+        run(&work, pixels);
+        double t = now();
+        if (t - last < best) best = t - last;
+        last = t;
+      }
+      printf(" %.4f", (last - begin) / runs);
+    }
+    printf(" ms (mean of %d runs, three times), shortest %.4f\n", runs, best);
+    fflush(stdout);
+    stop(&work);
+  }
+  free(pixels);
+}
+
+int main(int argc, char **argv) {
+  const char *path = NULL, *set = NULL;
+  int threads = 1, runs = 0, logits_only = 0, images = 0;
+  for (int i = 1; i < argc; i++) {
+    if (!strncmp(argv[i], "--threads=", 10)) threads = atoi(argv[i] + 10);
+    else if (!strncmp(argv[i], "--set=", 6)) set = argv[i] + 6;
+    else if (!strcmp(argv[i], "--logits")) logits_only = 1;
+    else if (!strcmp(argv[i], "--bench")) runs = 50;
+    else if (!strncmp(argv[i], "--bench=", 8) && atoi(argv[i] + 8) > 0) runs = atoi(argv[i] + 8);
+    else if (argv[i][0] == '-') return fputs(USAGE, stderr), 2;
+    else if (!path) path = argv[i];
+    else images++;
+  }
+  if (!path || (!runs && !images)) return fputs(USAGE, stderr), 2;
+  model = read_file(path, &model_bytes);
+  if (!model) fail(path, "cannot be read");
+  int code = onebnet_describe(model, model_bytes, &info);
+  if (code) fail(path, onebnet_error(code));
+  if (runs) return bench(path, set, runs), free((void *)model), 0;
+
+  Work work;
+  start(&work, threads, path, set);
+  int failed = 0;
+  for (int i = 1; i < argc; i++) {
+    if (argv[i][0] == '-' || argv[i] == path) continue;
+    const char *problem;
+    uint8_t *pixels = read_image(argv[i], info.height, info.width, info.channels, &problem);
+    if (pixels) {
+      run(&work, pixels);
+      print_result(argv[i], work.logits, logits_only);
+      free(pixels);
+    } else {
+      fprintf(stderr, "error: %s %s (%d x %d x %d).\n", argv[i], problem, info.height, info.width, info.channels);
+      failed = 2;
+    }
+  }
+  stop(&work);
+  free((void *)model);
+  return failed;
+}

@@ -1,0 +1,257 @@
+/* The network's way: stem, units, head. Each part is cut into items, shared out between the threads of a net in fixed
+   ranges, and ends with a barrier. No item's result depends on the cut, so the number of threads changes no bit. */
+#if defined(__unix__) || defined(__APPLE__)
+#define _POSIX_C_SOURCE 200809L
+#include <sched.h>
+#else
+#define sched_yield() 0
+#endif
+#include <string.h>
+
+#include "internal.h"
+
+enum { TILE = 64 << 10, SPINS = 2000 };
+
+static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+
+/* How long a row or column is with what surrounds it: all windows and the whole map. */
+static size_t padded(int out, int stride, int extent, int before, int length) {
+  size_t windows = (size_t)(out - 1) * stride + extent, map = (size_t)before + length;
+  return windows > map ? windows : map;
+}
+size_t onebnet_padded_h(const Unit *u) { return padded(u->out_h, u->sr, u->kh, u->top, u->h); }
+size_t onebnet_padded_w(const Unit *u) { return padded(u->out_w, u->sc, u->kw, u->left, u->w); }
+static size_t stem_padded_w(const Stem *s) { return padded(s->conv_w, s->sc, s->kw, s->left, s->w); }
+
+/* Bytes of the last `kh` rows of the image and, before a max pool, the last 3 of the convolution's result. */
+static size_t stem_input(const Stem *s) { return aligned((size_t)s->kh * stem_padded_w(s) * s->c * sizeof(float)); }
+static size_t stem_row(const Stem *s) { return (size_t)s->conv_w * blocks(s->out_c) * BLOCK; }
+size_t onebnet_stem_scratch(const Stem *s) {
+  return stem_input(s) + (s->pool ? 3 * stem_row(s) * sizeof(float) : 0);
+}
+
+/* How many rows of a projection's average pool are kept at a time: as fit in TILE bytes for each thread. */
+size_t onebnet_tile_rows(const Unit *u, int map_c, int threads) {
+  size_t row = (size_t)u->out_w * blocks(map_c) * BLOCK * sizeof(float), rows = (size_t)TILE * threads / row;
+  return rows < 1 ? 1 : rows > (size_t)u->out_h ? (size_t)u->out_h : rows;
+}
+
+/* Waits until all threads are here. A short wait spins; a long one, as with more threads than cores, yields. */
+static void barrier(onebnet *net) {
+  if (net->threads == 1) return;
+  int turn = atomic_load(&net->turn);
+  if (atomic_fetch_add(&net->arrived, 1) == net->threads - 1) {
+    atomic_store(&net->arrived, 0);
+    atomic_store(&net->turn, turn + 1);
+  } else {
+    for (int spins = 0; atomic_load(&net->turn) == turn; spins++)
+      if (spins >= SPINS) sched_yield();
+  }
+}
+
+/* The items of n that a thread does: from `first` of the result to before `last`. */
+typedef struct { int first, last; } Range;
+static Range share(const onebnet *net, int thread, int n) {
+  return (Range){(int)((int64_t)n * thread / net->threads), (int)((int64_t)n * (thread + 1) / net->threads)};
+}
+
+/* Where a pixel of the map of signs that unit u reads begins. */
+static uint32_t *word_at(const Unit *u, uint32_t *words, int row, int column) {
+  return words + ((size_t)(row + u->top) * onebnet_padded_w(u) + column + u->left) * blocks(u->c);
+}
+
+/* Surrounds the map of signs that unit u reads with its border; `words` may have held another map. */
+static void draw_border(const onebnet *net, const Unit *u, uint32_t *words) {
+  int n = blocks(u->c), height = (int)onebnet_padded_h(u), width = (int)onebnet_padded_w(u);
+  const uint32_t *border = at(net, u->border);
+  for (int row = 0; row < height; row++)
+    for (int column = 0; column < width; column++, words += n) {
+      if (row >= u->top && row < u->top + u->h && column == u->left) {
+        column += u->w - 1, words += (size_t)(u->w - 1) * n;
+        continue;
+      }
+      for (int i = 0; i < n; i++) words[i] = border[i];
+    }
+}
+
+/* Row y of the image, in zeros, as the stem's convolution takes it. */
+static void read_row(const onebnet *net, float *out, int y, const uint8_t *pixels, const float *image) {
+  const Stem *s = &net->header->stem;
+  size_t n = (size_t)s->w * s->c, c = (size_t)s->c;
+  memset(out, 0, stem_padded_w(s) * c * sizeof(float));
+  if (y < 0 || y >= s->h) return;
+  out += s->left * c;
+  if (pixels) {
+    pixels += y * n;
+    for (size_t k = 0; k < c; k++) {
+      const float *table = (const float *)at(net, net->header->table) + k * 256;
+      for (size_t i = k; i < n; i += c) out[i] = table[pixels[i]];
+    }
+  } else if (net->header->mean) {
+    const float *mean = at(net, net->header->mean);
+    image += y * n;
+    for (size_t i = 0; i < n; i += c)
+      for (size_t k = 0; k < c; k++) out[i + k] = image[i + k] - mean[k];
+  } else {
+    memcpy(out, image + y * n, n * sizeof(float));
+  }
+}
+
+/* A row of the max pool, into the map, from the last rows of the convolution's result. */
+static void pool_row(const onebnet *net, const float *ring, int row) {
+  const Stem *s = &net->header->stem;
+  int n = blocks(s->out_c), first = 2 * row - s->pool_top, last = first + 3;
+  if (first < 0) first = 0;
+  if (last > s->conv_h) last = s->conv_h;
+  for (int block = 0; block < n; block++) {
+    WindowRow a = {.height = last - first, .width = 3, .map_width = s->conv_w, .left = s->pool_left, .step = 2,
+                   .n = s->out_w, .out = net->map + ((size_t)row * n + block) * s->out_w * BLOCK};
+    for (int r = first; r < last; r++)
+      a.rows[r - first] = ring + (r % 3) * stem_row(s) + (size_t)block * s->conv_w * BLOCK;
+    net->kernels->max_row(&a);
+  }
+}
+
+static void sign_rows(const onebnet *net, int row) {
+  const Stem *s = &net->header->stem;
+  const Unit *u = net->units;
+  const float *threshold = at(net, u->threshold);
+  int n = blocks(s->out_c);
+  for (int block = 0; block < n; block++)
+    net->kernels->sign_row(net->map + ((size_t)row * n + block) * s->out_w * BLOCK, s->out_w, threshold + block * BLOCK,
+                           word_at(u, net->words[0], row, 0) + block, (size_t)n);
+}
+
+static void run_stem(onebnet *net, int thread, const uint8_t *pixels, const float *image) {
+  const Stem *s = &net->header->stem;
+  int n = blocks(s->out_c), run = s->kw * s->c;
+  size_t width = stem_padded_w(s) * s->c;
+  float *input = (float *)(net->scratch + thread * net->scratch_of_thread);
+  float *ring = (float *)((char *)input + stem_input(s));
+  const float *weights = at(net, s->weights), *bias = at(net, s->bias);
+  Range mine = share(net, thread, s->out_h);
+  if (thread == 0) draw_border(net, net->units, net->words[0]);
+  int first = mine.first, last = mine.last; /* rows of the convolution */
+  if (s->pool) first = 2 * first - s->pool_top, last = 2 * last - s->pool_top + 1;
+  if (first < 0) first = 0;
+  if (last > s->conv_h) last = s->conv_h;
+  if (mine.first == mine.last) last = first;
+  int pooled = mine.first, next = first * s->sr - s->top;
+  for (int row = first; row < last; row++) {
+    const float *rows[MAX_KERNEL];
+    int y = row * s->sr - s->top;
+    if (next < y) next = y;
+    for (; next < y + s->kh; next++) read_row(net, input + (next + s->top) % s->kh * width, next, pixels, image);
+    for (int i = 0; i < s->kh; i++) rows[i] = input + (y + i + s->top) % s->kh * width;
+    for (int block = 0; block < n; block++) {
+      float *out = s->pool ? ring + (row % 3) * stem_row(s) : net->map + row * stem_row(s);
+      net->kernels->float_row(&(FloatRow){rows, s->kh, run, s->relu, s->conv_w, (size_t)s->sc * s->c,
+                                          weights + (size_t)block * s->kh * run * BLOCK, bias + block * BLOCK,
+                                          out + (size_t)block * s->conv_w * BLOCK});
+    }
+    if (!s->pool) sign_rows(net, row);
+    for (; s->pool && pooled < mine.last && (2 * pooled - s->pool_top + 3 <= row + 1 || row + 1 == s->conv_h); pooled++)
+      pool_row(net, ring, pooled), sign_rows(net, pooled);
+  }
+}
+
+/* map = 1x1 convolution of the map's average pool, in place: a tile of rows is pooled, then replaced. From above where
+   the rows shrink, else from below, so that what is written has been read. */
+static void project(onebnet *net, int thread, const Unit *u, int map_h, int map_w, int map_c) {
+  int in_blocks = blocks(map_c), out_blocks = blocks(u->out_c);
+  int tile_rows = (int)onebnet_tile_rows(u, map_c, net->threads);
+  size_t in_row = (size_t)map_w * in_blocks * BLOCK, out_row = (size_t)u->out_w * out_blocks * BLOCK;
+  size_t tile_row = (size_t)u->out_w * in_blocks * BLOCK;
+  const float *weights = at(net, u->project), *bias = at(net, u->project_bias), *rows[MAX_CHANNELS / BLOCK];
+  float *tile = (float *)net->scratch;
+  int tiles = (u->out_h + tile_rows - 1) / tile_rows, down = out_row <= (size_t)u->step_r * in_row;
+  for (int k = 0; k < tiles; k++) {
+    int first = (down ? k : tiles - 1 - k) * tile_rows, left = u->out_h - first;
+    int count = left < tile_rows ? left : tile_rows;
+    Range mine = share(net, thread, count * in_blocks);
+    for (int item = mine.first; item < mine.last; item++) {
+      int row = item / in_blocks, block = item % in_blocks, y = (first + row) * u->step_r;
+      net->kernels->mean_row(&(WindowRow){
+          .in = net->map + y * in_row + (size_t)block * map_w * BLOCK, .row_step = in_row,
+          .height = map_h - y < u->window_r ? map_h - y : u->window_r, .width = u->window_c, .map_width = map_w,
+          .step = u->step_c, .n = u->out_w, .out = tile + row * tile_row + (size_t)block * u->out_w * BLOCK});
+    }
+    barrier(net);
+    mine = share(net, thread, out_blocks * count);
+    for (int item = mine.first; item < mine.last; item++) {
+      int block = item / count, row = item % count;
+      for (int i = 0; i < in_blocks; i++) rows[i] = tile + row * tile_row + (size_t)i * u->out_w * BLOCK;
+      net->kernels->float_row(&(FloatRow){rows, in_blocks, BLOCK, 0, u->out_w, BLOCK,
+                                          weights + (size_t)block * in_blocks * BLOCK * BLOCK, bias + block * BLOCK,
+                                          net->map + (first + row) * out_row + (size_t)block * u->out_w * BLOCK});
+    }
+    barrier(net);
+  }
+}
+
+/* A unit's binarized convolution, and all that follows it up to the signs that `next`, if any, reads. */
+static void convolve(onebnet *net, int thread, const Unit *u, const Unit *next, uint32_t *in, uint32_t *out) {
+  int n = blocks(u->out_c), words = blocks(u->c), width = (int)onebnet_padded_w(u);
+  int window = u->kh * u->kw * words * BLOCK;
+  if (next && thread == 0) draw_border(net, next, out);
+  BinaryRow row = {
+      .row_words = (size_t)width * words, .step = (size_t)u->sc * words, .kh = u->kh, .run = u->kw * words,
+      .n = u->out_w, .columns = at(net, u->columns), .class_step = (size_t)n * BLOCK, .sign_step = (size_t)n,
+      .add = u->flags & UNIT_ADD, .store = u->flags & UNIT_STORE};
+  const uint8_t *classes = at(net, u->rows);
+  Range mine = share(net, thread, n * u->out_h);
+  for (int item = mine.first; item < mine.last; item++) {
+    int block = item / u->out_h, r = item % u->out_h, from = block * BLOCK;
+    row.words = in + (size_t)r * u->sr * row.row_words;
+    row.weights = (const uint32_t *)at(net, u->weights) + (size_t)block * window;
+    row.base = (const int32_t *)at(net, u->base) + classes[r] * u->column_classes * row.class_step + from;
+    row.multiplier = (const float *)at(net, u->multiplier) + from;
+    row.bias = (const float *)at(net, u->bias) + from;
+    row.beta = (const float *)at(net, u->beta) + from;
+    row.gamma = u->flags & UNIT_SHIFT ? (const float *)at(net, u->gamma) + from : NULL;
+    row.zeta = u->flags & UNIT_SHIFT ? (const float *)at(net, u->zeta) + from : NULL;
+    row.map = net->map + ((size_t)r * n + block) * u->out_w * BLOCK;
+    row.threshold = next ? (const float *)at(net, next->threshold) + from : NULL;
+    row.signs = next ? word_at(next, out, r, 0) + block : NULL;
+    net->kernels->binary_row(&row);
+  }
+}
+
+/* The mean of each channel of the last map, and the logits. */
+static void run_head(onebnet *net, int thread, int h, int w, int c, float *logits) {
+  const Header *header = net->header;
+  int in_blocks = blocks(c), out_blocks = blocks(header->classes);
+  const float *weights = at(net, header->head), *bias = at(net, header->head_bias);
+  float *mean = (float *)net->scratch;
+  const float *rows[1] = {mean};
+  if (thread == 0)
+    for (int block = 0; block < in_blocks; block++)
+      net->kernels->mean_row(&(WindowRow){
+          .in = net->map + (size_t)block * w * BLOCK, .row_step = (size_t)w * in_blocks * BLOCK, .height = h,
+          .width = w, .map_width = w, .n = 1, .out = mean + block * BLOCK});
+  barrier(net);
+  Range mine = share(net, thread, out_blocks);
+  for (int block = mine.first; block < mine.last; block++) {
+    float out[BLOCK];
+    int count = header->classes - block * BLOCK < BLOCK ? header->classes - block * BLOCK : BLOCK;
+    const float *w32 = weights + (size_t)block * in_blocks * BLOCK * BLOCK;
+    net->kernels->float_row(&(FloatRow){rows, 1, in_blocks * BLOCK, 0, 1, 0, w32, bias + block * BLOCK, out});
+    memcpy(logits + (size_t)block * BLOCK, out, (size_t)count * sizeof(float));
+  }
+}
+
+void onebnet_go(onebnet *net, int thread, const uint8_t *pixels, const float *image, int units, float *logits) {
+  const Stem *s = &net->header->stem;
+  int h = s->out_h, w = s->out_w, c = s->out_c; /* of the map */
+  run_stem(net, thread, pixels, image);
+  barrier(net);
+  for (int i = 0; i < units; i++) {
+    const Unit *u = net->units + i, *next = i + 1 < net->header->unit_count ? u + 1 : NULL;
+    if (u->flags & UNIT_PROJECT) project(net, thread, u, h, w, c);
+    convolve(net, thread, u, next, net->words[i & 1], net->words[~i & 1]);
+    if (u->flags & (UNIT_PROJECT | UNIT_STORE)) h = u->out_h, w = u->out_w, c = u->out_c;
+    barrier(net);
+  }
+  if (logits) run_head(net, thread, h, w, c, logits);
+  if (logits) barrier(net);
+}
