@@ -7,7 +7,7 @@ network = onebnet_jax.Network(structure)                      # a Flax module, f
 trained = onebnet_jax.train("quickstart", "runs/quickstart")  # or: onebnet_jax.load("runs/quickstart")
 onebnet_jax.evaluate(trained)                                 # {"loss": ..., "top1": ..., "top5": ...}
 onebnet_jax.convert(trained).save("model.tflite")
-onebnet_jax.predict("model.tflite", images)                   # [(label, probability, probabilities), ...]
+onebnet_jax.predict("model.tflite", ["photo.jpg"])            # [(label, probability, probabilities), ...]
 """
 
 import importlib

@@ -10,6 +10,7 @@ COMMANDS = {  # name: (module, what it does)
     "train": ("main", "trains a network: onebnet train --config=quickstart"),
     "evaluate": ("main", "scores a trained network on the test images"),
     "convert": ("commands.convert", "makes a .tflite file for Larq Compute Engine"),
+    "predict": ("commands.predict", "classifies images with a .tflite file"),
     "agree": ("commands.agree", "compares the answers of a .tflite file with the trained network's"),
     "benchmark": ("commands.benchmark", "times .tflite files here, or reads the times of a Raspberry Pi"),
     "contenders": ("commands.contenders", "times the native engine against LCE and TensorFlow Lite"),

@@ -20,7 +20,7 @@ def train(config: str, workdir: str | Path, fields: Mapping[str, object] | None 
     {"train.epochs": 2}. The same call on the same workdir goes on where it was stopped. Raises UserError with one
     sentence for whatever cannot be, mostly before any work.
     """
-    loaded = config_lib.load(config, _overrides(fields))
+    loaded = config_lib.load(config, _overrides(fields), Path(workdir))
     run.train(config_lib.experiment(loaded), Workdir(Path(workdir), loaded))
     return trained_lib.load(workdir, "last")
 

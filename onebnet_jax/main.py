@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
 
     folder = args.workdir or Path("runs") / config.name(args.config)
     print(f"work directory: {folder}", flush=True)
-    asked = config.load(args.config, overrides) if args.mode == "train" else None
+    asked = config.load(args.config, overrides, folder) if args.mode == "train" else None
     with hosts.joined(args.coordinator, args.processes, args.process):
         if asked is None:
             which = args.checkpoint or "best"

@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.data import load
 from onebnet_jax.errors import UserError, cli
 
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
@@ -47,7 +46,7 @@ def generated_jpeg(seed: int) -> bytes:
 
 def generate(folder: Path, count: int) -> None:
     """Writes `count` training images of one class, and one for validation, to a new folder; raises UserError if not."""
-    train, val = (folder / split / "class" for split in ("train", "val"))
+    train, val = (folder / split / "n01440764" for split in ("train", "val"))
     try:
         if folder.exists() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty; leave out --generate to read it, or choose another --dir.")
@@ -96,6 +95,8 @@ def main(argv: list[str]) -> None:
     for name, (_, low, high, _) in OPTIONS.items():
         if not low <= getattr(args, name[2:].replace("-", "_")) <= high:
             parser.error(f"{name} must lie between {low} and {high}")
+    from onebnet_jax.data import load
+
     if args.generate:
         if not args.dir:
             parser.error("--generate needs --dir, a new folder for the images")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +24,12 @@ class Info:
     test_size: int
     remedy: str  # how to get it where it is missing; part of an error message
     sources: tuple[str, ...] = ("tfds", "files", "download")  # see `load.open`; in the order in which "auto" tries them
-    read: Callable[[Path], tuple[formats.Arrays, Path]] | None = None  # a reader of its original files, if not streamed
+    # A reader of its original files; None for what is streamed, and for a folder.
+    read: Callable[[Path], tuple[formats.Arrays, Path]] | None = None
     folders: tuple[str, ...] = ()  # where these may lie when no folder is named
     originals: tuple[tuple[str, str], ...] = ()  # (address, SHA-256) of each, for "download"
+    zoom: float = 1.0  # sides of a test image before its centre is cut out, in units of that
+    fields: tuple[str, ...] = ()  # of `data` in the configs, those that not all data sets have
     streamed: bool = False  # whether it is too large for memory, so that its images are read batch by batch
 
     def describe(self, train_size: int, test_size: int, origin: str) -> str:
@@ -91,12 +95,21 @@ _CIFAR10 = Info(
         (f"{_CIFAR}/cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
     ),
 )
+
+
+def _of_tfds(name: str) -> tuple[str, ...]:
+    """The names of classes that come with TFDS, which is not imported; () where it has none or is not installed."""
+    found = importlib.util.find_spec("tensorflow_datasets")
+    path = Path(found.origin).parent / "datasets" / name / "labels.txt" if found else Path()
+    return tuple(path.read_text().split()) if path.is_file() else ()
+
+
 _IMAGENET = Info(
     name="imagenet2012",
     title="ImageNet",
     shape=(224, 224, 3),
     num_classes=1000,
-    class_names=(),
+    class_names=_of_tfds("imagenet2012"),  # their WordNet numbers, such as n01440764
     mean=(0.485, 0.456, 0.406),  # those of torchvision's pretrained networks, so also of a teacher made from one
     std=(0.229, 0.224, 0.225),
     train_size=1281167,
@@ -108,7 +121,24 @@ _IMAGENET = Info(
     "$TFDS_DATA_DIR; or unpack them as DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, as torchvision's ImageFolder "
     "has them, and name DIR by data.dir",
     sources=("tfds", "files"),
+    zoom=256 / 224,
+    fields=("image_size", "lighting", "max_unreadable"),
     streamed=True,
 )
 
-DATASETS = {info.name: info for info in (_FASHION_MNIST, _CIFAR10, _FASHION_MNIST_MINI, _IMAGENET)}
+_FOLDER = Info(
+    name="folder",
+    title="a folder of images",
+    shape=(0, 0, 0),  # this and all else is what the folder has: see `folder`
+    num_classes=0,
+    class_names=(),
+    mean=(),
+    std=(),
+    train_size=0,
+    test_size=0,
+    remedy="name by data.dir a folder DIR with DIR/train/CLASS/* and DIR/val/CLASS/*, or DIR/CLASS/*",
+    sources=("files",),
+    fields=("image_size", "max_unreadable", "resize", "classes", "mean", "std"),
+)
+
+DATASETS = {info.name: info for info in (_FASHION_MNIST, _CIFAR10, _FASHION_MNIST_MINI, _IMAGENET, _FOLDER)}

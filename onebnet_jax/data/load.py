@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from etils import epath
 
-from onebnet_jax.data import tfds
+from onebnet_jax.data import folder, photos, stream, tfds
 from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.data.formats import Arrays, Missing
 from onebnet_jax.data.imagenet import reader
@@ -28,6 +28,8 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     source: str  # what was read and from where, for the log
+    validation_images: np.ndarray | None = None  # None where there are none
+    validation_labels: np.ndarray | None = None
 
     @property
     def train_size(self) -> int:
@@ -37,14 +39,41 @@ class Dataset:
     def test_size(self) -> int:
         return len(self.test_labels)
 
+    @property
+    def validates(self) -> bool:
+        return self.validation_labels is not None
 
-def open(name: str, source: str = "auto", directory: str = "", **streaming) -> Dataset | reader.Streamed:
-    """Finds a data set of the catalog, and reads it into memory unless it is streamed (`info.streamed`).
+    def held_out(self, held: np.ndarray, source: str) -> "Dataset":
+        """The same with the training images held [N] for validation."""
+        images, labels = self.train_images, self.train_labels
+        train, validation = (images[~held], labels[~held]), (images[held], labels[held])
+        return Dataset(self.info, *train, self.test_images, self.test_labels, source, *validation)
+
+
+def with_validation(dataset: "Dataset | stream.Streamed", share: float, seed: int) -> "Dataset | stream.Streamed":
+    """The same with a share of each class's training images, chosen by the seed, held out for validation.
+
+    One of a class at least, and not all. Raises UserError where the data set has validation images of its own.
+    """
+    if not share:
+        return dataset
+    if dataset.validates:
+        raise UserError(f"data.validation={share} must be 0: {dataset.info.title} has validation images of its own.")
+    rng, held = np.random.default_rng(seed), np.zeros(dataset.train_size, bool)
+    for label in np.unique(dataset.train_labels):
+        places = rng.permutation(np.flatnonzero(dataset.train_labels == label))
+        held[places[: min(max(round(share * len(places)), 1), len(places) - 1)]] = True
+    source = f"{dataset.source}; {held.sum()} of the training images held out for validation"
+    return dataset.held_out(held, source)
+
+
+def open(name: str, source: str = "auto", directory: str = "", **options):
+    """Finds a data set of the catalog: a `Dataset`, or where it is streamed (`info.streamed`) one that has batches.
 
     `source` is "tfds", a prepared TFDS data directory; "files", the original files in a folder; "download", these
     fetched into a folder first; or "auto", the first of `info.sources` that is there. `directory` is that directory or
     folder; "" means $TFDS_DATA_DIR or ~/tensorflow_datasets for "tfds", and `info.folders` and then downloads/NAME in
-    that directory for "files". The rest is for `imagenet.reader.Streamed`.
+    that directory for "files". The options are those of `imagenet.reader.Streamed` or of `_of_folder`.
 
     Raises UserError for a source that the data set does not have, data that are missing (with all ways to get them),
     and files that are damaged (with the name of the file).
@@ -61,12 +90,14 @@ def open(name: str, source: str = "auto", directory: str = "", **streaming) -> D
     if info.streamed:
         finders = {"tfds": reader.Records, "files": reader.Folders}
     try:
+        if not info.num_classes:
+            return _of_folder(info, directory, **options)
         found = _first_found(lambda each: finders[each](info, directory), wanted)
     except Missing as error:
         raise UserError(f"{info.title} was not found ({error}): {info.remedy}.") from error
     except OSError as error:
         raise UserError(f"{info.title} cannot be read: {error}.") from error
-    return reader.Streamed(info, found, **streaming) if info.streamed else _in_memory(info, *found)
+    return reader.Streamed(info, found, **options) if info.streamed else _in_memory(info, *found)
 
 
 def _first_found(find: Callable, places: Iterable):
@@ -94,6 +125,41 @@ def _in_memory(info: Info, arrays: Arrays, origin: str) -> Dataset:
         raise UserError(f"{info.title}, {origin}: the {split} set has {fault}.")
     arrays = [array.astype(np.int32) if array.ndim == 1 else array for array in arrays]
     return Dataset(info, *arrays, info.describe(len(arrays[1]), len(arrays[3]), origin))
+
+
+def _of_folder(
+    info: Info,
+    directory: str,
+    image_size: int,
+    classes=(),
+    mean=(),
+    std=(),
+    resize="crop",
+    max_unreadable=10,
+    crop_padding=0,
+    flip=False,
+) -> Dataset | stream.Streamed:
+    """A folder of images: see `folder.find`; streamed if it would take half of the memory, as it
+    lies there twice.
+
+    An empty mean or std stands for that of its training images.
+    """
+    if not directory:
+        raise Missing("data.dir is empty")
+    found = folder.find(directory, classes, len(mean))
+    shape = image_size, image_size, found.channels
+    info = dataclasses.replace(info, shape=shape, num_classes=len(found.classes), class_names=found.classes)
+    fits = 4 * sum(len(paths) for paths, _ in found.files.values()) * np.prod(shape) <= photos.memory()
+    arrays = found.read(image_size, resize, max_unreadable) if fits else {}
+    options = resize, crop_padding, flip, max_unreadable
+    streamed = stream.Streamed(info, found.files, f"{found.words}; streamed, as memory is too small", *options)
+    if not (mean and std):
+        measured = photos.statistics(arrays["train"][0] if fits else streamed.train_images())
+        mean, std = mean or measured[0], std or measured[1]
+    info = dataclasses.replace(info, mean=mean, std=std)
+    if not fits:
+        return dataclasses.replace(streamed, info=dataclasses.replace(info, streamed=True))
+    return Dataset(info, *arrays["train"], *arrays["test"], found.words, *arrays.get("validation", ()))
 
 
 def _read_tfds(info: Info, directory: str) -> tuple[Arrays, str]:

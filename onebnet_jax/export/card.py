@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onebnet_jax.data import photos
 from onebnet_jax.errors import UserError
 
 # What of a card, and of its source, is needed to run the file and to compare it with the network it was made from.
@@ -24,6 +25,7 @@ def make(trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_inpu
     """The card of a file, JSON values only, by the `Trained` that it was made of, its operators' histogram, and how."""
     info, words = trained.info, "pixels, 0 to 255" if raw_input else "(pixels / 255 - mean) / std"
     taken = {"shape": [1, *info.shape], "dtype": "float32", "range": words}
+    before = {"resize": trained.data.resize, "zoom": info.zoom}  # see `photos.decode`
     return {
         "sha256": hashlib.sha256(tflite).hexdigest(),
         "bytes": len(tflite),
@@ -31,7 +33,7 @@ def make(trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_inpu
         "source": trained.origin,
         "metrics": trained.metrics,
         "notes": trained.notes,
-        "input": taken | {"mean": list(info.mean), "std": list(info.std)},
+        "input": taken | {"mean": list(info.mean), "std": list(info.std)} | before,
         "classes": list(info.class_names),
         "folded": fold,
         "raw_input": raw_input,
@@ -47,6 +49,19 @@ def make(trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_inpu
 def normalize(pixels: np.ndarray, mean, std) -> np.ndarray:
     """Pixels 0..255 as the network takes them, as `augment.normalize` does it: float32 [N, H, W, C]."""
     return (pixels.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+
+
+def pixels(path: Path, facts: dict) -> np.ndarray:
+    """An image file of any size and format as pixels 0..255 of the size that the file of a card takes: uint8 [H, W, C].
+
+    Resized as the test images of training were. Raises UserError, with the path, for a file that is no such image.
+    """
+    taken = facts["input"]
+    try:
+        _, *size, channels = taken["shape"]
+        return photos.decode(path, size, channels, taken.get("resize", "crop"), taken.get("zoom", 1.0))
+    except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
+        raise UserError(f"{path} is no image that can be read: {' '.join(str(error).split())[:200]}.") from error
 
 
 def path_of(model: Path) -> Path:

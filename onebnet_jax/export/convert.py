@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import card, fold, lint
 from onebnet_jax.export.plan import Plan
+from onebnet_jax.networks.structure import check_deployable
 from onebnet_jax.runs.trained import Trained
 
 
@@ -39,8 +41,8 @@ def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> C
     normalizes them itself. Raises UserError, with the layer's name, if the network cannot be converted faithfully, or
     if TensorFlow, Larq or LCE is missing.
     """
+    check_deployable(trained.structure, trained.info.shape, trained.binarization)
     plan = make_plan(trained, folded, raw_input)
-    lint.check_map_sizes(plan)
     from onebnet_jax.export import keras, lce  # TensorFlow takes seconds to import
 
     model = keras.keras_model(plan)
@@ -57,12 +59,15 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray  # of every class
 
 
-def predict(model: str | Path, images: np.ndarray) -> list[Prediction]:
-    """Classifies uint8 images [N, H, W, C], pixels of 0..255, with a converted file, by LCE's interpreter and the card.
+def predict(model: str | Path, images: np.ndarray | Sequence[str | Path]) -> list[Prediction]:
+    """Classifies images with a converted file, by LCE's interpreter and the card alone.
 
-    Raises UserError for images of another size or type than the file takes, and where it or its card is missing.
+    images: image files of any size and format, or uint8 [N, H, W, C] with pixels of 0..255. Raises UserError for arrays
+    of another size or type than the file takes, for what is no image, and where the file or its card is missing.
     """
     tflite, facts = card.read(Path(model))
+    if not isinstance(images, np.ndarray) and all(isinstance(image, str | Path) for image in images):
+        images = [card.pixels(Path(image), facts) for image in images]
     images = np.asarray(images)
     shape = tuple(facts["input"]["shape"][1:])
     if images.dtype != np.uint8 or images.shape[1:] != shape:

@@ -34,23 +34,6 @@ def check_file(operators: list, plan: Plan) -> None:
         raise UserError(f"The converted file is not what the network asks for: {'; '.join(findings[:SHOWN] + rest)}.")
 
 
-def check_map_sizes(plan: Plan) -> None:
-    """Raises UserError, with the layer's name, for maps on which LCE's kernels are silently wrong.
-
-    With zero padding they correct borders as if a filter never stuck out of the map on both sides, as one of height 3
-    does on a map of height 1 or 2 (and likewise for widths).
-    """
-    for unit in plan.units:
-        size, kernel = unit.conv.input_size, unit.conv.kernel.shape[:2]
-        sticks_out = any(1 < extent > length for length, extent in zip(size, kernel))
-        if unit.conv.binary and unit.conv.pad_value == 0 and sticks_out:
-            size, kernel = ("x".join(map(str, pair)) for pair in (size, kernel))
-            raise UserError(
-                f"{unit.name}: a {kernel} binarized convolution with zero padding on a {size} map gives wrong results "
-                "in Larq Compute Engine; use larger images, model.stem='cifar', or train with model.pad_value=1."
-            )
-
-
 def _check_convolution(operator, conv: Conv) -> list[str]:
     """A binarized convolution of the file against the plan's: shapes, strides and padding."""
     (image, kernel), options = operator.shapes[:2], operator.options

@@ -8,6 +8,8 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from onebnet_jax.errors import UserError
+
 Shape = tuple[int, int, int]  # (H, W, C)
 Pair = tuple[int, int]  # (rows, columns)
 
@@ -123,6 +125,25 @@ def shortcut(spanned: tuple[Unit, ...], start: Shape) -> Shortcut | None:
     if last.shortcut == "pooled":
         return Shortcut(start, strides, (1, 1), strides != (1, 1))
     return Shortcut(start, (1, 1), strides, strides != (1, 1) or first.in_channels != last.out_channels)
+
+
+def check_deployable(structure: Structure, image_shape: Shape, binarization: "Binarization") -> None:
+    """Raises UserError, with the unit's name, for maps on which Larq Compute Engine's kernels are silently wrong.
+
+    With zero padding they correct borders as if a filter never stuck out of the map on both sides, as one of height 3
+    does on a map of height 1 or 2 (and likewise for widths).
+    """
+    if not (binarization.activations and binarization.weights):
+        return
+    for place in placed(structure, image_shape):
+        unit, size = place.unit, place.input[:2]
+        if unit.binary and unit.pad_value == 0 and any(1 < k > length for length, k in zip(size, unit.kernel)):
+            size, kernel = ("x".join(map(str, pair)) for pair in (size, unit.kernel))
+            remedies = ["model.pad_value=1", *["model.stem='cifar'"] * structure.units[0].max_pool, "larger images"]
+            raise UserError(
+                f"{unit.name}: a {kernel} binarized convolution with zero padding on a {size} map gives wrong results "
+                f"in Larq Compute Engine; train with {' or '.join(remedies)} (data.image_size, of folder or ImageNet)."
+            )
 
 
 def strided(shape, strides: Pair) -> Pair:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from onebnet_jax.data.catalog import DATASETS
+from onebnet_jax.data.photos import RESIZES
 from onebnet_jax.errors import UserError, one_of
 from onebnet_jax.networks import families
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
@@ -14,15 +15,19 @@ DTYPES = ("float32", "bfloat16")
 # By the last word of a field's name, the same in all stages; what depends on the data set is in `values`.
 CHOICES = {"family": families.FAMILIES, "weight_scale": SCALES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 CHOICES |= {"name": DATASETS, "estimator": ESTIMATORS, "weight_estimator": ESTIMATORS, "dtype": DTYPES}
+CHOICES |= {"resize": RESIZES}
 RANGES = {"seed": (0, 2**31 - 1), "batch_size": (1, 2**20), "warmup_epochs": (0, 10**6), "checkpoint_seconds": (0, 1e9)}
-RANGES |= {"image_size": (0, 1024), "lighting": (0, 10), "max_unreadable": (0, 10**7)}
+RANGES |= {"image_size": (0, 1024), "lighting": (0, 10), "max_unreadable": (0, 10**7), "validation": (0, 0.9)}
 RANGES |= dict.fromkeys(("epochs", "eval_every_epochs"), (1, 10**6))
 RANGES |= dict.fromkeys(("window", "temperature"), (1e-3, 1e3))
 RANGES |= dict.fromkeys(("momentum", "label_smoothing"), (0, 1))
 RANGES |= dict.fromkeys(("learning_rate", "weight_decay", "label_weight", "teacher_weight"), (0, 1e3))
 SCHEMA = "onebnet_jax/runs/schema.py lists every field and its type"
-IMAGENET_ONLY = ("data.image_size", "data.lighting", "data.max_unreadable")
 OF_BINARIZED = {"activations": ("pad_value", "estimator", "window"), "weights": ("weight_estimator", "weight_scale")}
+
+ITEMS = dict.fromkeys(("model.conv_1d", "model.ds_1d"), (int, "whole numbers, such as (256, 512)"))
+ITEMS |= dict.fromkeys(("data.mean", "data.std"), (float, "one or three numbers, such as (0.48, 0.46, 0.41)"))
+ITEMS |= {"data.classes": (str, "names, such as ('bolt', 'nut')")}
 
 Fields = dict[str, Any]
 
@@ -34,9 +39,9 @@ def types(fields: Fields, schema: Fields) -> None:
     for field, default in schema.items():
         if type(fields[field]) is not type(default):
             raise UserError(f"{field}={fields[field]!r} must be of type {type(default).__name__}; {SCHEMA}.")
-    for field in ("model.conv_1d", "model.ds_1d"):
-        if any(type(width) is not int for width in fields[field]):
-            raise UserError(f"{field}={fields[field]!r} must hold whole numbers, such as (256, 512).")
+    for field, (kind, words) in ITEMS.items():
+        if any(type(item) is not kind for item in fields[field]):
+            raise UserError(f"{field}={fields[field]!r} must hold {words}.")
 
 
 def values(fields: Fields, schema: Fields) -> None:
@@ -44,7 +49,9 @@ def values(fields: Fields, schema: Fields) -> None:
     one_of("data.name", fields["data.name"], DATASETS)
     info, stages = DATASETS[fields["data.name"]], fields["stages"]
     choices = CHOICES | {"source": ("auto", *info.sources)}
-    ranges = RANGES | {"crop_padding": (0, min(info.shape[:2]))}
+    ranges = RANGES | {"crop_padding": (0, min(info.shape[:2]) or fields["data.image_size"])}
+    if not info.num_classes:
+        _folder(fields)
     for field, value in fields.items():
         name = field.rpartition(".")[2]
         if name in choices:
@@ -65,9 +72,20 @@ def values(fields: Fields, schema: Fields) -> None:
             raise UserError(f"{name}.warmup_epochs must be less than {name}.epochs={fields[f'{name}.epochs']}.")
         if not fields[f"{name}.label_weight"] and not fields[f"{name}.teacher_weight"]:
             raise UserError(f"{name}.label_weight and {name}.teacher_weight are both 0: nothing to learn; set one.")
-    for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
+    for field, value in {"data.crop_padding": 0, "data.flip": True, "data.validation": 0.0}.items():
         if info.streamed and fields[field] != value:
             raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")
+
+
+def _folder(fields: Fields) -> None:
+    """Refuses fields that no folder of images can have."""
+    classes, mean, std = (fields[f"data.{name}"] for name in ("classes", "mean", "std"))
+    if not fields["data.image_size"]:
+        raise UserError("data.image_size=0 must be the height and width to which a folder's images are brought, as 64.")
+    if len(set(classes)) != len(classes) or len(classes) == 1:
+        raise UserError(f"data.classes={classes} must name two classes or more, each once; () takes the folder's.")
+    if len(mean) not in (0, 1, 3) or (mean and std and len(mean) != len(std)) or not all(0 < x < 10 for x in std):
+        raise UserError(f"data.mean={mean} and data.std={std} must have one or three numbers, std above 0; or be ().")
 
 
 def nothing_ignored(fields: Fields, schema: Fields, given: Iterable[str]) -> None:
@@ -79,8 +97,9 @@ def nothing_ignored(fields: Fields, schema: Fields, given: Iterable[str]) -> Non
     if fields["teacher"] and not any(fields[f"{stage}.teacher_weight"] for stage in stages):
         remedy = f"set {stages[-1]}.teacher_weight too, or leave teacher empty"
         raise UserError(f"teacher={fields['teacher']!r} would have no effect: {remedy}.")
-    for field in IMAGENET_ONLY:
-        if not info.streamed and fields[field] != schema[field]:
+    of_others = {name for each in DATASETS.values() for name in each.fields} - {*info.fields}
+    for field in sorted(f"data.{name}" for name in of_others):
+        if fields[field] != schema[field]:
             raise UserError(f"{field}={fields[field]} would have no effect on {info.title}; set {schema[field]}.")
 
 

@@ -22,12 +22,16 @@ from onebnet_jax.runs import schema
 from onebnet_jax.runs.check import SCHEMA
 from onebnet_jax.runs.experiment import Data, Experiment, Optimizer, Stage
 
+MEASURED = ("classes", "mean", "std")  # fields of `data` that a run keeps of a folder of images
 OPTIONS = "fields are set as --config.field=value"
 _NAMED = re.compile(r"--?(?:no)?config\.([^=]*)")  # the field that a word of the command line sets
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load(path: str, overrides: Sequence[str] = (), run: Path | None = None) -> ConfigDict:
     """The config of a file, with overrides such as "--config.train.epochs=2".
+
+    For a folder of images it has its classes, mean and std too: those that the run in the folder `run`, if one is
+    there, began with, or those found.
 
     path is a file, which comes first, or the name of a shipped config, as `schema.shipped` takes it; an argument for
     its get_config follows behind a colon: imagenet:TypeI, configs/imagenet.py:TypeI. Raises UserError for a missing
@@ -46,9 +50,19 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise
     except Exception as error:  # whatever a file that is no config may raise
         raise UserError(f"{file} is not a config: {_one_line(error)}.") from error
-    config = override(config, overrides)
+    config, default = _overridden(config, overrides), flat(schema.get_config())
+    folder = config.data.name == "folder"
+    if folder and run is not None and (run / "config.json").exists():
+        kept = load_json(run / "config.json").data
+        config.data.update({name: config.data[name] or kept[name] for name in MEASURED})
     given = [named[1] for named in map(_NAMED.match, overrides) if named]
-    config_check.nothing_ignored(flat(config), flat(schema.get_config()), given)
+    for check_fields in (config_check.types, config_check.values):  # before a folder is read
+        check_fields(flat(config), default)
+    config_check.nothing_ignored(flat(config), default, given)
+    check(config)
+    if folder:
+        info = Data(**config.data).info
+        config.data.update(classes=info.class_names, mean=info.mean, std=info.std)
     return config
 
 
@@ -72,6 +86,12 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
     Raises UserError for an unknown field, a value of another type, or values that `check` refuses.
     """
+    config = _overridden(config, overrides)
+    check(config)
+    return config
+
+
+def _overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     fields = flat(config)
     for word in overrides:
         named = _NAMED.match(word)
@@ -92,7 +112,6 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise UserError(f"{wanted or _one_line(error)}; {SCHEMA}.") from error
     if rest:
         raise UserError(f"{rest[0]!r} is not an option; {OPTIONS}.")
-    check(values.config)
     return values.config
 
 

@@ -16,22 +16,33 @@ class Data:
     source: str = "auto"  # where it is, see `data.load.open`; so dir
     dir: str = ""
     image_size: int = 0  # height and width; 0 for the data set's own
+    resize: str = "crop"  # of a folder, see `data.photos.decode`
+    classes: tuple[str, ...] = ()  # of a folder, in the order of the labels; so mean and std; () asks the folder
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     crop_padding: int = 0  # augmentation of training images, see `data.augment`; so flip
     flip: bool = False
     lighting: float = 0.0  # of ImageNet, see `data.imagenet.reader`; so max_unreadable
     max_unreadable: int = 10
+    validation: float = 0.0  # share of the training images on which `best` is chosen
 
     @property
     def info(self) -> Info:
-        """What is known of the data set, with the shape that its images have here."""
-        info = DATASETS[self.name]
-        size = self.image_size
-        return dataclasses.replace(info, shape=(size, size, info.shape[2])) if size else info
+        """What is known of the data set, with the shape that its images have here; a folder is read where it is not."""
+        info, size = DATASETS[self.name], self.image_size
+        if info.num_classes:
+            return dataclasses.replace(info, shape=(size, size, info.shape[2])) if size else info
+        if not (self.classes and self.mean and self.std):
+            return self.open().info
+        known = dict(class_names=self.classes, mean=self.mean, std=self.std, num_classes=len(self.classes))
+        return dataclasses.replace(info, shape=(size, size, len(self.mean)), **known)
 
     def open(self):
         """The data set, in memory or streamed: see `data.load.open`. Raises UserError where it is missing."""
-        streamed = dict(image_size=self.image_size, lighting=self.lighting, max_unreadable=self.max_unreadable)
-        return load.open(self.name, self.source, self.dir, **streamed)
+        info = DATASETS[self.name]
+        names = [*info.fields, *([] if info.num_classes else ("crop_padding", "flip"))]  # of a folder that is streamed
+        options = {name: getattr(self, name) for name in names}
+        return load.open(self.name, self.source, self.dir, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,5 +70,6 @@ class Experiment:
     data: Data
     stages: tuple[Stage, ...]
     teacher: str = ""
+    init: str = ""
     checkpoint_seconds: float = 300.0
     eval_every_epochs: int = 1

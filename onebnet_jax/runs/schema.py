@@ -65,14 +65,20 @@ def get_config() -> ConfigDict:
     )
 
     config.data = dict(
-        name="fashion_mnist",  # or "cifar10", "imagenet2012", "fashion_mnist_mini" (shipped in the package)
+        name="fashion_mnist",  # or "cifar10", "imagenet2012", "fashion_mnist_mini" (shipped in the package), "folder"
         source="auto",  # "tfds", "files", "download", or "auto": the first of these three that is there
         dir="",  # folder of the TFDS data or of the original files; "" looks in the usual places
-        image_size=0,  # ImageNet: height and width of the images; 0 for 224
+        image_size=0,  # ImageNet, folder: height and width of the images; 0 for ImageNet's 224
+        resize="crop",  # folder: "crop" (the centre), "pad" (all, in black) or "stretch"; onebnet_jax/data/photos.py
+        # What a run keeps of a folder; () asks the folder.
+        classes=(),  # names of the class folders, in the order of the labels
+        mean=(),  # per channel, of pixels in 0..1; one number makes the images grey
+        std=(),
         crop_padding=0,  # pixels of zero padding on each side before a random crop back to size (CIFAR-10: 4)
         flip=False,  # random horizontal flip
         lighting=0.0,  # ImageNet: standard deviation of AlexNet's colour noise; ReActNet's is in effect 0
-        max_unreadable=10,  # ImageNet: undecodable images that may be left out, by each process and since its start
+        max_unreadable=10,  # ImageNet, folder: undecodable images that may be left out, by each process since its start
+        validation=0.0,  # share of the training images held out, by the seed, to choose `best` on; 0: the test images
     )
 
     # The stages that are trained one after the other, each beginning with the last parameters of the one before and a
@@ -82,6 +88,7 @@ def get_config() -> ConfigDict:
     config.step1 = stage(binarize_weights=False, weight_decay=1e-5)
     config.step2 = stage()
     config.teacher = ""  # work directory of an FP32 network, for stages with a teacher_weight
+    config.init = ""  # work directory of a network of the same body, to begin with; for other classes the head is new
 
     config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
     config.eval_every_epochs = 1  # evaluation on the test images; the last epoch always ends with one

@@ -60,8 +60,12 @@ class Trained:
         words += f", stage {self.stage.name} ({stages.index(self.stage.name) + 1} of {len(stages)}), step {step}"
         if not self.metrics:
             return f"{words}, not evaluated in training"
-        score = f"test Top-1 {self.metrics['top1']:.2f} %"
-        return f"{words}, {score} after epoch {self.metrics['epoch']} of {self.stage.epochs}"
+        words += f", test Top-1 {self.metrics['top1']:.2f} % after epoch {self.metrics['epoch']} of {self.stage.epochs}"
+        if self.origin["checkpoint"] != checkpoint.BEST:
+            return words
+        validated = self.metrics.get("validation_top1")
+        how = "test images" if validated is None else f"validation images (Top-1 {validated:.2f} %)"
+        return f"{words}, the best, chosen on {how}"
 
     @property
     def _floats(self) -> list[str]:
@@ -85,16 +89,38 @@ class Trained:
         """
         if others := [word for word in overrides if not word.startswith("--config.data.")]:
             raise UserError(f"{others[0]!r} is not an option; of the run's config, only --config.data.* can be set.")
-        config = config_lib.override(config_lib.from_json(json.dumps(self.config), "The network's config"), overrides)
+        config, info = config_lib.from_json(json.dumps(self.config), "The network's config"), self.info
+        # Of which only a folder makes use: its classes are the network's, by name.
+        config.data.update(classes=info.class_names, mean=info.mean, std=info.std, image_size=info.shape[0])
+        config = config_lib.override(config, overrides)
         moved = dataclasses.replace(self, data=config_lib.experiment(config).data)
         check_same_images(moved.data, self, "The network")
-        if moved.info.shape != self.info.shape:
-            raise UserError(f"The network takes images of {self.info.shape}, not of {moved.info.shape}.")
+        for field, words in (("shape", "takes images of"), ("class_names", "was trained on the classes")):
+            mine, its = getattr(moved.info, field), getattr(info, field)
+            if mine != its:
+                raise UserError(f"The network {words} {its}, not of {mine}.")
         return moved
+
+    def with_order_of(self, classes: Sequence[str]) -> "Trained":
+        """The same network with its logits in the order of `classes`; as it is where it has not just these names."""
+        names = self.info.class_names
+        if tuple(classes) == names or set(classes) != set(names):
+            return self
+        order = [names.index(name) for name in classes]
+        params = self.variables["params"]
+        head = {name: values[..., order] for name, values in params["head"].items()}
+        return dataclasses.replace(self, variables=self.variables | {"params": params | {"head": head}})
+
+    def body(self) -> dict:
+        """The variables without those of the head."""
+        params = {name: values for name, values in self.variables["params"].items() if name != "head"}
+        return self.variables | {"params": params}
 
 
 def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = None) -> Trained:
-    """A checkpoint of a run, "best" by test Top-1 or "last": of a stage, or of the latest that has one.
+    """A checkpoint of a run, "best" (by Top-1 on validation images, or else on test images) or "last".
+
+    Of a stage, or of the latest that has one.
 
     Changes nothing on disk: the run may be going on. Raises UserError if there is none, or it does not fit its config.
     """
@@ -160,11 +186,18 @@ def random_variables(structure: Structure, image_shape: tuple[int, int, int], se
 
 
 def check_same_images(data: Data, trained: Trained, name: str) -> None:
-    """Raises UserError if a network was trained on images that are unlike those of a data set."""
-    for field in ("shape", "num_classes", "mean", "std"):
-        mine, its = (getattr(DATASETS[of.name], field) for of in (data, trained.data))
+    """Raises UserError if a network was trained on images, or on classes, that are unlike those of a data set."""
+    for field in ("shape", "class_names", "num_classes", "mean", "std"):
+        mine, its = (getattr(of.info, field) for of in (data, trained.data))
+        if field == "shape":  # of the data set itself: the size of its images here is free
+            mine, its = (DATASETS[of.name].shape for of in (data, trained.data))
+            if not all(mine) or not all(its):
+                mine, its = (of.info.shape[2:] for of in (data, trained.data))
+        if field == "class_names" and (sorted(mine) == sorted(its) or not (mine and its)):
+            continue
         if mine != its:
-            raise UserError(f"{name} was trained on images of other {field}: {its}, not {mine}.")
+            remedy = f" (data.{field} sets it)" if field in config_lib.MEASURED and data.name == "folder" else ""
+            raise UserError(f"{name} was trained on images of other {field}: {its}, not {mine}{remedy}.")
 
 
 def check_same_tree(variables: dict, like: dict, source: str, user: str) -> dict:

@@ -16,7 +16,7 @@ from onebnet_jax.runs import config as config_lib
 
 # What decides the names and shapes of the parameters, or what a step is, as each stage's batch_size does too.
 _SHAPE = ("family", "depth", "conv_1d", "ds_1d", "width_multiplier", "stem")
-FIXED_FIELDS = ("data.name", "stages", *(f"model.{name}" for name in _SHAPE))
+FIXED_FIELDS = ("data.name", "data.classes", "data.validation", "stages", *(f"model.{name}" for name in _SHAPE))
 # When to save and when to give up, which makes no difference to what a run gives.
 FREE_FIELDS = ("checkpoint_seconds", "data.max_unreadable")
 

@@ -4,12 +4,13 @@ import collections
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onebnet_jax.data import load, stream
 from onebnet_jax.data.imagenet import reader
 from onebnet_jax.data.load import Dataset
 from onebnet_jax.runs.experiment import Data
@@ -20,10 +21,19 @@ CALLS_AHEAD = 2  # on the devices, so that they need not wait for the host, nor 
 EVALUATION_CALLS = 32  # at most, of a data set in memory: long ones for the devices, short ones for who wants to stop
 
 
-def open_data(data: Data) -> "Feed":
-    """Opens a data set. Raises UserError where it is missing."""
+def open_data(data: Data, seed: int = 0) -> "Feed":
+    """Opens a data set, and holds `data.validation` of it out by the seed. Raises UserError where it is missing."""
     dataset = data.open()
+    dataset = load.with_validation(dataset, data.validation, seed)
     return Streamed(dataset) if dataset.info.streamed else InMemory(dataset)
+
+
+def _absent(dataset) -> list[str]:
+    """The classes without any training image, where the labels are known beforehand."""
+    if (labels := getattr(dataset, "train_labels", None)) is None:
+        return []
+    names = dataset.info.class_names
+    return [name for name, count in zip(names, np.bincount(labels, minlength=len(names))) if not count]
 
 
 def replicate(tree):
@@ -44,27 +54,28 @@ class InMemory:
 
     def __init__(self, dataset: Dataset):
         self.train_size, self.source, self._dataset = dataset.train_size, dataset.source, dataset
+        self.validates = dataset.validates
+        self.absent = _absent(dataset)
+        self._on_devices = cache(lambda *names: replicate(tuple(getattr(dataset, name) for name in names)))
 
-    @cached_property
+    @property
     def _train_data(self):
-        return replicate((self._dataset.train_images, self._dataset.train_labels))
-
-    @cached_property
-    def _test_data(self):
-        return replicate((self._dataset.test_images, self._dataset.test_labels))
+        return self._on_devices("train_images", "train_labels")
 
     def trainer(self, step, batch: Input, key: jax.Array, after=lambda state: state):
         """Returns train(state, constants, epoch, first, last) -> state, see `steps.many`; takes the state's memory."""
         run = pmap(steps.many(step, batch, key, after), (None, 0, 0, 0, None, None, None), donate_argnums=0)
         return lambda state, constants, *places: run(state, constants, *self._train_data, *places)
 
-    def scorer(self, apply, batch: Input):
-        """Returns score(variables, stopping) -> Sums over all test images, or None once `stopping` says so."""
+    def scorer(self, apply, batch: Input, split: str = "test"):
+        """Returns score(variables, stopping) -> Sums over all images of a split, or None once `stopping` says so."""
         step = partial(steps.score_step, apply, batch)
         run = pmap(steps.many(step, batch), (None, None, 0, 0, None, None, None))
-        count = batch.steps(self._dataset.test_size)
+        names = f"{split}_images", f"{split}_labels"
+        count = batch.steps(len(getattr(self._dataset, names[1])))
         cuts = [*range(0, count, -(-count // EVALUATION_CALLS)), count]
-        return partial(_score, run, lambda: ((*self._test_data, 0, *places) for places in itertools.pairwise(cuts)))
+        pairs = partial(itertools.pairwise, cuts)
+        return partial(_score, run, lambda: ((*self._on_devices(*names), 0, *places) for places in pairs()))
 
 
 class Streamed:
@@ -73,8 +84,9 @@ class Streamed:
     While calls are queued on the devices, a background thread waits for the next batch, also beyond an epoch's end.
     """
 
-    def __init__(self, dataset: reader.Streamed):
+    def __init__(self, dataset: reader.Streamed | stream.Streamed):
         self.train_size, self.source, self._dataset = dataset.train_size, dataset.source, dataset
+        self.validates, self.absent = dataset.validates, _absent(dataset)
 
     def trainer(self, step, batch, key, after=lambda state: state):
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))  # the same in all processes, another one in each stage
@@ -102,9 +114,10 @@ class Streamed:
 
         return train
 
-    def scorer(self, apply, batch):
-        run = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0))
-        return partial(_score, run, lambda: map(_shared, self._dataset.test_batches(_share(batch))))
+    def scorer(self, apply, batch, split="test"):
+        run, others = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0)), {"test": ()}
+        open_split = partial(self._dataset.test_batches, _share(batch), *others.get(split, (split,)))
+        return partial(_score, run, lambda: map(_shared, open_split()))
 
 
 Feed = InMemory | Streamed

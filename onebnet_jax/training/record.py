@@ -66,11 +66,14 @@ class Record(contextlib.AbstractContextManager):
         """Writes down an evaluation, and keeps the variables if they are the best so far."""
         self.result = result
         self._metrics.write(step, "test", result)
-        if result["top1"] > self.best["top1"]:
+        chosen = "validation_top1" if "validation_top1" in result else "top1"
+        if result[chosen] > self.best.get(chosen, -1.0):
             self.best = result
             self._checkpoints.save(BEST, step, variables, result)
-        best = self.best["top1"]
-        self._bar.set_postfix_str(f"epoch {result['epoch']}, test Top-1 {result['top1']:.2f} % (best {best:.2f} %)")
+        words = f"test Top-1 {result['top1']:.2f} % (best {self.best['top1']:.2f} %, chosen on test images)"
+        if chosen != "top1":
+            words = f"validation Top-1 {result[chosen]:.2f} % (best {self.best[chosen]:.2f} %)"
+        self._bar.set_postfix_str(f"epoch {result['epoch']}, {words}")
 
     def due(self, step: int) -> bool:
         """Whether it is time for a checkpoint again."""

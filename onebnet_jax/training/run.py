@@ -9,6 +9,8 @@ import jax
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.native import library
+from onebnet_jax.networks.network import Network, variable_shapes
+from onebnet_jax.networks.structure import check_deployable
 from onebnet_jax.runs import trained as trained_lib
 from onebnet_jax.runs.checkpoint import LAST, PENDING
 from onebnet_jax.runs.experiment import Experiment
@@ -24,7 +26,7 @@ def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
     whose weights still change fast; by 0.9 a batch, what they were is gone after about 40. Raises UserError for images
     that are missing, and for more batches than an epoch has.
     """
-    data = feed.open_data(trained.data)
+    data = feed.open_data(trained.data, trained.config["seed"])
     if hosts.is_leader():
         print(f"{data.source}\n{trained.describe()}", flush=True)
     # The score does not depend on the batch, so any number of devices will do.
@@ -53,12 +55,15 @@ def train(
     another config, of more epochs, or that cannot be written, or a loss that is not finite; Unavailable if another run
     uses it; Interrupted after a checkpoint, when any process is to stop.
     """
-    check_batches(experiment, experiment.data.info.train_size)
+    check_batches(experiment, experiment.data.info.train_size or math.inf)  # 0 for a folder
     if hosts.is_leader():
         workdir.check()
     teacher = load_teacher(experiment)
-    data = feed.open_data(experiment.data)
+    data = feed.open_data(experiment.data, experiment.seed)
     check_batches(experiment, data.train_size)
+    if data.absent:
+        known = ", ".join(experiment.data.info.class_names)
+        raise UserError(f"There are no training images of {', '.join(data.absent)}, where the classes are {known}.")
     variables, result = None, {}
     with contextlib.ExitStack() as held:
         if hosts.is_leader():
@@ -67,10 +72,16 @@ def train(
             print(f"{data.source}\n{devices}, {library.in_use()}", flush=True)
             if jax.default_backend() == "cpu" and not library.available():
                 print(library.reason(), flush=True)
+            try:
+                check_deployable(experiment.structure, experiment.data.info.shape, experiment.stages[-1].binarization)
+            except UserError as error:
+                print(f"note: what is trained here cannot be converted: {error}", flush=True)
             if teacher is not None:
                 print(f"teacher: {experiment.teacher}, {teacher.describe()}", flush=True)
             held.enter_context(workdir.opened())
             check_progress(experiment, workdir, data.train_size)
+            if experiment.init and not any(workdir.last_step(each.name) for each in experiment.stages):
+                variables = initial_variables(experiment)
             workdir.write_config()
         for each in experiment.stages:
             place = workdir.folder / each.name
@@ -111,4 +122,21 @@ def load_teacher(experiment: Experiment) -> Trained | None:
         raise UserError("teacher is empty, but a stage has a teacher_weight; name the work directory of a network.")
     teacher = trained_lib.load(experiment.teacher, LAST)
     trained_lib.check_same_images(experiment.data, teacher, f"teacher={experiment.teacher!r}")
-    return teacher
+    return teacher.with_order_of(experiment.data.info.class_names)
+
+
+def initial_variables(experiment: Experiment) -> dict:
+    """Those of the network `init` of a run, without its head where that is for other classes. Prints what they are.
+
+    Raises UserError if that network is missing or has another body.
+    """
+    other, info = trained_lib.load(experiment.init), experiment.data.info
+    words = f"init={experiment.init!r}"
+    shapes = variable_shapes(Network(experiment.structure), info.shape)
+    shapes["params"].pop("head")
+    trained_lib.check_same_tree(other.body(), shapes, words, "the body of this network")
+    known, found = info.class_names, other.info.class_names
+    same = sorted(known) == sorted(found) if known and found else info.num_classes == other.info.num_classes
+    head = "its head too" if same else f"a new head for {info.num_classes} classes, as it knows other classes"
+    print(f"{words}: {other.describe()}; {head}", flush=True)
+    return other.with_order_of(known).variables if same else other.body()

@@ -67,8 +67,9 @@ def train(
 ):
     """Trains a stage of an experiment, or goes on training it, in a folder that only the leader uses.
 
-    Begins with the `variables`, {"params", "batch_stats"}, of the stage before, if any. Returns those after the last
-    epoch, and in the leader their evaluation. Raises as `run.train` does. profile: see `trace.Trace`; the leader's.
+    Begins with the `variables`, {"params", "batch_stats"}, of the stage before, if any; a head that they lack is new.
+    Returns those after the last epoch, and in the leader their evaluation. Raises as `run.train` does. profile: see
+    `trace.Trace`; the leader's.
     """
     learner = Learner(experiment, stage, feed.train_size, teacher)
     # Stages of one run see the images in different orders.
@@ -76,9 +77,12 @@ def train(
     init_key, batch_key = jax.random.split(key)
     state = learner.first_state(experiment.data.info.shape, init_key)
     if variables is not None:
-        state = state.replace(**check_same_tree(variables, state.variables, "The stage before", "this one"))
+        whole = variables | {"params": {"head": state.params["head"]} | variables["params"]}
+        state = state.replace(**check_same_tree(whole, state.variables, "The stage before", "this one"))
     take = feed.trainer(learner.step, learner.batch, batch_key, check_finite)
-    score = feed.scorer(learner.network.apply, learner.batch)
+    scores = {"": feed.scorer(learner.network.apply, learner.batch)}
+    if feed.validates:
+        scores["validation_"] = feed.scorer(learner.network.apply, learner.batch, "validation")
     record = Silent(state)
     if hosts.is_leader():
         parameters = f"{sum(x.size for x in jax.tree.leaves(state.params)):,} parameters"
@@ -88,7 +92,7 @@ def train(
     trace = Trace(folder, profile if hosts.is_leader() else None)
     with record, contextlib.closing(trace):
         state = hosts.from_leader(record.state)
-        state = _Loop(stage, learner, experiment.eval_every_epochs, take, score, record, stopping, trace).run(state)
+        state = _Loop(stage, learner, experiment.eval_every_epochs, take, scores, record, stopping, trace).run(state)
         return jax.device_get(state.variables), record.result
 
 
@@ -100,7 +104,7 @@ class _Loop:
     learner: Learner
     eval_every_epochs: int
     take: Callable
-    score: Callable
+    scores: dict[str, Callable]  # by what the names of their results begin with
     record: Record | Silent
     stopping: Callable[[], bool]
     trace: Trace
@@ -125,14 +129,16 @@ class _Loop:
         return int(state.step) % self.learner.steps_per_epoch == 0 and int(state.sums.count) > 0
 
     def end_epoch(self, state: TrainState) -> TrainState:
-        """Scores the test images where it is time to, writes all down, and saves; nothing of it if asked to stop."""
+        """Scores where it is time to, writes all down, and saves; nothing of it if asked to stop."""
         step = int(state.step)
         epoch, result = step // self.learner.steps_per_epoch, {}
         if epoch % self.eval_every_epochs == 0 or step >= self.learner.total:
-            sums = self.score(state.variables, lambda: bool(hosts.agree(self.stopping())[0]))
-            if sums is None:
-                return state
-            result = {"epoch": epoch, **sums.means()}
+            result = {"epoch": epoch}
+            for prefix, score in self.scores.items():
+                sums = score(state.variables, lambda: bool(hosts.agree(self.stopping())[0]))
+                if sums is None:
+                    return state
+                result |= {f"{prefix}{name}": value for name, value in sums.means().items()}
         rate = {"learning_rate": float(self.learner.schedule(step - 1)), "epoch": epoch}
         self.record.trained(step, jax.device_get(state.sums).means() | rate)
         if result:

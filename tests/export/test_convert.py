@@ -53,7 +53,8 @@ def test_a_file_its_card_and_its_predictions(raw_input, lce, tmp_path):
     np.testing.assert_allclose(
         np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), [p.probabilities for p in found], atol=1e-6
     )
-    assert [int(p.label) for p in found] == logits.argmax(-1).tolist()
+    names = network().info.class_names
+    assert [names.index(p.label) for p in found] == logits.argmax(-1).tolist()
     assert [p.probability for p in found] == [p.probabilities.max() for p in found]
     for wrong in (pixels[:, :-1], pixels.astype(np.float32), pixels[0]):
         with pytest.raises(UserError, match="20, 20, 3"):

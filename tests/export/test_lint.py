@@ -69,24 +69,3 @@ def test_finds_a_convolution_with_other_options(option, family):
     of_kind(operators, "LceBconv2d")[2].options[option] += 1
     with pytest.raises(UserError, match=plan.units[3].conv.name):
         lint.check_file(operators, plan)
-
-
-# The first unit's map is the image's, behind the ImageNet stem a quarter of it; the next stage's is half of that.
-@pytest.mark.parametrize(
-    ("shape", "fields", "unit"),
-    [
-        ((2, 16, 3), {}, "stage1_block1_conv1"),
-        ((16, 2, 3), {}, "stage1_block1_conv1"),
-        ((4, 4, 3), {}, "stage2_block1_conv2"),
-        ((4, 4, 3), {"family": "xnornet"}, "stage2_block1_conv2"),
-        ((16, 16, 3), {"stem": "imagenet"}, "stage2_block1_conv2"),
-        ((2, 16, 3), {"conv_1d": (16,)}, "stage1_block1_conv1_3x1"),
-        ((16, 2, 3), {"conv_1d": (16,)}, "stage1_block1_conv1_1x3"),
-        ((16, 4, 3), {"ds_1d": (32,), "conv_1d": (32,)}, "stage2_block1_conv2_1x3"),
-    ],
-)
-def test_refuses_maps_too_small_for_zero_padding(shape, fields, unit):
-    with pytest.raises(UserError, match=f"^{unit}: "):
-        lint.check_map_sizes(make_plan(shape, pad_value=0, **fields))
-    lint.check_map_sizes(make_plan(shape, pad_value=1, **fields))
-    lint.check_map_sizes(make_plan((shape[0] * 4, shape[1] * 4, 3), pad_value=0, **fields))

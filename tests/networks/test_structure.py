@@ -2,7 +2,11 @@
 
 import dataclasses
 
-from onebnet_jax.networks.structure import Shortcut, Structure, Unit, placed
+import dyadic
+import pytest
+
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks.structure import Binarization, Shortcut, Structure, Unit, check_deployable, placed
 
 UNITS = (
     Unit("stem", (7, 7), (2, 2), 3, 8, binary=False, span=0, max_pool=True, parts="stem_{}"),
@@ -64,3 +68,29 @@ def test_a_norm_right_behind_a_convolution_is_part_of_it():
     assert fused(a1, a2) and not fused(a1, dataclasses.replace(a2, norm="after"))
     for between in (dict(norm="after"), dict(activation="relu"), dict(span=1), dict(max_pool=True)):
         assert not fused(dataclasses.replace(a1, **between), a2)
+
+
+# The first unit's map is the image's, behind the ImageNet stem a quarter of it; the next stage's is half of that.
+@pytest.mark.parametrize(
+    ("shape", "fields", "unit"),
+    [
+        ((2, 16, 3), {}, "stage1_block1_conv1"),
+        ((16, 2, 3), {}, "stage1_block1_conv1"),
+        ((4, 4, 3), {}, "stage2_block1_conv2"),
+        ((4, 4, 3), {"family": "xnornet"}, "stage2_block1_conv2"),
+        ((16, 16, 3), {"stem": "imagenet"}, "stage2_block1_conv2"),
+        ((2, 16, 3), {"conv_1d": (16,)}, "stage1_block1_conv1_3x1"),
+        ((16, 2, 3), {"conv_1d": (16,)}, "stage1_block1_conv1_1x3"),
+        ((16, 4, 3), {"ds_1d": (32,), "conv_1d": (32,)}, "stage2_block1_conv2_1x3"),
+    ],
+)
+def test_refuses_maps_too_small_for_zero_padding(shape, fields, unit):
+    with pytest.raises(UserError, match=f"^{unit}: "):
+        check_deployable(dyadic.structure(pad_value=0, **fields), shape, Binarization())
+    for pad_value, factor, binarization in (
+        (1, 1, Binarization()),
+        (0, 4, Binarization()),
+        (0, 1, Binarization(weights=False)),
+    ):
+        larger = shape[0] * factor, shape[1] * factor, 3
+        check_deployable(dyadic.structure(pad_value=pad_value, **fields), larger, binarization)

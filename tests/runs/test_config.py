@@ -23,17 +23,27 @@ OTHERS = """
     model.stem=imagenet model.stem_relu=true model.pad_value=0 model.padding=torch model.estimator=clip model.window=1.5
     model.weight_estimator=tanh model.weight_scale=none model.dtype=bfloat16 data.name=cifar10 data.source=files
     data.dir=~/data data.image_size=64 data.crop_padding=4 data.flip=True data.lighting=0.1 data.max_unreadable=3
-    stages=('step1','step2') teacher=runs/teacher checkpoint_seconds=60 eval_every_epochs=5
+    data.resize=pad data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,) data.validation=0.2
+    stages=('step1','step2') teacher=runs/teacher init=runs/a checkpoint_seconds=60 eval_every_epochs=5
 """
 OF_STAGE = """
     batch_size=128 epochs=3 optimizer=lion learning_rate=1e-2 schedule=cosine warmup_epochs=3 weight_decay=1e-4
     momentum=0.5 label_smoothing=0 label_weight=0.5 teacher_weight=0.5 temperature=2 binarize_activations=false
 """
 # What else must be set for a field to have an effect.
-NEEDED = dict.fromkeys(("data.image_size", "data.lighting", "data.max_unreadable"), IMAGENET) | {
-    "model.padding": "model.family=resnet",
-    "teacher": "train.teacher_weight=1",
+FOLDER = "data.name=folder data.image_size=32 data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,)"
+OF_FOLDER = {
+    f"data.{name}": " ".join(word for word in FOLDER.split() if not word.startswith(f"data.{name}="))
+    for name in ("resize", "classes", "mean", "std")
 }
+NEEDED = (
+    dict.fromkeys(("data.image_size", "data.lighting", "data.max_unreadable"), IMAGENET)
+    | OF_FOLDER
+    | {
+        "model.padding": "model.family=resnet",
+        "teacher": "train.teacher_weight=1",
+    }
+)
 NEEDED_OF_STAGE = {"temperature": "teacher_weight=1", "momentum": "optimizer=sgd"}
 
 
@@ -289,9 +299,10 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_shipped_config_is_found_by_name_from_any_folder(name, elsewhere):
-    by_path = config_lib.load(str(ROOT / "configs" / f"{name}.py"))
+    known = [f"--config.{field}" for field in FOLDER.split()[2:] if name == "folder"]
+    by_path = config_lib.load(str(ROOT / "configs" / f"{name}.py"), known)
     for path in (name, f"{name}.py", f"configs/{name}.py"):
-        assert config_lib.load(path) == by_path and config_lib.name(path) == name
+        assert config_lib.load(path, known) == by_path and config_lib.name(path) == name
 
 
 def test_a_shipped_config_takes_its_argument_by_name(elsewhere):

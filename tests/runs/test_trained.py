@@ -143,3 +143,26 @@ def test_the_full_data_set_may_stand_for_its_part():
     assert dataclasses.replace(moved, data=untrained().data, variables={}) == dataclasses.replace(
         untrained(), variables={}
     )
+
+
+FOLDER = [f"--config.data.{field}" for field in ("name=folder", "image_size=28", "mean=(0.286,)", "std=(0.353,)")]
+
+
+def test_logits_follow_the_names_of_their_classes():
+    network = untrained(*FOLDER, "--config.data.classes=('a','b','c')")
+    images = np.random.default_rng(0).normal(size=(4, 28, 28, 1)).astype(np.float32)
+    other = network.with_order_of(("c", "a", "b"))
+    before, after = (each.network().apply(each.variables, images) for each in (network, other))
+    np.testing.assert_allclose(after, before[:, [2, 0, 1]], rtol=1e-6)
+    assert network.with_order_of(("a", "b")) is network.with_order_of(("a", "b", "c")) is network
+
+
+def test_a_network_of_another_data_set_is_scored_on_a_folder_by_its_names(tmp_path):
+    network = untrained()
+    place = [FOLDER[0], f"--config.data.dir={tmp_path}"]
+    moved = network.with_data(place)
+    assert moved.info.class_names == network.info.class_names and moved.info.shape == (28, 28, 1)
+    with pytest.raises(UserError, match="trained on the classes"):
+        network.with_data([*place, f"--config.data.classes={network.info.class_names[::-1]}"])
+    with pytest.raises(UserError, match=r"other mean: \(0.286,\), not \(0.5,\) \(data.mean"):
+        network.with_data([*place, "--config.data.mean=(0.5,)"])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onebnet_jax import errors, main
-from onebnet_jax.commands import agree, benchmark, compare, convert, data_benchmark, teacher, train_benchmark
+from onebnet_jax.commands import agree, benchmark, compare, convert, data_benchmark, predict, teacher, train_benchmark
 from onebnet_jax.commands import cost as cost_command
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -52,7 +52,7 @@ COMMANDS = {
             "--processes": (*NO_NUMBER, "0"),
             "--config.train.batch_size": ("0", "6", "4004", "-4"),
             "--config.data.dir": ("nowhere", LONG),
-            "--config.data.name": ("mnist", "imagenet2012"),
+            "--config.data.name": ("mnist", "imagenet2012", "folder"),
             "--config.train.teacher_weight": ("1", "-1"),
             "--config.train.label_weight": ("0",),
             "--config.step1.epochs": ("2",),
@@ -102,6 +102,7 @@ COMMANDS = {
             "word": ("second",),
         },
     ),
+    "predict": (predict.main, ["m.tflite", "a_file"], {"word": ("nothing", "", LONG, "empty"), "--images": COUNTS}),
     "benchmark": (
         benchmark.main,
         ["m.tflite"],

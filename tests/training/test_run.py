@@ -130,6 +130,27 @@ def test_an_evaluation_says_what_it_scores_and_needs_no_batch_that_the_devices_s
     assert source == data.open("fashion_mnist_mini").source and described == network.describe()
 
 
+def test_the_best_is_chosen_on_validation_images_where_there_are_any(tmp_path, quiet, capsys):
+    config = load("--config.data.validation=0.25")
+    train(config, tmp_path)
+    assert "validation Top-1" in capsys.readouterr().err
+    test = of_split(tmp_path, "test")
+    assert [x["step"] for x in test] == [6, 12, 18]  # of 3000 images
+    best = trained.load(tmp_path, BEST)
+    assert best.metrics["validation_top1"] == max(x["validation_top1"] for x in test)
+    dataset = data.with_validation(data.open("fashion_mnist_mini"), 0.25, config.seed)
+    held = dataclasses.replace(
+        dataset, test_images=dataset.validation_images, test_labels=dataset.validation_labels, validation_labels=None
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(data, "open", lambda *_, **__: held)
+        again = evaluate(dataclasses.replace(best, data=dataclasses.replace(best.data, validation=0.0)))
+    assert again["top1"] == best.metrics["validation_top1"] != best.metrics["top1"]
+    assert "chosen on validation images" in best.describe()
+    assert "chosen on test images" in trained.load(quiet[0], BEST).describe()
+    assert "chosen" not in trained.load(quiet[0], LAST).describe()
+
+
 def test_evaluation_happens_as_often_as_asked_and_after_the_last_epoch(tmp_path):
     train(load("--config.eval_every_epochs=2"), tmp_path)
     assert [x["epoch"] for x in of_split(tmp_path, "test")] == [2, 3]

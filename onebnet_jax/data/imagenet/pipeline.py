@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from onebnet_jax.data.catalog import DATASETS
+
 tf.config.set_visible_devices([], "GPU")  # or TensorFlow would take the memory that JAX needs
 
 READERS = 8  # records are read from so many files at once
 CHUNK = 16  # images that are decoded one after another by one thread
-RESIZE_RATIO = 256 / 224  # shorter side before the central crop, in units of the crop
+RESIZE_RATIO = DATASETS["imagenet2012"].zoom  # shorter side before the central crop, in units of the crop
 SCALE = (0.08, 1.0)  # share of the image's area that a random crop takes
 RATIO = (3 / 4, 4 / 3)  # its width / height
 TRIES = 10

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onebnet_jax.data import tfds
+from onebnet_jax.data import folder, tfds
 from onebnet_jax.data.catalog import Info
 from onebnet_jax.data.formats import Missing, naming
 from onebnet_jax.errors import UserError
@@ -21,7 +21,6 @@ from onebnet_jax.errors import UserError
 Batch = dict[str, np.ndarray]
 WINDOW = 4096  # records that are shuffled among themselves, about 0.45 GB of JPEGs
 _FOLDERS = {"train": "train", "validation": "val"}
-_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +41,17 @@ class Share:
         return places[places // self.batch_size % self.process_count == self.process_index]
 
 
-def _list_images(root: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Sorted names of classes, paths [N] of ROOT/CLASS/*.jpeg (or .jpg, .png), and labels int32 [N]."""
-    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    folders = (os.scandir(os.path.join(root, name)) for name in classes)
-    listed = [sorted(file.path for file in files if file.name.lower().endswith(_SUFFIXES)) for files in folders]
-    labels = np.repeat(np.arange(len(listed), dtype=np.int32), [len(paths) for paths in listed])
-    if not len(labels):
+def _labelled(info: Info, listing: folder.Listing) -> tuple[np.ndarray, np.ndarray]:
+    """Paths [N] of images, and labels int32 [N]: the places of their classes in `info`, or in a row if it has none."""
+    root, names = listing.root, info.class_names or sorted(listing.classes)
+    if not listing.classes:
         raise UserError(f"{root} has no class folders with images such as {root}/n01440764/*.JPEG.")
-    return classes, np.array([path for paths in listed for path in paths], object), labels
+    if foreign := sorted(listing.classes.keys() - {*names}):
+        raise UserError(f"{root}/{foreign[0]} is no class of {info.title}; data.name='folder' reads other classes.")
+    labels = {name: label for label, name in enumerate(names)}
+    counts = [len(paths) for paths in listing.classes.values()]
+    paths = np.array([path for paths in listing.classes.values() for path in paths], object)
+    return paths, np.repeat(np.array([labels[name] for name in listing.classes], np.int32), counts)
 
 
 class Folders:
@@ -60,20 +61,23 @@ class Folders:
         roots = {split: os.path.join(directory, name) for split, name in _FOLDERS.items()}
         if not directory or not all(map(os.path.isdir, roots.values())):
             raise Missing(f"no folders train and val in {directory or 'data.dir, which is empty'}")
-        self.origin = f"from the folders train and val in {directory}"
-        self._files = {split: _list_images(root) for split, root in roots.items()}
-        classes, others = (set(names) for names, _, _ in self._files.values())
+        listings = {split: folder.list_classes(root) for split, root in roots.items()}
+        self._files = {split: _labelled(info, listing) for split, listing in listings.items()}
+        classes, others = (listing.classes.keys() for listing in listings.values())
         if classes != others:
             raise UserError(f"{directory} has a class folder {min(classes ^ others)} in only one of train and val.")
         if len(classes) > info.num_classes:
             raise UserError(f"{directory}/train has {len(classes)} classes, where {info.num_classes} may be.")
+        few = [f"{len(classes)} of {info.num_classes} classes"] * (len(classes) < info.num_classes)
+        said = "; ".join([*few, *folder.left_out(listings.values())])
+        self.origin = f"from the folders train and val in {directory}{said and f' ({said})'}"
 
     def size(self, split: str) -> int:
-        return len(self._files[split][2])
+        return len(self._files[split][1])
 
     def examples(self, pipeline, split: str, key, share: Share, first_step: int, threads: int):
         """A process's undecoded images, from a step on, by a key (seed, epoch), or as they are stored for None."""
-        _, paths, labels = self._files[split]
+        paths, labels = self._files[split]
         chosen = share.positions(len(labels), first_step)
         if key is not None:
             chosen = np.random.default_rng(key).permutation(len(labels))[chosen]
@@ -140,6 +144,8 @@ class Streamed:
     A batch is a dict: "images" uint8 [N, H, W, 3], "labels" int32 [N] and "mask" float32 [N], which is 0 where the last
     batch is filled up and where an image cannot be decoded. `info.shape` is that of the images here.
     """
+
+    validates = False
 
     def __init__(self, info: Info, stored: Folders | Records, image_size=0, lighting=0.0, max_unreadable=10, threads=0):
         """Reads no image before the first batch is asked for. Raises UserError where TensorFlow is not installed.

@@ -1,0 +1,26 @@
+"""A small OneBNet on a folder of photographs, DIR/CLASS/* or DIR/train/CLASS/* and DIR/val/CLASS/*.
+
+    python -m onebnet_jax.main --config=configs/folder.py --config.data.dir=DIR
+    python -m onebnet_jax.convert --workdir=runs/folder --output=model.tflite
+    python -m onebnet_jax.predict model.tflite PHOTO.jpg
+
+`best` is chosen on a tenth of the training photographs. Where there are only a few hundred a class, --config.init=RUN
+begins with what this network learned of others, in the work directory RUN.
+"""
+
+from onebnet_jax.runs import schema
+
+
+def get_config():
+    config = schema.get_config()
+    config.model.depth = 18
+    config.model.width_multiplier = 0.5
+    config.model.ds_1d = (256, 512)
+    config.data.name = "folder"
+    config.data.image_size = 64
+    config.data.crop_padding = 8
+    config.data.flip = True
+    config.data.validation = 0.1
+    config.train.batch_size = 64
+    config.train.epochs = 60
+    return config

@@ -1,0 +1,37 @@
+"""Classifies images of any size and format with a converted file: onebnet predict model.tflite IMAGE ..."""
+
+from onebnet_jax.commands import arguments
+from onebnet_jax.errors import UserError, cli
+
+EXAMPLES = """examples:
+  onebnet predict model.tflite photo.jpg
+  onebnet predict model.tflite photos/*
+"""
+
+
+def main(argv: list[str]) -> None:
+    """Prints a line for each image; those that cannot be read are named at the end."""
+    parser = arguments.parser("predict", __doc__, EXAMPLES)
+    parser.add_argument("model", type=arguments.path, help="a .tflite file by `onebnet convert`, beside its card")
+    parser.add_argument("images", type=arguments.path, nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP or GIF")
+    args = parser.parse_args(argv)
+    import numpy as np
+
+    from onebnet_jax.export import card, convert
+
+    _, facts = card.read(args.model)
+    pixels, faults = {}, []
+    for path in args.images:
+        try:
+            pixels[path] = card.pixels(path, facts)
+        except UserError as error:
+            faults.append(str(error))
+    if pixels:
+        for path, found in zip(pixels, convert.predict(args.model, np.stack(list(pixels.values())))):
+            print(f"{path}: {found.label} {100 * found.probability:.1f} %")
+    if faults:
+        raise UserError(" ".join(faults))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,160 @@
+"""From a folder of photographs to a prediction, by the commands; what a run keeps of it, and what it refuses."""
+
+import shutil
+
+import image_files
+import jax
+import numpy as np
+import pytest
+from small_runs import BODY, cached_compilation, lines, shrunken
+
+import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
+from onebnet_jax import main
+from onebnet_jax.commands import convert, predict
+from onebnet_jax.data import photos as decoding
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks import families
+from onebnet_jax.runs import config as config_lib
+from onebnet_jax.runs import trained
+
+NAMES = ("bolt", "nut", "screw", "washer")
+SMALL = ("data.image_size=16", "data.crop_padding=2", "train.batch_size=12", "train.epochs=3")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with pytest.MonkeyPatch.context() as patched, cached_compilation():
+        patched.setattr(families, "FAMILIES", {name: shrunken(one, BODY) for name, one in families.FAMILIES.items()})
+        yield
+
+
+def write(root, labels, count=15, mode="RGB"):
+    for label in labels:
+        (root / NAMES[label]).mkdir(parents=True)
+        for index in range(count):
+            pixels = image_files.plain(label % 3, index, 30 + index, 60 - index)
+            content = image_files.encode(pixels, ("JPEG", "PNG")[index % 2], mode=mode)
+            (root / NAMES[label] / f"{index}.{('JPG', 'png')[index % 2]}").write_bytes(content)
+    return root
+
+
+def train(photos, workdir, *fields):
+    words = [f"--config.{field}" for field in (*SMALL, f"data.dir={photos}", *fields)]
+    main.main(["--config=configs/folder.py", f"--workdir={workdir}", "--change-config", *words])
+
+
+@pytest.fixture(scope="module")
+def run(small, tmp_path_factory):
+    """(photos, work directory) of a run on the classes 0, 1 and 2."""
+    folder = tmp_path_factory.mktemp("run")
+    train(write(folder / "photos", (0, 1, 2)), folder / "run")
+    return folder / "photos", folder / "run"
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """Copies of both."""
+    return shutil.copytree(run[0], tmp_path / "photos"), shutil.copytree(run[1], tmp_path / "run")
+
+
+def test_a_run_keeps_what_it_knows_of_its_folder(run):
+    data = config_lib.load_json(run[1] / "config.json").data
+    assert data.classes == NAMES[:3] and len(data.mean) == len(data.std) == 3
+    network = trained.load(run[1])
+    assert network.info.class_names == NAMES[:3] and network.structure.num_classes == 3
+    assert {line["epoch"] for line in lines(run[1] / "train")} == {1, 2, 3}
+    assert "chosen on validation images" in network.describe()
+
+
+def test_without_its_folder_it_is_converted_and_predicts(copied, tmp_path, capsys):
+    pytest.importorskip("larq_compute_engine")
+    photos, workdir = copied
+    photo = shutil.copy(next((photos / "nut").glob("*.JPG")), tmp_path / "large.jpg")
+    shutil.rmtree(photos)
+    model = tmp_path / "m.tflite"
+    convert.main([f"--workdir={workdir}", f"--output={model}"])
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    capsys.readouterr()
+    with pytest.raises(UserError, match="broken.png"):
+        predict.main([str(model), str(photo), str(tmp_path / "broken.png"), str(photo)])
+    (line,) = set(capsys.readouterr().out.splitlines())
+    network = trained.load(workdir)
+    from onebnet_jax.export import card
+
+    images = card.normalize(decoding.decode(photo, (16, 16), 3)[None], network.info.mean, network.info.std)
+    logits = np.asarray(network.network().apply(network.variables, images))[0]
+    share = np.exp(logits.max()) / np.exp(logits).sum()
+    assert line == f"{photo}: {NAMES[logits.argmax()]} {100 * share:.1f} %"
+
+
+def test_its_labels_are_its_names_wherever_the_photographs_are(run, copied, capsys):
+    main.main(["--mode=eval", f"--workdir={run[1]}"])
+    expected = capsys.readouterr().out.splitlines()[-1]
+    moved = copied[0].rename(copied[0].with_name("moved"))
+    shutil.rmtree(moved / "bolt")  # the others keep their labels
+    network, place = trained.load(copied[1]), [f"--config.data.dir={moved}"]
+    dataset = network.with_data(place).data.open()
+    assert {NAMES[label] for label in dataset.test_labels} == {"nut", "screw"}
+    write(moved, (0,))
+    main.main(["--mode=eval", f"--workdir={copied[1]}", *place])
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    (moved / "bolt").rename(moved / "washer")
+    with pytest.raises(UserError, match="nut, screw, washer.* bolt, nut, screw"):
+        main.main(["--mode=eval", f"--workdir={copied[1]}", *place])
+
+
+def test_a_run_goes_on_with_its_classes_mean_and_std_or_not_at_all(copied):
+    photos, workdir = copied
+    kept = config_lib.load_json(workdir / "config.json").data
+    write(photos.with_name("more"), (0,)).rename(photos / "nut" / "more")  # 15 more, which changes mean and std
+    train(photos, workdir)
+    data = config_lib.load_json(workdir / "config.json").data
+    assert (data.classes, data.mean, data.std) == (kept.classes, kept.mean, kept.std) and data.dir == str(photos)
+    (photos / "screw").rename(photos.with_name("screw"))
+    with pytest.raises(UserError, match="no training images of screw.* bolt, nut, screw"):
+        train(photos, workdir)
+    photos.with_name("screw").rename(photos / "washer")
+    with pytest.raises(UserError, match="bolt, nut, washer.* bolt, nut, screw"):
+        train(photos, workdir)
+
+
+@pytest.mark.parametrize(("labels", "head"), [((0, 1, 2), "its head too"), ((0, 3), "a new head for 2 classes")])
+def test_another_run_begins_with_it(run, tmp_path, labels, head, capsys):
+    train(write(tmp_path / "photos", labels), tmp_path / "run", f"init={run[1]}", "train.learning_rate=0.0")
+    assert head in capsys.readouterr().out
+    old, new = trained.load(run[1]), trained.load(tmp_path / "run")
+    for name in old.variables["params"] if len(labels) == 3 else ("stem_conv", "stem_bn", "body"):
+        parts = (jax.tree.leaves(network.variables["params"][name]) for network in (old, new))
+        assert all(map(np.array_equal, *parts))
+    assert new.structure.num_classes == len(labels)
+    train(tmp_path / "photos", tmp_path / "run", f"init={run[1]}", "train.learning_rate=0.0")
+    assert "init=" not in capsys.readouterr().out  # it goes on with what it has
+
+
+def test_a_network_of_another_body_is_no_beginning(run, tmp_path):
+    photos = write(tmp_path / "photos", (0, 1, 2), mode="L")
+    with pytest.raises(UserError, match="init=.*stem_conv"):
+        train(photos, tmp_path / "run", f"init={run[1]}")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_network_that_no_file_can_be_made_of_is_told_at_the_start(run, tmp_path, capsys):
+    train(run[0], tmp_path / "run", "data.image_size=14", "train.epochs=1")  # behind the stem 2x2
+    assert "body: a 3x3 " in (out := capsys.readouterr().out) and "model.pad_value=1" in out
+
+
+def test_a_teacher_of_other_classes_is_refused(run, tmp_path):
+    photos = write(tmp_path / "photos", (0, 1, 3))
+    with pytest.raises(UserError, match="class_names: .*screw.*washer"):
+        train(photos, tmp_path / "run", f"teacher={run[1]}", "train.teacher_weight=1.0")
+
+
+def test_what_is_too_large_for_memory_is_learned_too(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decoding, "memory", lambda: 1000)
+    train(run[0], tmp_path / "run")
+    assert "streamed" in capsys.readouterr().out
+    metrics = trained.load(tmp_path / "run").metrics
+    assert metrics["epoch"] in (1, 2, 3) and "validation_top1" in metrics
+    monkeypatch.undo()
+    kept = [config_lib.load_json(folder / "config.json").data for folder in (run[1], tmp_path / "run")]
+    assert (kept[0].mean, kept[0].std) == (kept[1].mean, kept[1].std)
