@@ -51,13 +51,13 @@ def load(path: str, overrides: Sequence[str] = (), run: Path | None = None) -> C
     except Exception as error:  # whatever a file that is no config may raise
         raise UserError(f"{file} is not a config: {_one_line(error)}.") from error
     config, default = _overridden(config, overrides), flat(schema.get_config())
+    given = [named[1] for named in map(_NAMED.match, overrides) if named]
+    for check_fields in (config_check.types, config_check.values):  # before a folder is read
+        check_fields(flat(config), default)
     folder = config.data.name == "folder"
     if folder and run is not None and (run / "config.json").exists():
         kept = load_json(run / "config.json").data
         config.data.update({name: config.data[name] or kept[name] for name in MEASURED})
-    given = [named[1] for named in map(_NAMED.match, overrides) if named]
-    for check_fields in (config_check.types, config_check.values):  # before a folder is read
-        check_fields(flat(config), default)
     config_check.nothing_ignored(flat(config), default, given)
     check(config)
     if folder:

@@ -78,6 +78,6 @@ class Trainer:
         with tempfile.TemporaryDirectory() as folder:
             trace.start(folder)
             self.run()
-            jax.profiler.stop_trace()
+            trace.stop()
             spent = trace.spent(folder, self._run.as_text())
         return {name: seconds / STEPS_PER_CALL for name, seconds in spent.items()}

@@ -2,18 +2,34 @@
 
 import collections
 import gzip
+import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import jax
 
 
 def start(folder) -> None:
-    """Begins a trace, which jax.profiler.stop_trace writes; on a CPU it names each of XLA's operations and kernels."""
+    """Begins a trace, which `stop` writes; on a CPU it names each of XLA's operations and kernels."""
     options = jax.profiler.ProfileOptions()
     options.host_tracer_level, options.python_tracer_level = 3, 0
     jax.profiler.start_trace(str(folder), create_perfetto_trace=True, profiler_options=options)
+    _mend_tensorflow()
+
+
+def stop() -> None:
+    """Ends the trace and writes it."""
+    jax.profiler.stop_trace()
+    _mend_tensorflow()
+
+
+def _mend_tensorflow() -> None:
+    """JAX's profiler puts a truth value where TensorFlow has a function, whose next call, as by tf.data, would fail."""
+    module = sys.modules.get("tensorflow.python.profiler.trace")
+    if module is not None and not callable(module.enabled):
+        importlib.reload(module)
 
 
 class Trace:
@@ -39,7 +55,7 @@ class Trace:
     def close(self) -> None:
         if self._on:
             self._on = False
-            jax.profiler.stop_trace()
+            stop()
             print(f"trace of steps from {self._edges[0]} on: {self._folder}", flush=True)
 
 

@@ -3,6 +3,9 @@
 import gzip
 import json
 
+import jax.numpy as jnp
+import pytest
+
 from onebnet_jax.training import trace
 
 
@@ -29,3 +32,18 @@ def test_time_is_told_apart_by_kernel_and_kind(tmp_path):
         ("XLA: convolutions and matrix products", 0.30000000000000004),
         ("XLA: everything else", 0.1),
     ]
+
+
+def test_tensorflow_works_during_and_after_a_trace(tmp_path):
+    """JAX's profiler and TensorFlow share a module."""
+    tf = pytest.importorskip("tensorflow")
+
+    @tf.function
+    def padded(x):
+        return tf.pad(x, ((0, 1),))
+
+    trace.start(tmp_path)
+    jnp.ones(3).block_until_ready()
+    assert padded(tf.ones(2)).shape == (3,)
+    trace.stop()
+    assert padded(tf.ones(3)).shape == (4,)
