@@ -81,7 +81,7 @@ def test_many_channels_do_not_overflow_the_counters(instruction_set):
     np.testing.assert_array_equal(kernels.counts(x, None, w)[0][0, 1, 1], [9 * 1500, -9 * 1500])
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     name=st.sampled_from(SETS or [""]),
     estimator=st.sampled_from(["poly", "clip"]),
@@ -259,12 +259,12 @@ for c, size, kernel in ((16, 28, (3, 3)), (130, 9, (3, 1))):
 
 def test_the_same_bits_for_any_number_of_threads():
     lines = []
-    for threads in (1, 2, 4):
+    for threads in (1, 3):
         env = os.environ | {"NPROC": str(threads), "XLA_FLAGS": ""}  # the size of XLA's pool of threads
         done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, check=True)
         lines.append(done.stdout.split())
     assert len(lines[0]) == 6 and len(set(lines[0])) == 2
-    assert lines[1] == lines[2] == lines[0]
+    assert lines[1] == lines[0]
 
 
 def test_sets_that_the_library_was_built_for():

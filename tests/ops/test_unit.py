@@ -36,13 +36,6 @@ def by_xla(function):
     return call
 
 
-def wide_arguments(y, shortcut, *rest):
-    """The same numbers in float64."""
-    wide_y = jax.tree.map(lambda x: x if isinstance(x, str | int) else jnp.float64(x), y)
-    wide_shortcut = wide_y.x if isinstance(y, unit.RSignConv) and shortcut is y.x else shortcut
-    return wide_y, *jax.tree.map(jnp.float64, (wide_shortcut, *rest))
-
-
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("family", NETWORKS)
 def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
@@ -56,23 +49,22 @@ def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
     def checked(y, shortcut, scale, bias, mask, activation, *_):
         grad = rng.normal(size=unit.value(y).shape).astype(np.float32)
         name, rprelu = (activation, ()) if isinstance(activation, str) else ("rprelu", activation)
+        described = isinstance(y, unit.RSignConv)
+        identity = described and shortcut is y.x
+        floats = (y.x, y.alpha, y.kernel) if described else y
 
-        def outputs_and_gradients(y, shortcut, scale, bias, rprelu, mask, grad):
-            described = isinstance(y, unit.RSignConv)
-            identity = described and shortcut is y.x
-            floats = (y.x, y.alpha, y.kernel) if described else y
-
+        def outputs_and_gradients(mask, grad, *differentiated):
             def outputs(floats, shortcut, scale, bias, rprelu):
-                given = unit.RSignConv(*floats, *y[3:]) if described else floats
+                given = unit.RSignConv(*floats, jnp.ones(()), *y[4:]) if described else floats
                 return norm(given, floats[0] if identity else shortcut, scale, bias, mask, rprelu or name)
 
-            results, pull = jax.vjp(outputs, floats, None if identity else shortcut, scale, bias, rprelu)
+            results, pull = jax.vjp(outputs, *differentiated)
             return results, pull((grad, *map(jnp.zeros_like, results[1:])))
 
-        arguments = y, shortcut, scale, bias, rprelu, mask, grad
-        got = outputs_and_gradients(*arguments)
+        arguments = mask, grad, floats, None if identity else shortcut, scale, bias, rprelu
+        got = jax.jit(outputs_and_gradients)(*arguments)
         with precision.x64():
-            wanted = by_xla(outputs_and_gradients)(*wide_arguments(*arguments))
+            wanted = by_xla(jax.jit(outputs_and_gradients))(*jax.tree.map(jnp.float64, arguments))
         found.append(largest_difference(got, wanted))
         return got[0]
 
