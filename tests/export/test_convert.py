@@ -25,7 +25,7 @@ needs_lce = pytest.mark.usefixtures("lce")
 
 @pytest.fixture
 def lce():
-    return pytest.importorskip("onebnet_jax.export.lce", exc_type=UserError)
+    return pytest.importorskip("onebnet_jax.export.lce", exc_type=(UserError, ImportError))
 
 
 def network(**fields):
