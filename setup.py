@@ -15,12 +15,10 @@ class BuildWithKernels(build_py):
 
     def run(self):
         super().run()
-        import jaxlib
-
         folder = pathlib.Path(self.build_lib, "onebnet_jax", "native", "lib")
         build.folders = lambda: [folder]
         try:
-            build.library(str(pathlib.Path(jaxlib.__file__).parent / "include"))
+            build.library(build.headers())
         except build.BuildError as error:
             print(f"Built without the kernels for training on a CPU: {error}.", file=sys.stderr)
 

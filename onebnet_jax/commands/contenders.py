@@ -44,7 +44,8 @@ def main(argv: list[str]) -> None:
 
 def contenders(threads: int) -> dict[str, Callable[[], object]]:
     """What runs one image of each, by its name. Raises UserError where the engine, TensorFlow or LCE is missing."""
-    from onebnet_jax.export import fold, keras, lce, native
+    from onebnet_jax.export import keras, lce, native
+    from onebnet_jax.export.convert import make_plan
     from onebnet_jax.export.keras2 import tf
     from onebnet_jax.native.runtime import Engine
     from onebnet_jax.runs import config, trained
@@ -52,8 +53,7 @@ def contenders(threads: int) -> dict[str, Callable[[], object]]:
     image = np.random.default_rng(0).standard_normal((1, 224, 224, 3)).astype(np.float32)
 
     def plan(name):
-        network = trained.untrained(config.load(name, []))
-        return fold.deployment_plan(network.structure, network.binarization, network.variables, network.info.shape)
+        return make_plan(trained.untrained(config.load(name)))
 
     binary, resnet = plan("imagenet_typeII"), keras.keras_model(plan("imagenet_fp32"))
     file, tflite = native.pack(binary, native.pixel_table(binary, None), {}), lce.convert(keras.keras_model(binary))

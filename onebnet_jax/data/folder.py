@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from onebnet_jax.data import photos
+from onebnet_jax.data import formats, photos
 from onebnet_jax.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
@@ -67,8 +67,12 @@ def list_splits(directory: str) -> dict[str, Listing]:
 def held_out(names: Iterable[str], share: float) -> list[int]:
     """The places of a share of the names, one at least and not all: those whose hashes come first."""
     hashes = [hashlib.sha256(name.encode(errors="surrogateescape")).digest() for name in names]
-    count = min(max(round(share * len(hashes)), 1), len(hashes) - 1)
-    return sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:count])
+    return sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[: portion(share, len(hashes))])
+
+
+def portion(share: float, count: int) -> int:
+    """How many of `count` a share of them is: one at least, and not all."""
+    return min(max(round(share * count), 1), count - 1)
 
 
 def list_classes(root: str) -> Listing:
@@ -150,12 +154,8 @@ class Found:
                     first = paths[labels == label][0]
                     raise UserError(f"{none} in {self.directory} can be decoded, such as {first}.")
             arrays[split], broken = (pixels[kept] if faults else pixels, labels[kept]), broken | faults
-        if len(broken) > max_unreadable:
-            first = min(broken)
-            raise UserError(
-                f"{len(broken)} images of {self.directory} cannot be decoded, such as {first} ({broken[first]}), where "
-                f"{max_unreadable} may be left out; get them again, or allow more by data.max_unreadable."
-            )
+        named = [f"{path} ({reason})" for path, reason in broken.items()]
+        formats.tolerate(named, max_unreadable, f"images of {self.directory}")
         if broken:
             self.words += f"; left out: {len(broken)} that cannot be decoded, such as {min(broken)}"
         return arrays

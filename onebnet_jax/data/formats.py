@@ -10,6 +10,7 @@ import io
 import pickle
 import struct
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,13 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 class Missing(UserError):
     """The data are not in this place; its message says what was looked for and where."""
+
+
+def tolerate(unreadable: Collection[str], most: int, what: str) -> None:
+    """Raises UserError where more of `what`, such as "images of DIR", cannot be decoded than `most`: their names."""
+    if len(unreadable) > most:
+        fault = f"{len(unreadable)} {what} cannot be decoded, such as {min(unreadable)}, where {most} may be left out"
+        raise UserError(f"{fault}; get them again, or allow more by data.max_unreadable.")
 
 
 def read_npz(folder: Path, name: str) -> tuple[Arrays, Path]:

@@ -62,7 +62,7 @@ def with_validation(dataset: "Dataset | stream.Streamed", share: float, seed: in
     rng, held = np.random.default_rng(seed), np.zeros(dataset.train_size, bool)
     for label in np.unique(dataset.train_labels):
         places = rng.permutation(np.flatnonzero(dataset.train_labels == label))
-        held[places[: min(max(round(share * len(places)), 1), len(places) - 1)]] = True
+        held[places[: folder.portion(share, len(places))]] = True
     source = f"{dataset.source}; {held.sum()} of the training images held out for validation"
     return dataset.held_out(held, source)
 
@@ -139,8 +139,7 @@ def _of_folder(
     crop_padding=0,
     flip=False,
 ) -> Dataset | stream.Streamed:
-    """A folder of images: see `folder.find`; streamed if it would take half of the memory, as it
-    lies there twice.
+    """A folder of images: see `folder.find`; streamed if it would take half of the memory, as it lies there twice.
 
     An empty mean or std stands for that of its training images.
     """
@@ -148,18 +147,21 @@ def _of_folder(
         raise Missing("data.dir is empty")
     found = folder.find(directory, classes, len(mean))
     shape = image_size, image_size, found.channels
-    info = dataclasses.replace(info, shape=shape, num_classes=len(found.classes), class_names=found.classes)
     fits = 4 * sum(len(paths) for paths, _ in found.files.values()) * np.prod(shape) <= photos.memory()
-    arrays = found.read(image_size, resize, max_unreadable) if fits else {}
-    options = resize, crop_padding, flip, max_unreadable
-    streamed = stream.Streamed(info, found.files, f"{found.words}; streamed, as memory is too small", *options)
+    known = dict(num_classes=len(found.classes), class_names=found.classes, streamed=not fits)
+    info = dataclasses.replace(info, shape=shape, **known)
+    if fits:
+        arrays = found.read(image_size, resize, max_unreadable)
+        images = arrays["train"][0]
+        dataset = Dataset(info, *arrays["train"], *arrays["test"], found.words, *arrays.get("validation", ()))
+    else:
+        words = f"{found.words}; streamed, as memory is too small"
+        dataset = stream.Streamed(info, found.files, words, resize, crop_padding, flip, max_unreadable)
+        images = dataset.train_images()
     if not (mean and std):
-        measured = photos.statistics(arrays["train"][0] if fits else streamed.train_images())
+        measured = photos.statistics(images)
         mean, std = mean or measured[0], std or measured[1]
-    info = dataclasses.replace(info, mean=mean, std=std)
-    if not fits:
-        return dataclasses.replace(streamed, info=dataclasses.replace(info, streamed=True))
-    return Dataset(info, *arrays["train"], *arrays["test"], found.words, *arrays.get("validation", ()))
+    return dataclasses.replace(dataset, info=dataclasses.replace(info, mean=mean, std=std))
 
 
 def _read_tfds(info: Info, directory: str) -> tuple[Arrays, str]:

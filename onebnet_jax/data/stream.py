@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from onebnet_jax.data import photos
 from onebnet_jax.data.catalog import Info
-from onebnet_jax.errors import UserError
+from onebnet_jax.data.formats import tolerate
 
 Batch = dict[str, np.ndarray]
 
@@ -92,7 +92,7 @@ class Streamed:
                     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
                     image = padded[top : top + side, left : left + side]
                     images[slot], mask[slot] = image[:, ::-1] if flipped and self.flip else image, 1
-            self._report()
+            tolerate(self.unreadable, self.max_unreadable, "images")
             yield {"images": images, "labels": of_images, "mask": mask}
 
     def _decode(self, path: str) -> np.ndarray | None:
@@ -103,9 +103,3 @@ class Streamed:
                 self.unreadable.add(path)
                 print(f"left out, as it cannot be decoded: {path}: {error}", file=sys.stderr, flush=True)
             return None
-
-    def _report(self) -> None:
-        if len(self.unreadable) > self.max_unreadable:
-            some = f"{len(self.unreadable)} images cannot be decoded, such as {min(self.unreadable)}"
-            remedy = "get them again, or allow more by data.max_unreadable"
-            raise UserError(f"{some}, where {self.max_unreadable} may be left out; {remedy}.")

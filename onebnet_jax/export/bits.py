@@ -36,6 +36,7 @@ import numpy as np
 
 from onebnet_jax.export.native import axis, check, limits
 from onebnet_jax.export.plan import Conv, Plan, Unit
+from onebnet_jax.networks.structure import strided
 
 
 def arrays(plan: Plan, table: np.ndarray, facts: dict) -> dict[str, np.ndarray]:
@@ -60,8 +61,7 @@ def _stem(unit: Unit) -> dict:
     conv = unit.conv
     fields = _geometry(conv) | {"kernel": conv.kernel, "bias": conv.bias, "relu": int(unit.relu)}
     if unit.max_pool:
-        sizes = [-(-length // stride) for length, stride in zip(conv.input_size, conv.strides)]
-        fields["pool_pads"] = unit.pool_pads or [_pads(size, 3, 2, None) for size in sizes]
+        fields["pool_pads"] = unit.pool_pads or [_pads(n, 3, 2, None) for n in strided(conv.input_size, conv.strides)]
     return fields
 
 

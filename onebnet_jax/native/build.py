@@ -7,6 +7,7 @@ different CPUs can share it.
 """
 
 import hashlib
+import importlib.util
 import os
 import pathlib
 import platform
@@ -54,14 +55,24 @@ def folders() -> list[pathlib.Path]:
     return [pathlib.Path(__file__).parent / "lib", pathlib.Path(cache).expanduser() / "onebnet_jax"]
 
 
+def headers() -> str:
+    """The folder of XLA's FFI headers, as jax.ffi.include_dir() without importing JAX."""
+    return str(pathlib.Path(importlib.util.find_spec("jaxlib").origin).parent / "include")
+
+
 def file_name(include: str) -> str:
     """Name of the library that these sources give for this version of XLA's interface; another after any change."""
-    digest = hashlib.sha256(repr((FLAGS, KERNELS, SETS, platform.machine(), platform.system())).encode())
-    for path in sorted(SOURCES.iterdir()):
-        digest.update(path.name.encode() + path.read_bytes())
     interface = (pathlib.Path(include) / "xla" / "ffi" / "api" / "c_api.h").read_text()
-    digest.update("".join(re.findall(r"#define XLA_FFI_API_M\w+ \d+", interface)).encode())  # its version
-    return f"kernels-{digest.hexdigest()[:16]}.so"
+    version = re.findall(r"#define XLA_FFI_API_M\w+ \d+", interface)
+    return named("kernels", SOURCES, FLAGS, KERNELS, SETS, version)
+
+
+def named(kind: str, sources: pathlib.Path, *facts) -> str:
+    """Name of a library of a kind, another for other sources, for other facts such as flags, and on other systems."""
+    digest = hashlib.sha256(repr((*facts, platform.machine(), platform.system())).encode())
+    for path in sorted(sources.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return f"{kind}-{digest.hexdigest()[:16]}.so"
 
 
 def library(include: str) -> pathlib.Path:
@@ -156,9 +167,7 @@ def _finish(process):
 
 
 if __name__ == "__main__":
-    import jax
-
     try:
-        print(f"kernels for training on a CPU: {library(jax.ffi.include_dir())}")
+        print(f"kernels for training on a CPU: {library(headers())}")
     except BuildError as error:
         print(f"Training on a CPU will be slower than it could be, as {error}.", file=sys.stderr)

@@ -45,6 +45,10 @@ def _or_empty(x, dtype=jnp.float32):
     return jnp.zeros(0, dtype) if x is None else x
 
 
+def _or_zeros(alpha, x):
+    return jnp.zeros(x.shape[-1], jnp.float32) if alpha is None else alpha
+
+
 def _psum(x, axis_name):
     return x if axis_name is None else lax.psum(x, axis_name)
 
@@ -75,7 +79,6 @@ def counts(x, alpha, kernel, mask=None, strides=(1, 1), pad_value=0):
       (counts, bits, sums): int16 [N, H', W', C_out]; the packed signs, uint32 [N, rows, columns, ceil(C_in / 32)] with
       the border; the sums over N, H', W' of the counts and of their squares, [2, C_out].
     """
-    alpha = jnp.zeros(x.shape[-1], jnp.float32) if alpha is None else alpha
     rows, columns = (
         size + sum(pads)
         for size, pads in zip(x.shape[1:3], lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, "SAME"))
@@ -86,7 +89,7 @@ def counts(x, alpha, kernel, mask=None, strides=(1, 1), pad_value=0):
         _floats(2, kernel.shape[3]),
     )
     attributes = {"rows": strides[0], "columns": strides[1], "pad_value": pad_value}
-    return library.call("forward", results, x, alpha, kernel, _or_empty(mask), **attributes)
+    return library.call("forward", results, x, _or_zeros(alpha, x), kernel, _or_empty(mask), **attributes)
 
 
 def gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estimator, window, norm=None, shortcut=False):
@@ -114,7 +117,7 @@ def gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estima
         _or_empty(mask),
         kernel,
         x,
-        jnp.zeros(x.shape[-1], jnp.float32) if alpha is None else alpha,
+        _or_zeros(alpha, x),
         _or_empty(slopes),
         bits,
         rows=strides[0],

@@ -18,7 +18,7 @@ VARIABLE = "ONEBNET_NATIVE"
 def _library():
     """(library, None) with its functions made known to XLA, or (None, a sentence)."""
     try:
-        library = ctypes.CDLL(str(build.library(jax.ffi.include_dir())))
+        library = ctypes.CDLL(str(build.library(build.headers())))
     except (build.BuildError, OSError) as error:
         return None, f"Training on this CPU would be faster with the kernels of onebnet_jax/native, but {error}."
     library.onebnet_instruction_set.restype = ctypes.c_char_p

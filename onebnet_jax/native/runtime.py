@@ -2,10 +2,8 @@
 
 import ctypes
 import functools
-import hashlib
 import json
 import pathlib
-import platform
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -40,11 +38,8 @@ def library() -> ctypes.CDLL:
         build.run([*compiler(), *FLAGS, "-shared", *map(str, sources()), "-lm", "-o", str(folder / "built")])
         return folder / "built"
 
-    digest = hashlib.sha256(repr((FLAGS, platform.machine(), platform.system())).encode())
-    for path in sorted(SOURCES.iterdir()):
-        digest.update(path.name.encode() + path.read_bytes())
     try:
-        loaded = ctypes.CDLL(str(build.kept(f"engine-{digest.hexdigest()[:16]}.so", make)))
+        loaded = ctypes.CDLL(str(build.kept(build.named("engine", SOURCES, FLAGS), make)))
     except (build.BuildError, OSError) as error:
         raise UserError(f"The native engine is not there: {error}.") from error
     loaded.onebnet_error.restype = loaded.onebnet_set.restype = loaded.onebnet_version.restype = ctypes.c_char_p

@@ -74,13 +74,12 @@ def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Arr
             y = BinaryConv(unit, module.binarization, dtype, name=name("conv"))(x, alpha, progress)
         else:
             y = Conv(unit.out_channels, unit.kernel, unit.strides, unit.symmetric, dtype, name=name("conv"))(x)
-        s = inputs[-unit.span] if unit.span else None
-        added = shortcut(units[index + 1 - unit.span : index + 1], s.shape[1:]) if unit.span else None
-        if added and added.pool != (1, 1):
-            s = average_pool(s, added.pool)
-        if added and added.projects:
-            s = Conv(unit.out_channels, (1, 1), added.strides, dtype=dtype, name="shortcut_conv")(s)
-            s = BatchNorm(axis_name, name="shortcut_bn")(s, mask)
+        start, s = inputs[-unit.span], None
+        if added := shortcut(units[index + 1 - unit.span : index + 1], start.shape[1:]):
+            s = start if added.pool == (1, 1) else average_pool(start, added.pool)
+            if added.projects:
+                s = Conv(unit.out_channels, (1, 1), added.strides, dtype=dtype, name="shortcut_conv")(s)
+                s = BatchNorm(axis_name, name="shortcut_bn")(s, mask)
         activation = unit.activation
         if activation == "rprelu":
             activation = RPReLU(name=name("rprelu"))(unit.out_channels)

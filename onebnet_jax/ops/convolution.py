@@ -1,4 +1,4 @@
-"""Convolution with SAME padding, its gradients written as convolutions in the one layout that is fast everywhere."""
+"""Convolution with SAME padding, its gradients written as convolutions and products that are fast everywhere."""
 
 import functools
 
@@ -24,9 +24,13 @@ def conv(
     else:
         pads = tuple(lax.padtype_to_pads(x.shape[1:3], size, strides, "SAME"))
     if pad_value:
-        edges = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
-        x, pads = lax.pad(x, jnp.array(pad_value, x.dtype), edges), ((0, 0), (0, 0))
+        x, pads = _padded(x, pads, pad_value), ((0, 0), (0, 0))
     return _conv(x, kernel, strides, pads)
+
+
+def _padded(x, pads, value=0):
+    edges = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
+    return lax.pad(x, jnp.array(value, x.dtype), edges)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -40,7 +44,7 @@ def _nhwc(x, kernel, strides=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1), ker
 
 
 def _conv_bwd(strides, pads, residuals, grad):
-    """Both gradients as NHWC convolutions with explicit transposes.
+    """Both gradients as NHWC convolutions with explicit transposes, or the kernel's as a matrix product.
 
     JAX's own rule expresses the transposes as dimension numbers instead. XLA's CPU backend turns those into a form
     that it has fast code for, but not inside a loop such as lax.scan, where they run a hundred times slower.
@@ -62,8 +66,7 @@ def _conv_bwd(strides, pads, residuals, grad):
 
 def _kernel_grad_by_product(x, kernel, grad, strides, pads):
     """The same as one matrix product of all patches, which spares two transposes of whole maps."""
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
-    patches = []
+    x, patches = _padded(x, pads), []
     for i, j in np.ndindex(kernel.shape[:2]):
         rows, columns = (
             slice(first, first + (count - 1) * stride + 1, stride)

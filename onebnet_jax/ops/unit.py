@@ -52,13 +52,12 @@ def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_n
     beta, zeta), each [C]. Returns (result, mean, biased variance), [N, H, W, C], [C] and [C]; the last two carry no
     gradient.
     """
-    described = isinstance(y, RSignConv)
-    if _native(y) if described else kernels.serves(y):
+    if _native(y):
         rprelu = None if activation == "none" else activation
         if activation == "relu":
             rprelu = 3 * (jnp.zeros_like(scale),)
         rest = shortcut, scale, bias, mask, rprelu
-        if described:
+        if isinstance(y, RSignConv):
             return kernels.unit(y.x, y.alpha, y.kernel, *rest, y.progress, *_static(y), epsilon, axis_name)
         return kernels.tail(y, *rest, epsilon, axis_name)
     y, mean, variance = fused.batch_norm(value(y), scale, bias, mask, epsilon, axis_name)
@@ -79,7 +78,8 @@ def settle(x: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def _native(y):
-    return y.binary_kernel and kernels.serves(y.x, y.kernel)
+    """Whether the kernels compute a convolution, or what follows its result."""
+    return y.binary_kernel and kernels.serves(y.x, y.kernel) if isinstance(y, RSignConv) else kernels.serves(y)
 
 
 def _static(y):

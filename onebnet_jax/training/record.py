@@ -31,8 +31,8 @@ class Record(contextlib.AbstractContextManager):
             step, state, info = restored
             self.best, self.result, self._seconds = (info[name] for name in ("best", "result", "seconds"))
             print(f"resumed from the checkpoint of step {step}", flush=True)
-            before, now = info.get("arithmetic", library.in_use()), library.in_use()
-            if before != now:
+            now = library.in_use()
+            if (before := info.get("arithmetic", now)) != now:
                 print(f"Until here {before} computed this run, from here on {now}: the results differ by rounding.")
         self.state, done = state, int(state.step)
         self._saved_step, self._saved_at = done, time.monotonic()
@@ -81,8 +81,7 @@ class Record(contextlib.AbstractContextManager):
 
     def save(self, step: int, state: TrainState, pending: bool) -> None:
         self._saved_step, self._saved_at = step, time.monotonic()
-        info = {"best": self.best, "result": self.result, "seconds": self._seconds}
-        info["arithmetic"] = library.in_use()
+        info = {"best": self.best, "result": self.result, "seconds": self._seconds, "arithmetic": library.in_use()}
         self._checkpoints.save(PENDING if pending else LAST, step, state, info)
 
     def last_checkpoint(self) -> Path | None:

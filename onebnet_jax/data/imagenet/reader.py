@@ -15,7 +15,7 @@ import numpy as np
 
 from onebnet_jax.data import folder, tfds
 from onebnet_jax.data.catalog import Info
-from onebnet_jax.data.formats import Missing, naming
+from onebnet_jax.data.formats import Missing, naming, tolerate
 from onebnet_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -204,8 +204,4 @@ class Streamed:
         for name in sorted({name.decode() for name in names} - self.unreadable):
             self.unreadable.add(name)
             print(f"left out, as it cannot be decoded: {name}", file=sys.stderr, flush=True)
-        if len(self.unreadable) > self._max_unreadable:
-            raise UserError(
-                f"{len(self.unreadable)} images of {self.info.title} cannot be decoded, such as {min(self.unreadable)},"
-                f" where {self._max_unreadable} may be left out; get them again, or allow more by data.max_unreadable."
-            )
+        tolerate(self.unreadable, self._max_unreadable, f"images of {self.info.title}")

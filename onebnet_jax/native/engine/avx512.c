@@ -25,10 +25,7 @@ F vf f_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 F vf f_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 F vf f_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 F vf f_min(vf a, vf b) { return _mm512_min_ps(a, b); }
-typedef vf vx;
-F vx x_load(const float *p) { return f_set(*p); }
-F vx x_set(float x) { return f_set(x); }
-F vf x_fma(vx x, int t, vf b, vf c) { (void)t; return f_fma(x, b, c); }
+#include "one_tap.h"
 F uint32_t f_above(const vf *y, const float *threshold) {
   return (uint32_t)_mm512_cmp_ps_mask(y[0], f_load(threshold), _CMP_GT_OQ) |
          (uint32_t)_mm512_cmp_ps_mask(y[1], f_load(threshold + VL), _CMP_GT_OQ) << 16;

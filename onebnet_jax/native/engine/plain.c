@@ -24,10 +24,7 @@ F vf f_sub(vf a, vf b) { EACH a.of[i] -= b.of[i]; return a; }
 F vf f_mul(vf a, vf b) { EACH a.of[i] *= b.of[i]; return a; }
 F vf f_max(vf a, vf b) { EACH a.of[i] = a.of[i] > b.of[i] ? a.of[i] : b.of[i]; return a; }
 F vf f_min(vf a, vf b) { EACH a.of[i] = a.of[i] < b.of[i] ? a.of[i] : b.of[i]; return a; }
-typedef vf vx;
-F vx x_load(const float *p) { return f_set(*p); }
-F vx x_set(float x) { return f_set(x); }
-F vf x_fma(vx x, int t, vf b, vf c) { (void)t; return f_fma(x, b, c); }
+#include "one_tap.h"
 F uint32_t f_above(const vf *y, const float *threshold) {
   uint32_t mask = 0;
   for (int c = 0; c < BLOCK; c++) mask |= (uint32_t)(y[c / VL].of[c % VL] > threshold[c]) << c;
