@@ -15,7 +15,7 @@ from onebnet_jax.data import folder, photos, stream, tfds
 from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.data.formats import Arrays, Missing
 from onebnet_jax.data.imagenet import reader
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +83,11 @@ def open(name: str, source: str = "auto", directory: str = "", **options):
         choices = ", ".join(map(repr, ("auto", *info.sources)))
         raise UserError(f"data.source={source!r} will not do for {info.title}; it must be one of {choices}.")
     wanted = info.sources if source == "auto" else (source,)
+    local("data.dir", directory)
     directory = os.path.expanduser(directory)
-    if directory and source != "download" and not os.path.isdir(directory) and "://" not in directory:
-        raise UserError(f"data.dir={directory!r} is not a folder.")
+    if directory and source != "download" and not os.path.isdir(directory):
+        fault = "a file, not a folder" if os.path.exists(directory) else "not there"
+        raise UserError(f"data.dir={directory!r} is {fault}.")
     finders = {"tfds": _read_tfds, "files": _read_files, "download": _download}
     if info.streamed:
         finders = {"tfds": reader.Records, "files": reader.Folders}
