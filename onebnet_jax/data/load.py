@@ -1,12 +1,14 @@
 """Opens the data sets of `catalog`. TFDS and TensorFlow are imported only when data need them, JAX never."""
 
 import dataclasses
+import gzip
 import hashlib
 import http.client
 import os
 import sys
 import urllib.request
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 from etils import epath
@@ -168,7 +170,7 @@ def _of_folder(
 
 def _read_tfds(info: Info, directory: str) -> tuple[Arrays, str]:
     folder = tfds.find(directory, info.name)
-    return tfds.read(folder), f"from the TFDS directory {folder}"
+    return tfds.read(folder), f"from the TFDS directory {folder} (no published SHA-256 to compare with)"
 
 
 def _folders(info: Info, directory: str) -> list[epath.Path]:
@@ -180,7 +182,21 @@ def _folders(info: Info, directory: str) -> list[epath.Path]:
 
 def _read_files(info: Info, directory: str) -> tuple[Arrays, str]:
     arrays, path = _first_found(info.read, _folders(info, directory))
-    return arrays, f"from the original files in {path}"
+    return arrays, f"from the original files in {path} ({_verified(info, Path(path))})"
+
+
+def _verified(info: Info, place: Path) -> str:
+    """What the published SHA-256 sums say of the file, or of the files in a folder, that a data set was read from."""
+    published, known, others = dict(info.published), 0, []
+    for path in sorted(place.iterdir()) if place.is_dir() else [place]:
+        name, unpack = (path.name, bytes) if path.name in published else (path.stem, gzip.decompress)
+        if name in published and (unpack is bytes or path.suffix == ".gz"):
+            known += 1
+            if hashlib.sha256(unpack(path.read_bytes())).hexdigest() != published[name]:
+                others.append(path.name)
+    if others:
+        return f"NOT those that were published, by SHA-256: {', '.join(others)}"
+    return "as published, by SHA-256" if known else "no published SHA-256 to compare with"
 
 
 def _download(info: Info, directory: str) -> tuple[Arrays, str]:
