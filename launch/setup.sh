@@ -5,6 +5,7 @@ set -euo pipefail
 venv=$1 requirements=$2
 
 python=${PYTHON:-python3}
+command -v "$python" >/dev/null || { echo "error: There is no $python here; set PYTHON to a Python 3.11 or 3.12." >&2; exit 2; }
 if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; then
     echo "error: $("$python" --version) will not do: larq-compute-engine and jax need Python 3.11 or 3.12; set PYTHON." >&2
     exit 2
@@ -15,6 +16,21 @@ if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
     # Not bin/pip, whose first line holds the folder in which the environment was made: it may have been moved or copied.
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" "${@:3}"
     cat requirements*.txt >"$venv/installed"
+fi
+# The programs of an environment that was copied or moved, and bin/activate, still name the folder in which it was made.
+if [[ -f $venv/pyvenv.cfg ]] && ! grep -q "^command = .* $(cd "$venv" && pwd)\$" "$venv/pyvenv.cfg"; then
+    "$venv/bin/python" - "$venv" <<'END'
+import pathlib, re, sys
+
+venv = pathlib.Path(sys.argv[1]).absolute()
+made = re.search(r"^command = .* -m venv (?:--\S+ )*(/.+)$", (venv / "pyvenv.cfg").read_text(), re.MULTILINE)
+for path in [*(venv / "bin").iterdir(), venv / "pyvenv.cfg"] if made else ():
+    content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    if made[1].encode() in content and b"\0" not in content:
+        path.write_bytes(content.replace(made[1].encode(), bytes(venv)))
+if made:
+    print(f"{venv} was made as {made[1]}: its programs now name the folder in which they are")
+END
 fi
 # The kernels for training on this CPU and the engine for deployment, or a sentence that says why there are none.
 "$venv/bin/python" -m onebnet_jax.native.build >/dev/null
