@@ -275,3 +275,16 @@ def test_without_pytorch_a_pth_file_is_refused_with_the_remedy(tmp_path, monkeyp
 def test_a_config_of_another_network_is_refused(fields, tmp_path):
     with pytest.raises(UserError, match="model.family='resnet', model.padding='torch' and model.stem_relu=True"):
         make_run(tmp_path, Path("nothing.pth"), *fields)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.backbone."])
+def test_what_a_wrapper_puts_before_every_name_is_left_away(prefix, tmp_path, capsys):
+    tensors = small_tensors()
+    torch_tensors.save(tmp_path / "plain.safetensors", tensors)
+    torch_tensors.save(tmp_path / "wrapped.safetensors", {prefix + name: tensor for name, tensor in tensors.items()})
+    made = []
+    for name in ("plain", "wrapped"):
+        (tmp_path / name).mkdir()
+        made.append(make_run(tmp_path / name, tmp_path / f"{name}.safetensors", *SMALL).variables)
+    jax.tree.map(np.testing.assert_array_equal, *made)
+    assert capsys.readouterr().out == f"{prefix!r} before the name of every tensor is left away\n"

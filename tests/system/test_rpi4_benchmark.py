@@ -32,7 +32,7 @@ FAKE_SCP = """#!/bin/bash
 echo "scp $*" >> "$PI/calls"
 while [[ $1 == -* ]]; do [[ $1 == -q ]] && shift || shift 2; done
 for last in "$@"; do :; done
-exec cp "${@:1:$#-1}" "$PI/home/${last#*:}"
+exec cp "${@:1:$#-1}" "$PI/home/${last##*:}"
 """
 
 # Programs of the Pi. sysfs and the device tree are reached through cat.
@@ -320,9 +320,40 @@ def test_interruption_leaves_nothing_on_the_pi(pi):
     assert list((pi / "home").iterdir()) == []
 
 
-def test_full_disk_on_the_pi(pi):
-    executable(pi / "here" / "scp", 'echo "scp: write remote: No space left on device" >&2; exit 1')
-    assert "could not be copied to user@pi" in refused(pi)
+@pytest.mark.parametrize("host", ["user@fe80::1%eth0", "user@[fe80::1%eth0]"])
+def test_an_ipv6_address_as_ssh_and_scp_want_it(pi, host):
+    done = start(pi, host=host)
+    assert done.returncode == 0, done.stderr
+    for call in (pi / "calls").read_text().splitlines():
+        wanted = " user@[fe80::1%eth0]:onebnet-" if call.startswith("scp ") else " user@fe80::1%eth0"
+        assert wanted in call and (call.startswith("scp ") or "[" not in call), call
+
+
+def test_a_shell_that_greets_is_not_taken_for_the_answer(pi):
+    executable(pi / "here" / "ssh", FAKE_SSH.replace("cd ", "echo aarch64 has come; echo 32; cd "))
+    done = start(pi)
+    assert done.returncode == 0, done.stderr
+    check_results(pi, models=1)
+    executable(pi / "here" / "ssh", "echo Welcome")
+    assert "does not say what it is, but: Welcome" in refused(pi, "--output", "other")
+
+
+@pytest.mark.parametrize(
+    ("tool", "said", "remedy"),
+    [
+        ("scp", "scp: write remote: No space left on device", "make room"),
+        ("scp", "scp: dest open: Permission denied", "writable"),
+        ("scp", "Received message too long 1466132836", r"\.bashrc"),
+        ("ssh", "user@pi: Permission denied (publickey,password).", "check the user and the password or key"),
+        ("ssh", "ssh: Could not resolve hostname pi: Name or service not known", "check the name"),
+        ("ssh", "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", "ssh-keygen -R pi"),
+        ("ssh", "Host key verification failed.", "accept its key"),
+        ("ssh", "ssh: connect to host pi port 22: Connection timed out", "check that the Pi is on"),
+    ],
+)
+def test_the_remedy_follows_from_what_ssh_says(pi, tool, said, remedy):
+    executable(pi / "here" / tool, f'echo "{said}" >&2; exit 255')
+    assert re.search(remedy, refused(pi))
 
 
 @pytest.mark.parametrize(
