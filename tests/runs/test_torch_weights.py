@@ -187,8 +187,8 @@ WRONG = {
     "type": (lambda t: t | {"bn1.bias": t["bn1.bias"].astype(np.float64)}, "bn1.bias is float64"),
     "not finite": (lambda t: t | {"bn1.bias": t["bn1.bias"] * np.float32(np.inf)}, "not finite: bn1.bias"),
     "another network": (
-        lambda t: {f"module.{name}": tensor for name, tensor in t.items()},
-        "bn1.bias, .* more missing; module.bn1.bias, .* more superfluous",
+        lambda t: {f"encoder.{name}.x": tensor for name, tensor in t.items()},
+        "bn1.bias, .* more missing; encoder.bn1.bias.x, .* more superfluous",
     ),
 }
 
@@ -265,7 +265,7 @@ def test_pth_files_of_other_content_are_refused(tmp_path):
 def test_without_pytorch_a_pth_file_is_refused_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "w.pth").write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match=r"w.pth needs PyTorch: pip install torch, or .* \.safetensors"):
+    with pytest.raises(UserError, match=r"w.pth needs PyTorch: torch is missing; pip install torch, or .* \.safetensors"):
         torch_weights.read(tmp_path / "w.pth")
 
 
