@@ -334,3 +334,19 @@ def test_a_config_begins_with_a_shipped_one_whatever_lies_in_the_folder(elsewher
 def test_an_unknown_name_is_refused_with_the_closest(path, closest, elsewhere):
     message = refusal(path=path)
     assert path in message and closest in message
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [("from configs import default", "schema.begin_with"), ("import onebnet_nowhere", "name its folder by PYTHONPATH")],
+)
+def test_an_import_that_fails_in_a_config_is_told_by_its_cause(line, remedy, tmp_path, monkeypatch):
+    """As where a package of the user's, called configs, comes first on the path."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").touch()
+    (tmp_path / "own.py").write_text(f"{line}\nget_config = None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "configs", raising=False)
+    with pytest.raises(UserError, match=f"own.py imports what is not there: .*{remedy}"):
+        config_lib.load(str(tmp_path / "own.py"))
+    monkeypatch.delitem(sys.modules, "configs", raising=False)

@@ -265,7 +265,9 @@ def test_pth_files_of_other_content_are_refused(tmp_path):
 def test_without_pytorch_a_pth_file_is_refused_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "w.pth").write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match=r"w.pth needs PyTorch: torch is missing; pip install torch, or .* \.safetensors"):
+    with pytest.raises(
+        UserError, match=r"w.pth needs PyTorch: torch is missing; pip install torch, or .* \.safetensors"
+    ):
         torch_weights.read(tmp_path / "w.pth")
 
 
