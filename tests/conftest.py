@@ -26,12 +26,15 @@ hypothesis.settings.load_profile("onebnet")
 
 # What takes longest, longest first: begun last, one process would work on it while the others have nothing left to do.
 LONG = (
-    "system/test_readme.py",
     "training/test_hosts.py",
-    "system/test_whole_way.py",
-    "system/test_faults.py",
     "training/test_run.py",
-    "commands/test_table1.py",
+    "system/test_faults.py",
+    "runs/test_configs.py",
+    "networks/test_network.py",
+    "system/test_readme.py",
+    "system/test_whole_way.py",
+    "training/test_steps.py",
+    "training/test_resume.py",
 )
 
 
