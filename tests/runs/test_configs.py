@@ -96,9 +96,43 @@ def last_stage(structure):
     return dataclasses.replace(structure, units=(dataclasses.replace(stem, out_channels=units[0].in_channels), *units))
 
 
-@pytest.mark.parametrize("part", [last_stage, pytest.param(lambda whole: whole, marks=pytest.mark.slow, id="whole")])
+def aspects(path):
+    """What the code of a config's steps follows from: its kinds of units, and its kinds of stages; without numbers."""
+    experiment = config_lib.experiment(load(path))
+    plain = dict(name="", module="", parts="", stage=0, in_channels=0, out_channels=0)
+    units = [dataclasses.replace(unit, **plain) for unit in last_stage(experiment.structure).units]
+    stages = [
+        (bool(each.label_weight), bool(each.teacher_weight), each.binarization, each.optimizer.name, experiment.dtype)
+        for each in experiment.stages
+    ]
+    return {*units, *stages}
+
+
+def different():
+    """The configs without those all of whose aspects others have."""
+    found, seen = [], set()
+    for path in sorted(CONFIGS, key=lambda path: -len(aspects(path))):
+        if aspects(path) - seen:
+            found.append(path)
+            seen |= aspects(path)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        *(pytest.param(path, last_stage, id=path.stem) for path in different()),
+        *(
+            pytest.param(path, lambda whole: whole, marks=pytest.mark.slow, id=f"{path.stem}, whole")
+            for path in CONFIGS
+        ),
+    ],
+)
 def test_it_takes_a_training_step_in_each_stage(path, part):
-    """At an eighth of the width, ImageNet in 32x32; a stage begins with what the one before left."""
+    """At an eighth of the width, ImageNet in 32x32; a stage begins with what the one before left.
+
+    Every kind of unit and of stage that there is in a config takes one; the slow tests take all configs.
+    """
     config = load(path, "--config.model.width_multiplier=0.125")
     if data_info.DATASETS[config.data.name].streamed:
         config.data.image_size = 32
