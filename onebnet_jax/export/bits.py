@@ -26,6 +26,7 @@ reversed and -1 elsewhere,
     multiplier, bias, beta, gamma, zeta   float32 [C_out]
     span            the shortcut's input is that of the unit `span` - 1 places earlier; 0 for no shortcut
     shortcut/pool   window and strides of its average pool, of which what lies outside of the map does not count
+    shortcut/repeats   how often the channels of that follow one another: [a, b] twice is [a, b, a, b]
     shortcut/kernel, shortcut/bias, shortcut/strides   its 1x1 convolution; missing where it has none
 """
 
@@ -84,7 +85,7 @@ def _unit(unit: Unit) -> dict:
         "span": shortcut.span if shortcut else 0,
     }
     if shortcut:
-        fields["shortcut/pool"] = shortcut.pool
+        fields |= {"shortcut/pool": shortcut.pool, "shortcut/repeats": shortcut.repeats}
         if shortcut.conv:
             of_conv = {"kernel": shortcut.conv.kernel, "bias": shortcut.conv.bias, "strides": shortcut.conv.strides}
             fields |= {f"shortcut/{name}": value for name, value in of_conv.items()}

@@ -6,7 +6,7 @@ OneBNet's unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) 
 
 - -gamma comes after a sum, so the BN before the sum takes it in.
 - +zeta is left out of the stream of activations: between units flows p = x - zeta. The next sign compares p with
-  alpha - zeta. A shortcut gives zeta back as a constant of a BN's bias: zeta itself if it is the identity, W zeta
+  alpha - zeta. A shortcut gives zeta back as a constant of a BN's bias: zeta itself without a convolution, and W zeta
   behind an average pool and a 1x1 convolution W; the head's bias takes in the last one.
 
 A batch normalization before a sign, a x + c, is a comparison of x with -c / a: one subtraction. All this is exact in
@@ -172,7 +172,7 @@ def _shortcut(place: Placed, variables, offset) -> tuple[Shortcut, np.ndarray]:
     """The shortcut of a unit, and the constant that its input's missing offset makes up behind it."""
     unit, shortcut = place.unit, place.shortcut
     if not shortcut.projects:
-        return Shortcut(unit.span, shortcut.pool, None), offset
+        return Shortcut(unit.span, shortcut.pool, None, shortcut.repeats), np.tile(offset, shortcut.repeats)
     kernel = _float64(_at(variables["params"], *unit.beside("shortcut_conv"))["kernel"])
     multiplier, bias = _affine(variables, unit.beside("shortcut_bn"))
     bias = bias + multiplier * (offset @ kernel[0, 0])

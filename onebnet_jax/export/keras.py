@@ -128,6 +128,8 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
             s = layers.AveragePooling2D(pool, pool, "same", name=f"{unit.section}_shortcut_pool")(s)
         if unit.shortcut.conv:
             s = _float_conv(unit.shortcut.conv, s)
+        if unit.shortcut.repeats > 1:
+            s = layers.Concatenate(name=f"{unit.section}_shortcut_repeat")([s] * unit.shortcut.repeats)
         y = layers.Add(name=f"{unit.section}_add")([y, s])
     if unit.relu:
         y = layers.ReLU(name=name("relu"))(y)

@@ -134,7 +134,7 @@ def _flags(plan: Plan) -> list[int]:
         if unit.shortcut:
             if held != index + 1 - unit.shortcut.span:
                 raise UserError(f"The native engine cannot run {unit.name}: its shortcut begins where another goes on.")
-            flags = ADD | (PROJECT if unit.shortcut.conv else 0)
+            flags = ADD | (0 if unit.shortcut.plain else PROJECT)
         if index + 1 in readers or index + 1 == len(units):
             flags, held = flags | STORE, index + 1
         if unit.gamma is not None or unit.zeta is not None:
@@ -168,10 +168,16 @@ def _unit(file: _File, unit: Unit, flags: int) -> bytes:
     window = steps = (0, 0)
     project = project_bias = gamma = zeta = 0
     if flags & PROJECT:
-        window = shortcut.pool
-        steps = tuple(a * b for a, b in zip(shortcut.pool, shortcut.conv.strides))
-        project = file.add(_float_kernel(_whole_blocks(shortcut.conv.kernel, 2)), "<f4")
-        project_bias = file.add(_channels(shortcut.conv.bias), "<f4")
+        window = steps = shortcut.pool
+        if shortcut.conv:
+            steps = tuple(a * b for a, b in zip(shortcut.pool, shortcut.conv.strides))
+            kernel_1x1, bias_1x1 = shortcut.conv.kernel, shortcut.conv.bias
+        else:
+            kernel_1x1 = np.tile(np.eye(outputs // shortcut.repeats), shortcut.repeats)[None, None]
+            bias_1x1 = np.zeros(outputs)
+        if shortcut.conv or (shortcut.repeats > 1 and kernel_1x1.shape[2] % BLOCK):
+            project = file.add(_float_kernel(_whole_blocks(kernel_1x1, 2)), "<f4")
+            project_bias = file.add(_channels(bias_1x1), "<f4")
     if flags & SHIFT:
         shifts = [np.zeros(outputs) if values is None else values for values in (unit.gamma, unit.zeta)]
         gamma, zeta = (file.add(_channels(values), "<f4") for values in shifts)

@@ -33,11 +33,17 @@ class Conv:
 
 @dataclasses.dataclass(frozen=True)
 class Shortcut:
-    """What is added behind a convolution: conv(AveragePool(x)), x the input of its unit or of an earlier one."""
+    """What is added behind a convolution: conv(AveragePool(x)) or, `repeats` times, the channels of AveragePool(x)."""
 
-    span: int  # the input is that of the unit `span` - 1 places earlier
+    span: int  # x is the input of the unit `span` - 1 places earlier
     pool: Pair  # window and strides of the average pool; (1, 1) for none
     conv: Conv | None  # the 1x1 convolution with its BN, or None
+    repeats: int = 1
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is its input as it is."""
+        return not self.conv and self.pool == (1, 1) and self.repeats == 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +85,7 @@ class Unit:
         if self.shortcut:
             count.update(ADD=1, CONV_2D=int(self.shortcut.conv is not None))
             count.update(AVERAGE_POOL_2D=int(self.shortcut.pool != (1, 1)))
+            count.update(CONCATENATION=int(self.shortcut.repeats > 1))
         # A ReLU is part of the operator before it, but for a binarized convolution.
         count.update(RELU=int(self.relu and self.conv.binary and not self.shortcut))
         count.update(SUB=int(self.gamma is not None), PRELU=int(self.beta is not None), ADD=int(self.zeta is not None))

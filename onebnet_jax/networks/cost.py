@@ -45,7 +45,7 @@ class LayerCost(Cost):
     """The cost of one layer."""
 
     name: str  # path of its parameters in the Flax model, or of the same form where it has none
-    kind: str  # "[binary ]conv", "scale", "batch norm", "rsign", "rprelu", "add", "max pool", "average pool", "dense"
+    kind: str  # in words, such as "conv", "binary conv", "batch norm", "rprelu", "add", "max pool" or "dense"
     output: Shape
 
 
@@ -92,6 +92,10 @@ def _unit(place: Placed, binarized: bool, folded: bool) -> Iterator[LayerCost]:
             pooled = (*strided(shortcut.input, shortcut.pool), shortcut.input[2])
             yield _weights(unit.beside("shortcut_conv"), "conv", pooled, unit.out_channels, shortcut.strides)
             yield _per_channel(unit.beside("shortcut_bn"), "batch norm", place.convolved, 2, 2, 0)
+        if shortcut.repeats > 1:
+            read = math.prod(place.convolved) // shortcut.repeats
+            name = "/".join(unit.beside("shortcut_repeat"))
+            yield LayerCost(name=name, kind="repeat", output=place.convolved, elements=read)
         yield _per_channel(unit.beside("add"), "add", place.convolved, 0, 0, 1)
     if unit.activation == "rprelu":
         kept = 1 if folded else 3

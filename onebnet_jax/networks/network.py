@@ -80,6 +80,8 @@ def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Arr
             if added.projects:
                 s = Conv(unit.out_channels, (1, 1), added.strides, dtype=dtype, name="shortcut_conv")(s)
                 s = BatchNorm(axis_name, name="shortcut_bn")(s, mask)
+            if added.repeats > 1:
+                s = jnp.tile(s, added.repeats)
         activation = unit.activation
         if activation == "rprelu":
             activation = RPReLU(name=name("rprelu"))(unit.out_channels)

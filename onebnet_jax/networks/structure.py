@@ -23,9 +23,10 @@ class Unit:
         y = BN(y)                                 # where norm is "after"
         y = activation(y + shortcut)              # the shortcut only where one ends here
 
-    A shortcut follows a change of shape in one of two ways: "pooled" is an average pool, a 1x1 convolution and BN,
+    A shortcut follows a change of shape in one of three ways: "pooled" is an average pool, a 1x1 convolution and BN,
     wherever one of the spanned units has strides; "strided" is a 1x1 convolution with their strides and BN, wherever
-    strides or channels change. It is the input itself everywhere else.
+    strides or channels change; "repeated" has no parameters: an average pool wherever there are strides, and its
+    channels several times where there are more behind it. It is the input itself everywhere else.
     """
 
     name: str  # such as "stage2_block1_conv1_3x1"; no two in a network are the same
@@ -38,7 +39,7 @@ class Unit:
     norm: str = "after"  # or "before": where batch normalization is
     activation: str = "none"  # or "relu", "rprelu" (the paper's equation 2)
     span: int = 1  # how many units the shortcut that ends here spans, this one included; 0 for no shortcut
-    shortcut: str = "pooled"  # or "strided"
+    shortcut: str = "pooled"  # or "strided", "repeated"
     pad_value: int = 0  # 0 or 1, what surrounds a binarized map
     symmetric: bool = False  # pads a float map by k // 2 on either side, as PyTorch; not SAME, another at stride 2
     max_pool: bool = False  # whether a 3x3 max pool with strides (2, 2) comes last
@@ -87,7 +88,8 @@ class Shortcut:
     input: Shape  # where it begins
     pool: Pair  # window and strides of its average pool; (1, 1) for none
     strides: Pair  # of its 1x1 convolution
-    projects: bool  # whether it has a 1x1 convolution and BN; if not, it is its input
+    projects: bool  # whether it has a 1x1 convolution and BN
+    repeats: int = 1  # how often the channels follow one another: [a, b] twice is [a, b, a, b]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +126,8 @@ def shortcut(spanned: tuple[Unit, ...], start: Shape) -> Shortcut | None:
     strides = tuple(map(max, zip(*(unit.strides for unit in spanned))))
     if last.shortcut == "pooled":
         return Shortcut(start, strides, (1, 1), strides != (1, 1))
+    if last.shortcut == "repeated":
+        return Shortcut(start, strides, (1, 1), False, last.out_channels // first.in_channels)
     return Shortcut(start, (1, 1), strides, strides != (1, 1) or first.in_channels != last.out_channels)
 
 

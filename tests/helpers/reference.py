@@ -36,7 +36,7 @@ def unit(layer: Unit, inputs: list[jax.Array]) -> jax.Array:
     y = conv(layer.conv, b)
     if layer.shortcut:
         s = average_pool(inputs[-layer.shortcut.span], layer.shortcut.pool)
-        y = y + (conv(layer.shortcut.conv, s) if layer.shortcut.conv else s)
+        y = y + (conv(layer.shortcut.conv, s) if layer.shortcut.conv else jnp.tile(s, layer.shortcut.repeats))
     if layer.relu:
         y = jax.nn.relu(y)
     if layer.gamma is not None:

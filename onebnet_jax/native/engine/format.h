@@ -28,7 +28,7 @@ typedef struct {
 
 /* What a unit does beside y = multiplier * conv(signs) + bias. There is one float map at any time. */
 enum {
-  UNIT_PROJECT = 1, /* first, map = 1x1 convolution of its average pool */
+  UNIT_PROJECT = 1, /* first, map = 1x1 convolution of its average pool, or the pool's blocks over and over */
   UNIT_ADD = 2,     /* y += map */
   UNIT_STORE = 4,   /* map = PReLU(y - gamma) + zeta; without it only the signs of that are kept */
   UNIT_SHIFT = 8,   /* there are gamma and zeta */
@@ -48,7 +48,7 @@ typedef struct {
   uint32_t weights;        /* words [out_c / 32][kh][kw][c / 32][32 output channels] */
   uint32_t multiplier, bias, beta; /* float [out_c] */
   uint32_t gamma, zeta;    /* float [out_c], or 0 */
-  uint32_t project, project_bias; /* float [out_c / 32][c of the map][32], [out_c], or 0 */
+  uint32_t project, project_bias; /* float [out_c / 32][c of the map][32], [out_c], or 0 for no convolution */
 } Unit;
 
 typedef struct {

@@ -61,7 +61,8 @@ static int check_unit(const Header *h, const Unit *u, int32_t *m) {
     arrays = arrays && within(u->window_r, 1, MAX_STRIDE) && within(u->window_c, 1, MAX_STRIDE) &&
              within(u->step_r, 1, MAX_STRIDE) && within(u->step_c, 1, MAX_STRIDE) &&
              (int64_t)(u->out_h - 1) * u->step_r < m[0] && (int64_t)(u->out_w - 1) * u->step_c < m[1] &&
-             holds(h, u->project, out * blocks(m[2]) * BLOCK, 4) && holds(h, u->project_bias, out, 4);
+             ((!u->project && !u->project_bias) ||
+              (holds(h, u->project, out * blocks(m[2]) * BLOCK, 4) && holds(h, u->project_bias, out, 4)));
   }
   if (u->flags & (UNIT_PROJECT | UNIT_STORE)) {
     if (u->flags & UNIT_ADD && !(u->flags & UNIT_PROJECT))

@@ -155,8 +155,8 @@ static void run_stem(onebnet *net, int thread, const uint8_t *pixels, const floa
   }
 }
 
-/* map = 1x1 convolution of the map's average pool, in place: a tile of rows is pooled, then replaced. From above where
-   the rows shrink, else from below, so that what is written has been read. */
+/* map = 1x1 convolution of the map's average pool, or its blocks over and over, in place: a tile of rows is pooled,
+   then replaced. From above where the rows shrink, else from below, so that what is written has been read. */
 static void project(onebnet *net, int thread, const Unit *u, int map_h, int map_w, int map_c) {
   int in_blocks = blocks(map_c), out_blocks = blocks(u->out_c);
   int tile_rows = (int)onebnet_tile_rows(u, map_c, net->threads);
@@ -180,10 +180,16 @@ static void project(onebnet *net, int thread, const Unit *u, int map_h, int map_
     mine = share(net, thread, out_blocks * count);
     for (int item = mine.first; item < mine.last; item++) {
       int block = item / count, row = item % count;
+      float *out = net->map + (first + row) * out_row + (size_t)block * u->out_w * BLOCK;
+      if (!u->project) {
+        const float *from = tile + row * tile_row + (size_t)(block % in_blocks) * u->out_w * BLOCK;
+        memcpy(out, from, (size_t)u->out_w * BLOCK * sizeof(float));
+        continue;
+      }
       for (int i = 0; i < in_blocks; i++) rows[i] = tile + row * tile_row + (size_t)i * u->out_w * BLOCK;
       net->kernels->float_row(&(FloatRow){rows, in_blocks, BLOCK, 0, u->out_w, BLOCK,
                                           weights + (size_t)block * in_blocks * BLOCK * BLOCK, bias + block * BLOCK,
-                                          net->map + (first + row) * out_row + (size_t)block * u->out_w * BLOCK});
+                                          out});
     }
     barrier(net);
   }
