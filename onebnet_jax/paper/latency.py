@@ -34,12 +34,12 @@ def features(counts: Cost) -> np.ndarray:
 
 
 def table1_structure(row: numbers.Table1Row) -> Structure:
-    return imagenet("onebnet", conv_1d=row.conv_1d, ds_1d=row.ds_1d, pad_value=0)
+    return imagenet("onebnet", depth=18, conv_1d=row.conv_1d, ds_1d=row.ds_1d, pad_value=0)
 
 
 def imagenet(family: str, **fields) -> Structure:
-    """A network of depth 18 for ImageNet."""
-    return families.build(family, depth=18, stem="imagenet", num_classes=1000, **fields)
+    """A network for ImageNet, of depth 18 where nothing else is said."""
+    return families.build(family, stem="imagenet", num_classes=1000, **fields)
 
 
 @functools.cache

@@ -27,6 +27,8 @@ CASES = {
     "1-D downsampling, ImageNet stem": ("onebnet", dict(ds_1d=(32,), stem="imagenet"), (29, 31)),
     "Bi-Real Net": ("birealnet", {}, (7, 7)),
     "Bi-Real Net, ImageNet stem": ("birealnet", dict(stem="imagenet"), (15, 16)),
+    "ReActNet-A": ("reactnet_a", {}, (15, 16)),
+    "ReActNet-A, ImageNet stem": ("reactnet_a", dict(stem="imagenet"), (29, 31)),
     "XNOR-Net": ("xnornet", {}, (7, 8)),
     "XNOR-Net, ImageNet stem": ("xnornet", dict(stem="imagenet"), (16, 15)),
 }
@@ -77,7 +79,7 @@ IN_PART = {
 }
 
 
-@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet"])
+@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet", "reactnet_a"])
 @pytest.mark.parametrize("kind", IN_PART)
 def test_networks_binarized_in_part(kind, family):
     binarization, pad_value = IN_PART[kind]

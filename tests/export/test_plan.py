@@ -18,6 +18,10 @@ STAGE1 = {
     ("xnornet", 0, True): [dict(BINARY, SUB=1), dict(BINARY, ADD=1)],
     ("xnornet", 0, False): [dict(BINARY, MUL=1, ADD=1), dict(BINARY, ADD=1)],
     ("xnornet", 1, True): [dict(BINARY, MUL=1, ADD=1), dict(BINARY, ADD=1)],
+    ("reactnet_a", 0, True): [
+        dict(BINARY, SUB=1, ADD=1, PRELU=1),
+        dict(BINARY, SUB=1, ADD=1, PRELU=1, CONCATENATION=1),
+    ],
     ("resnet", None, True): [dict(CONV_2D=1), dict(CONV_2D=1, ADD=1)],
 }
 

@@ -16,11 +16,12 @@ IMAGE_SHAPE = (8, 8, 3)  # halved once: 16 pixels are averaged by the head
 def structure(family="onebnet", **fields):
     """A small network of a family: two stages of one block, with 8 and 16 channels if `fields` say nothing else.
 
-    conv_1d and ds_1d name them 16 and 32.
+    conv_1d and ds_1d name them 16 and 32. ReActNet-A, whose blocks double the channels, has 32 and 64.
     """
-    fields = dict(width_multiplier=0.5, stem="cifar", num_classes=10) | fields
-    whole = families.build(family, depth=8, **fields)
-    units = tuple(unit for unit in whole.units if not unit.name.startswith("stage3"))
+    small = dict(depth=8, width_multiplier=0.5, stem="cifar", num_classes=10)
+    taken = {name: value for name, value in small.items() if name in families.parameters(family)}
+    whole = families.build(family, **taken | fields)
+    units = tuple(unit for unit in whole.units if unit.name.startswith(("stem", "stage1", "stage2_block1")))
     return dataclasses.replace(whole, units=units, recipe=())
 
 

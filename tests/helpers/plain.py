@@ -85,10 +85,13 @@ def network(family, fields, stages, binarization, variables, images, train, prog
     def unit(x, name, strides):
         """Of Bi-Real Net, and with two more functions of ReActNet and OneBNet."""
         p, y = params[name], x
-        if family == "onebnet":
+        if family != "birealnet":
             y = y - p["rsign"]["alpha"]
         y = batch_norm(binary_conv(y, p["conv"]["kernel"], strides), name, "bn")
-        if strides != (1, 1):
+        if family == "reactnet_a":
+            x = average_pool(x, strides)
+            x = jnp.concatenate([x] * (y.shape[-1] // x.shape[-1]), axis=-1)
+        elif strides != (1, 1):
             x = batch_norm(conv(average_pool(x, strides), p["shortcut_conv"]["kernel"]), name, "shortcut_bn")
         if family == "birealnet":
             return x + y
@@ -124,7 +127,7 @@ def network(family, fields, stages, binarization, variables, images, train, prog
     x = batch_norm(x, "stem_bn")
     if family == "xnornet" or fields.get("stem_relu", family == "resnet"):
         x = jax.nn.relu(x)
-    if imagenet:
+    if imagenet and family != "reactnet_a":
         padding = ((0, 0), (1, 1), (1, 1), (0, 0)) if symmetric else "SAME"
         x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
     block = {"xnornet": xnornet_block, "resnet": resnet_block}.get(family, block_of_units)

@@ -38,6 +38,7 @@ PARAMETERS = {
     },
     "xnornet": {"stage1_block1": BLOCK, "stage2_block1": BLOCK + SHORTCUT},
     "resnet": {"stage1_block1": BLOCK, "stage2_block1": BLOCK + SHORTCUT},
+    "reactnet_a": {f"stage{stage}_block1_conv{place}": REACT_UNIT for stage in (1, 2) for place in (1, 2)},
 }
 
 
@@ -83,6 +84,7 @@ CASES = {
         Binarization(estimator="tanh", weight_estimator="tanh"),
         0.6,
     ),
+    "ReActNet-A": ("reactnet_a", dict(stem="imagenet", width_multiplier=0.1), Binarization(), 1.0),
     "FP32": ("resnet", dict(), Binarization(), 1.0),
     "FP32, torch padding": ("resnet", dict(stem="imagenet", padding="torch"), Binarization(), 1.0),
 }
@@ -223,7 +225,7 @@ def test_intermediates_on_dyadic_values(family):
     hits = np.zeros(2)
     for module in PARAMETERS[family]:
         y, p, kind = x, params[module], np.arange(x.shape[-1]) % 2
-        if family == "onebnet":
+        if family in ("onebnet", "reactnet_a"):
             y, kind = x - p["rsign"]["alpha"], p["rsign"]["alpha"] != 0
         elif family == "xnornet":
             bn, running = p["bn1"], variables["batch_stats"][module]["bn1"]
