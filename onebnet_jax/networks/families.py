@@ -106,8 +106,22 @@ def reactnet_a(width_multiplier=1.0, stem="imagenet", pad_value=0, num_classes=1
     return _residual("ReActNet-A", body, width / 32, first, place, num_classes, channels)
 
 
+def realtobin(depth=18, width_multiplier=1.0, stem="imagenet", pad_value=0, num_classes=1000, channels=3) -> Structure:
+    """Real-to-Bin (Martinez et al. 2020): BN, sign, convolution, gate and PReLU, with a shortcut over each.
+
+    The gate's two matrices go through an eighth of the input channels. A PReLU in the stem too.
+    """
+    body, first = stages(depth, width_multiplier), _stem(stem, "prelu")
+
+    def place(name, stage, strides, inputs, outputs):
+        options = dict(norm="before", activation="prelu", gate=max(inputs // 8, 1), pad_value=pad_value)
+        return [Unit(name, (3, 3), strides, inputs, outputs, module=name, stage=stage, **options)]
+
+    return _residual(f"Real-to-Bin ResNet{depth}", body, width_multiplier, first, place, num_classes, channels)
+
+
 FAMILIES = {"onebnet": onebnet, "resnet": resnet, "birealnet": birealnet, "xnornet": xnornet}
-FAMILIES |= {"reactnet_a": reactnet_a}
+FAMILIES |= {"reactnet_a": reactnet_a, "realtobin": realtobin}
 
 
 def build(family: str, **fields) -> Structure:

@@ -85,6 +85,15 @@ class RPReLU(nn.Module):
         return gamma, self.param("beta", nn.initializers.constant(0.25), (channels,)), zeta
 
 
+class PReLU(nn.Module):
+    """The same without shifts. The slope starts at 0, as in Real-to-Bin's code."""
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        beta = self.param("beta", zeros, (channels,))
+        return jnp.zeros_like(beta), beta, jnp.zeros_like(beta)
+
+
 class BinaryConv(nn.Module):
     """Convolution of a binary unit, conv(sign(x - alpha), scale * sign(w)): [N, H, W, C_in] -> [N, H', W', C_out].
 

@@ -18,10 +18,11 @@ Pair = tuple[int, int]  # (rows, columns)
 class Unit:
     """One convolution, its normalization, activation and shortcut:
 
-        y = x                                     # or BN(x), where norm is "before"
-        y = conv(sign(y - alpha))                 # alpha only with shift, sign only where binary
-        y = BN(y)                                 # where norm is "after"
-        y = activation(y + shortcut)              # the shortcut only where one ends here
+        y = activation(BN(conv(sign(x - alpha))) + shortcut)              # where norm is "after"
+        y = activation(g(BN(x)) * conv(sign(BN(x) - alpha))) + shortcut   # where norm is "before"
+
+    alpha only with shift, sign only where binary, the shortcut only where one ends here. The gate g, if there is one,
+    is a factor for each image and output channel: sigmoid(W2 relu(W1 mean(BN(x)))), its mean over rows and columns.
 
     A shortcut follows a change of shape in one of three ways: "pooled" is an average pool, a 1x1 convolution and BN,
     wherever one of the spanned units has strides; "strided" is a 1x1 convolution with their strides and BN, wherever
@@ -37,7 +38,8 @@ class Unit:
     binary: bool = True  # whether inputs and weights are binarized; `Binarization` may leave one of the two float
     shift: bool = False  # whether a learnable bias alpha per channel comes before the sign (RSign, equation 1)
     norm: str = "after"  # or "before": where batch normalization is
-    activation: str = "none"  # or "relu", "rprelu" (the paper's equation 2)
+    activation: str = "none"  # or "relu", "prelu" (a slope per channel), "rprelu" (the paper's equation 2)
+    gate: int = 0  # channels between W1 and W2 of its gate, 0 for none; only where norm is "before"
     span: int = 1  # how many units the shortcut that ends here spans, this one included; 0 for no shortcut
     shortcut: str = "pooled"  # or "strided", "repeated"
     pad_value: int = 0  # 0 or 1, what surrounds a binarized map
@@ -114,7 +116,8 @@ def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
         output = (*strided(convolved, (2, 2)), unit.out_channels) if unit.max_pool else convolved
         added = shortcut(structure.units[index + 1 - unit.span : index + 1], inputs[-unit.span])
         yield Placed(unit, shape, convolved, output, added, fused_norm=bare and unit.norm == "before")
-        bare = unit.norm != "after" and not unit.span and unit.activation == "none" and not unit.max_pool
+        follows = unit.norm == "after" or unit.gate or unit.span or unit.activation != "none" or unit.max_pool
+        bare = not follows
         shape = output
 
 

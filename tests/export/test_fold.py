@@ -29,6 +29,8 @@ CASES = {
     "Bi-Real Net, ImageNet stem": ("birealnet", dict(stem="imagenet"), (15, 16)),
     "ReActNet-A": ("reactnet_a", {}, (15, 16)),
     "ReActNet-A, ImageNet stem": ("reactnet_a", dict(stem="imagenet"), (29, 31)),
+    "Real-to-Bin": ("realtobin", {}, (7, 8)),
+    "Real-to-Bin, ImageNet stem": ("realtobin", dict(stem="imagenet"), (16, 15)),
     "XNOR-Net": ("xnornet", {}, (7, 8)),
     "XNOR-Net, ImageNet stem": ("xnornet", dict(stem="imagenet"), (16, 15)),
 }
@@ -79,7 +81,7 @@ IN_PART = {
 }
 
 
-@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet", "reactnet_a"])
+@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet", "reactnet_a", "realtobin"])
 @pytest.mark.parametrize("kind", IN_PART)
 def test_networks_binarized_in_part(kind, family):
     binarization, pad_value = IN_PART[kind]

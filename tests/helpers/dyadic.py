@@ -48,6 +48,8 @@ def variables(structure, seed=0):
         if layer[-1] == "shortcut_conv":
             # Each output takes at most one input, so that few values occur and thresholds are hit.
             return rng.permuted(np.eye(shape[2], shape[3]), axis=0).reshape(shape) * rng.choice([-1, 1], shape[3])
+        if layer[-1] == "gate_out":
+            return np.zeros(shape)  # the sigmoid of 0 is 1/2, all others are no multiples of a power of two
         values = {
             "kernel": [-1.0, 1.0, *[0.0] * (14 if layer in float_body else 1)],
             "scale": [-1.0, 0.5, 1.0, *[0.0] * (layer in before_signs)],

@@ -29,6 +29,7 @@ NAMED = {  # stage by stage
     "ReActNet18": (dict(), RESNET18),
     "Bi-RealNet18": (dict(family="birealnet"), RESNET18),
     "XNOR-Net ResNet18": (dict(family="xnornet"), RESNET18),
+    "Real-to-Bin ResNet18": (dict(family="realtobin"), RESNET18),
     "FP32 ResNet18": (dict(family="resnet"), RESNET18),
     "ReActNet-A": (
         dict(family="reactnet_a"),
@@ -68,7 +69,14 @@ def test_names_say_stage_block_place_and_kernel():
 
 def test_what_surrounds_binarized_maps_if_nothing_is_said():
     pads = {family: {unit.pad_value for unit in body(family)} for family in families.FAMILIES}
-    assert pads == {"onebnet": {1}, "birealnet": {0}, "xnornet": {0}, "resnet": {0}, "reactnet_a": {0}}
+    assert pads == {
+        "onebnet": {1},
+        "birealnet": {0},
+        "xnornet": {0},
+        "resnet": {0},
+        "reactnet_a": {0},
+        "realtobin": {0},
+    }
 
 
 def test_multipliers_of_table_7():
