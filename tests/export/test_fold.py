@@ -30,7 +30,7 @@ CASES = {
     "ReActNet-A": ("reactnet_a", {}, (15, 16)),
     "ReActNet-A, ImageNet stem": ("reactnet_a", dict(stem="imagenet"), (29, 31)),
     "Real-to-Bin": ("realtobin", {}, (7, 8)),
-    "Real-to-Bin, ImageNet stem": ("realtobin", dict(stem="imagenet"), (16, 15)),
+    "Real-to-Bin, ImageNet stem": ("realtobin", dict(stem="imagenet"), (32, 31)),
     "XNOR-Net": ("xnornet", {}, (7, 8)),
     "XNOR-Net, ImageNet stem": ("xnornet", dict(stem="imagenet"), (16, 15)),
 }

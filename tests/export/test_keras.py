@@ -33,7 +33,7 @@ CASES = {
     "ReActNet-A, folded": ("reactnet_a", dict(pad_value=0), (15, 16), True),
     "ReActNet-A, naive": ("reactnet_a", dict(stem="imagenet", pad_value=1), (29, 31), False),
     "Real-to-Bin, folded": ("realtobin", dict(pad_value=0), (8, 8), True),
-    "Real-to-Bin, naive": ("realtobin", dict(stem="imagenet", pad_value=1), (16, 15), False),
+    "Real-to-Bin, naive": ("realtobin", dict(stem="imagenet", pad_value=1), (32, 31), False),
     "XNOR-Net, pad 0, folded": ("xnornet", dict(pad_value=0), (8, 8), True),
     "XNOR-Net, pad 0, naive": ("xnornet", dict(pad_value=0), (8, 8), False),
     "XNOR-Net, pad 1": ("xnornet", dict(pad_value=1), (8, 8), True),
