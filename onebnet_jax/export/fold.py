@@ -37,8 +37,11 @@ def deployment_plan(
 
     fold: see above; False keeps a layer for each addition. normalization: (mean, std), [C] each, if the plan is to take
     pixels p of 0..255 and itself compute (p / 255 - mean) / std; None if it takes normalized images. Raises UserError
-    for variables that are not finite: a sign would hide them.
+    for variables that are not finite, as a sign would hide them, and for a tanh in place of the signs.
     """
+    if structure.binary and not binarization.activations and binarization.soft_sign != "none":
+        remedy = "convert a stage that binarizes activations"
+        raise UserError(f"The network has {binarization.soft_sign} where a sign is to be, which no file can: {remedy}.")
     for path, values in jax.tree_util.tree_leaves_with_path(variables):
         if not np.all(np.isfinite(values)):
             name = "/".join(key.key for key in path)

@@ -116,7 +116,8 @@ class BinaryConv(nn.Module):
             kernel = binarize.binarize_kernel(kernel, progress, options.weight_estimator, scale=options.weight_scale)
         kernel = kernel.astype(self.dtype)
         if not options.activations:
-            return conv(ops.shifted(x, alpha), kernel, strides)
+            x = ops.shifted(x, alpha)
+            return conv(jnp.tanh(x) if options.soft_sign == "tanh" else x, kernel, strides)
         fixed = strides, self.unit.pad_value, options.estimator, options.window, options.weights
         return ops.RSignConv(x, alpha, kernel, progress, *fixed)
 

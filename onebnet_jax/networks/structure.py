@@ -134,6 +134,12 @@ def shortcut(spanned: tuple[Unit, ...], start: Shape) -> Shortcut | None:
     return Shortcut(start, (1, 1), strides, strides != (1, 1) or first.in_channels != last.out_channels)
 
 
+def blocks(structure: Structure, image_shape: Shape) -> dict[str, Pair]:
+    """The section that ends each block -> (H, W) of its map; a block is what units named BLOCK_conv... make up."""
+    ends = {place.unit.name.split("_conv")[0]: place for place in placed(structure, image_shape)}
+    return {place.unit.section: place.output[:2] for name, place in ends.items() if name != structure.units[0].name}
+
+
 def check_deployable(structure: Structure, image_shape: Shape, binarization: "Binarization") -> None:
     """Raises UserError, with the unit's name, for maps on which Larq Compute Engine's kernels are silently wrong.
 
@@ -168,3 +174,4 @@ class Binarization:
     window: float = 1.0
     weight_estimator: str = "clip"  # of the weights, with a window of 1
     weight_scale: str = "mean"
+    soft_sign: str = "none"  # or "tanh": what stands for the sign where activations are float

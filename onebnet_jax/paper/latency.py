@@ -11,10 +11,10 @@ that of networks which are no OneBNets it says nothing. They are estimated from 
 to it at the rates a and b, and at c = 0.48 ms for 1e6 element passes, which is what the passes that ReActNet18 has and
 Bi-RealNet lacks take (`pass_rate`). The 13 ms of Bi-RealNet for which these rates do not account are the same for all;
 smaller networks have their share of it. `checks` compares that with what was measured. FP32 ResNet18 and Real-to-Bin
-come out too low. In the one, 95 % of the work is float convolutions, and the rate b is one of the few that OneBNets have.
-The other takes 12.5 ms more than estimated, 0.8 ms for each of its 16 gates: a gate is five operators, the mean of a
-map, two small matrix products, a sigmoid and a multiplication that no convolution takes in, and they take longer than
-passes over as many elements. At the fit's own c, 1.95 ms for 1e6, the estimate would be 97.5 ms.
+come out too low. In the one nearly all the work is float convolutions, of which OneBNets, and so the rate b, have few.
+The other takes 12.5 ms more than estimated, 0.8 ms for each of its 16 gates, which no other network has. A gate is five
+operators: the mean of a map, two small matrix products, a sigmoid, and a multiplication that no convolution takes in;
+the estimate knows them as two passes and the products' MACs. At the fit's own c, 1.95 ms for 1e6, it would be 97.5 ms.
 """
 
 import dataclasses

@@ -35,6 +35,7 @@ def stage(**changes) -> ConfigDict:
         label_weight=1.0,  # of the cross entropy with the labels
         teacher_weight=0.0,  # of the distribution loss, the cross entropy with the teacher's softmax
         temperature=1.0,  # of both softmaxes in the distribution loss
+        attention_weight=0.0,  # beside it, of the attention loss, between the maps behind the two networks' blocks
         binarize_activations=True,
         binarize_weights=True,
     )
@@ -47,7 +48,7 @@ def get_config() -> ConfigDict:
 
     config.model = dict(
         # Shape of the network: onebnet_jax/networks/structure.py; what trains better: results/README.md.
-        # "onebnet", "resnet" (FP32), "birealnet", "xnornet", "reactnet_a" or "realtobin": onebnet_jax/networks/families.py
+        # "onebnet", "resnet" (FP32), "birealnet", "xnornet", "reactnet_a" or "realtobin": see networks/families.py
         family="onebnet",
         depth=18,  # 10, 18 or 34 with four stages; 8, 14, 20, ... (6n + 2) with three
         conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
@@ -62,6 +63,7 @@ def get_config() -> ConfigDict:
         window=1.0,  # half width of the estimator's window
         weight_estimator="clip",  # of weights, with a window of 1
         weight_scale="mean",  # of binarized weights: "mean" |w| of each output channel (XNOR-Net), or "none"
+        soft_sign="none",  # what stands for the sign where activations are float: "none" or "tanh" (Real-to-Bin)
         dtype="float32",  # "float32" or "bfloat16" for activations and convolutions
     )
 
@@ -88,7 +90,7 @@ def get_config() -> ConfigDict:
     config.train = stage()
     config.step1 = stage(binarize_weights=False, weight_decay=1e-5)
     config.step2 = stage()
-    config.teacher = ""  # work directory of an FP32 network, for stages with a teacher_weight
+    config.teacher = ""  # work directory of a network, such as an FP32 one, for stages with a teacher_weight
     config.init = ""  # work directory of a network of the same body, to begin with; for other classes the head is new
 
     config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch

@@ -125,6 +125,12 @@ def test_signs_of_sums_as_lce_forms_them(multiplier, whole, fraction, bias_alone
         assert (sum_of_lce >= 0) == (multiplier * n + bias > 0)
 
 
+def test_refuses_a_tanh_in_place_of_the_signs():
+    structure, soft = dyadic.structure("realtobin"), Binarization(activations=False, weights=False, soft_sign="tanh")
+    with pytest.raises(UserError, match="tanh"):
+        fold.deployment_plan(structure, soft, dyadic.variables(structure), dyadic.IMAGE_SHAPE)
+
+
 def test_refuses_values_that_are_not_finite():
     structure = dyadic.structure()
     variables = dyadic.variables(structure)

@@ -77,6 +77,8 @@ def network(family, fields, stages, binarization, variables, images, train, prog
     def binary_conv(x, w, strides):
         if binarization.activations:
             x = binarize(x, binarization.estimator, binarization.window, progress)
+        elif binarization.soft_sign == "tanh":
+            x = jnp.tanh(x)
         if binarization.weights:
             scale = {"mean": lax.stop_gradient(jnp.mean(jnp.abs(w), (0, 1, 2))), "none": 1.0}[binarization.weight_scale]
             w = scale * binarize(w, binarization.weight_estimator, 1.0, progress)

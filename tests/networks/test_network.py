@@ -69,6 +69,7 @@ def test_names_of_parameters(family):
 
 # Values and gradients ------------------------------------------------------------------------------------------
 
+SOFT = Binarization(activations=False, weights=False, soft_sign="tanh")
 CASES = {
     # family, its fields, what is binarized, progress
     "1-D, clip, ReLU": (
@@ -98,6 +99,7 @@ CASES = {
         Binarization(estimator="clip", weight_scale="none"),
         1.0,
     ),
+    "Real-to-Bin, tanh": ("realtobin", dict(width_multiplier=1.0), SOFT, 1.0),
     "ReActNet-A": ("reactnet_a", dict(stem="imagenet", width_multiplier=0.1), Binarization(), 1.0),
     "FP32": ("resnet", dict(), Binarization(), 1.0),
     "FP32, torch padding": ("resnet", dict(stem="imagenet", padding="torch"), Binarization(), 1.0),

@@ -62,6 +62,10 @@ ROWS = {
     "imagenet": (9_102_952, 5.027, 199.5),  # TypeII, where no row is named
     "imagenet_birealnet": (11_689_512, 3.995, 164.0),
     "imagenet_fp32": (11_689_512, 44.592, 1814.1),
+    "cifar10_baseline": (11_173_962, 2.029, 16.6),  # Bi-RealNet, where no family is named
+    "fashionmnist_baseline": (272_186, 0.065, 1.4),
+    "imagenet_reactnet_a": (29_343_592, 7.528, 87.1),
+    "imagenet_realtobin": (11_986_920, 5.13, 164.3),
     "imagenet_reactnet": (11_704_424, 4.052, 164.0),
     "imagenet_teacher": (21_797_672, 83.152, 3663.8),
     "imagenet_typeI": (12_055_656, 5.392, 222.7),
@@ -96,6 +100,23 @@ def last_stage(structure):
     return dataclasses.replace(structure, units=(dataclasses.replace(stem, out_channels=units[0].in_channels), *units))
 
 
+FAMILIES = ("birealnet", "xnornet", "realtobin", "reactnet_a", "resnet")
+
+
+@pytest.mark.parametrize("name", ["cifar10_baseline", "fashionmnist_baseline"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_baselines_of_every_family(name, family):
+    model = config_lib.load(f"configs/{name}.py:{family}").model
+    assert model.family == family and model.stem == "cifar"
+    assert (model.estimator == "clip") == (family in ("xnornet", "realtobin"))
+    assert (model.weight_scale == "none") == (family == "realtobin")
+
+
+WITH_ARGUMENTS = ("imagenet_realtobin.py:1", "imagenet_realtobin.py:2", "fashionmnist_baseline.py:reactnet_a")
+WITH_ARGUMENTS = [pathlib.Path("configs") / name for name in WITH_ARGUMENTS]
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *WITH_ARGUMENTS], ids=lambda path: path.name)
 @pytest.mark.parametrize("part", [last_stage, pytest.param(lambda whole: whole, marks=pytest.mark.slow, id="whole")])
 def test_it_takes_a_training_step_in_each_stage(path, part):
     """At an eighth of the width, ImageNet in 32x32; a stage begins with what the one before left."""
@@ -106,8 +127,8 @@ def test_it_takes_a_training_step_in_each_stage(path, part):
     experiment = config_lib.experiment(config)
     experiment = dataclasses.replace(experiment, structure=part(experiment.structure))
     info = experiment.data.info
-    resnet = families.build("resnet", depth=8, width_multiplier=0.125, num_classes=info.num_classes)
-    resnet = dataclasses.replace(resnet, units=(dataclasses.replace(resnet.units[0], in_channels=info.shape[2]),))
+    model = dict(depth=config.model.depth, stem=config.model.stem, width_multiplier=0.125)
+    resnet = part(families.build("resnet", **model, num_classes=info.num_classes, channels=info.shape[2]))
     teacher = dataclasses.replace(
         trained.untrained(config), structure=resnet, variables=random_variables(resnet, info.shape, seed=1)
     )
