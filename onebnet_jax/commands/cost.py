@@ -1,5 +1,7 @@
 """What networks cost, without running them: parameters, MACs, OPs, storage and estimated Raspberry Pi 4 latency."""
 
+import dataclasses
+
 from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.paper import cost_report, latency, numbers
@@ -35,7 +37,8 @@ def main(argv: list[str]) -> None:
         run = config.experiment(config.load(path, overrides))
         last = run.stages[-1].binarization
         binarized = run.structure.binary and last.activations and last.weights
-        entries.append(cost_report.Entry(config.name(path), run.structure, run.data.info.shape, binarized))
+        entry = cost_report.Entry(config.name(path), run.structure, run.data.info.shape, binarized)
+        entries.append(dataclasses.replace(entry, weight_scale=last.weight_scale))
     for row in numbers.TABLE1 if options.table1 else ():
         structure = latency.table1_structure(row)
         entries.append(cost_report.Entry(row.label, structure, latency.IMAGENET_INPUT, measured_ms=row.latency_ms))

@@ -34,7 +34,14 @@ def test_what_the_last_stage_binarizes_is_counted_as_binary(capsys):
 
 @pytest.mark.parametrize(
     ("name", "mib", "mops"),
-    [("imagenet_birealnet", 3.995, 164.0), ("imagenet_xnornet", 3.999, 164.0), ("imagenet_reactnet", 4.052, 164.0)],
+    [
+        ("imagenet_birealnet", 3.995, 164.0),
+        ("imagenet_xnornet", 3.999, 164.0),
+        ("imagenet_reactnet", 4.052, 164.0),
+        ("imagenet_reactnet_a", 7.528, 87.1),
+        ("imagenet_realtobin", 5.13, 164.3),
+        ("imagenet_fp32", 44.592, 1814.1),
+    ],
 )
 def test_the_networks_that_the_paper_compares_with(name, mib, mops, capsys):
     row = summary(capsys, name)

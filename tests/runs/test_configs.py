@@ -62,6 +62,10 @@ ROWS = {
     "imagenet": (9_102_952, 5.027, 199.5),  # TypeII, where no row is named
     "imagenet_birealnet": (11_689_512, 3.995, 164.0),
     "imagenet_fp32": (11_689_512, 44.592, 1814.1),
+    "cifar10_baseline": (11_173_962, 2.029, 16.6),  # Bi-RealNet, where no family is named
+    "fashionmnist_baseline": (272_186, 0.065, 1.4),
+    "imagenet_reactnet_a": (29_343_592, 7.528, 87.1),
+    "imagenet_realtobin": (11_986_920, 5.13, 164.3),
     "imagenet_reactnet": (11_704_424, 4.052, 164.0),
     "imagenet_teacher": (21_797_672, 83.152, 3663.8),
     "imagenet_typeI": (12_055_656, 5.392, 222.7),
@@ -96,13 +100,36 @@ def last_stage(structure):
     return dataclasses.replace(structure, units=(dataclasses.replace(stem, out_channels=units[0].in_channels), *units))
 
 
+FAMILIES = ("birealnet", "xnornet", "realtobin", "reactnet_a", "resnet")
+
+
+@pytest.mark.parametrize("name", ["cifar10_baseline", "fashionmnist_baseline"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_baselines_of_every_family(name, family):
+    model = config_lib.load(f"configs/{name}.py:{family}").model
+    assert model.family == family and model.stem == "cifar"
+    assert (model.estimator == "clip") == (family in ("xnornet", "realtobin"))
+    assert (model.weight_scale == "none") == (family == "realtobin")
+
+
+WITH_ARGUMENTS = ("imagenet_realtobin.py:1", "imagenet_realtobin.py:2", "fashionmnist_baseline.py:reactnet_a")
+WITH_ARGUMENTS = [pathlib.Path("configs") / name for name in WITH_ARGUMENTS]
+
+
 def aspects(path):
     """What the code of a config's steps follows from: its kinds of units, and its kinds of stages; without numbers."""
     experiment = config_lib.experiment(load(path))
     plain = dict(name="", module="", parts="", stage=0, in_channels=0, out_channels=0)
     units = [dataclasses.replace(unit, **plain) for unit in last_stage(experiment.structure).units]
     stages = [
-        (bool(each.label_weight), bool(each.teacher_weight), each.binarization, each.optimizer.name, experiment.dtype)
+        (
+            each.label_weight > 0,
+            each.teacher_weight > 0,
+            each.attention_weight > 0,
+            each.binarization,
+            each.optimizer.name,
+            experiment.dtype,
+        )
         for each in experiment.stages
     ]
     return {*units, *stages}
@@ -111,7 +138,7 @@ def aspects(path):
 def different():
     """The configs without those all of whose aspects others have."""
     found, seen = [], set()
-    for path in sorted(CONFIGS, key=lambda path: -len(aspects(path))):
+    for path in sorted([*CONFIGS, *WITH_ARGUMENTS], key=lambda path: -len(aspects(path))):
         if aspects(path) - seen:
             found.append(path)
             seen |= aspects(path)
@@ -121,10 +148,10 @@ def different():
 @pytest.mark.parametrize(
     ("path", "part"),
     [
-        *(pytest.param(path, last_stage, id=path.stem) for path in different()),
+        *(pytest.param(path, last_stage, id=path.name) for path in different()),
         *(
-            pytest.param(path, lambda whole: whole, marks=pytest.mark.slow, id=f"{path.stem}, whole")
-            for path in CONFIGS
+            pytest.param(path, lambda whole: whole, marks=pytest.mark.slow, id=f"{path.name}, whole")
+            for path in [*CONFIGS, *WITH_ARGUMENTS]
         ),
     ],
 )
@@ -140,8 +167,8 @@ def test_it_takes_a_training_step_in_each_stage(path, part):
     experiment = config_lib.experiment(config)
     experiment = dataclasses.replace(experiment, structure=part(experiment.structure))
     info = experiment.data.info
-    resnet = families.build("resnet", depth=8, width_multiplier=0.125, num_classes=info.num_classes)
-    resnet = dataclasses.replace(resnet, units=(dataclasses.replace(resnet.units[0], in_channels=info.shape[2]),))
+    model = dict(depth=config.model.depth, stem=config.model.stem, width_multiplier=0.125)
+    resnet = part(families.build("resnet", **model, num_classes=info.num_classes, channels=info.shape[2]))
     teacher = dataclasses.replace(
         trained.untrained(config), structure=resnet, variables=random_variables(resnet, info.shape, seed=1)
     )
