@@ -8,11 +8,11 @@
 from onebnet_jax.errors import one_of
 from onebnet_jax.runs import schema
 
-EPOCHS = 20
+EPOCHS = 16
 
 
 def get_config(kind="scratch"):
-    one_of("What follows imagenette:", kind, ("scratch", "fp32", "two_stage"))
+    one_of("the argument behind imagenette:", kind, ("scratch", "fp32", "two_stage"))
     config = schema.begin_with("folder")
     config.model.depth = 10
     config.model.stem = "imagenet"
