@@ -15,6 +15,7 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 HELD_OUT = 0.2  # of each class for testing, where the folder has no split of its own
 _SYSTEM = ("@eaDir", "__MACOSX")  # folders that network storage and macOS make beside the images
 _SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+Files = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> paths [N] and labels int32 [N]
 _SHOWN = 12  # names in a sentence
 
 
@@ -68,6 +69,21 @@ def held_out(names: Iterable[str], share: float) -> list[int]:
     """The places of a share of the names, one at least and not all: those whose hashes come first."""
     hashes = [hashlib.sha256(name.encode(errors="surrogateescape")).digest() for name in names]
     return sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[: portion(share, len(hashes))])
+
+
+def for_validation(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, str]:
+    """Which of the training images [N] a share of each class is, chosen by the seed; and in words, for the log."""
+    rng, held = np.random.default_rng(seed), np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        places = rng.permutation(np.flatnonzero(labels == label))
+        held[places[: portion(share, len(places))]] = True
+    return held, f"; {held.sum()} of the training images held out for validation"
+
+
+def split(files: Files, held: np.ndarray) -> Files:
+    """The same with the training files held [N] for validation."""
+    train = files["train"]
+    return files | {"train": tuple(x[~held] for x in train), "validation": tuple(x[held] for x in train)}
 
 
 def portion(share: float, count: int) -> int:
@@ -136,7 +152,7 @@ class Found:
     directory: str
     classes: tuple[str, ...]  # in the order of the labels
     channels: int
-    files: dict[str, tuple[np.ndarray, np.ndarray]]  # split -> paths [N] and labels int32 [N]
+    files: Files
     words: str  # what it is, for the log
 
     def read(self, image_size: int, resize: str, max_unreadable: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
