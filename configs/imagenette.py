@@ -1,8 +1,8 @@
 """A ResNet10 OneBNet of half the width on Imagenette, ten kinds of photographs at 64x64, by way of a folder.
 
-    python -m onebnet_jax.main --config=configs/imagenette.py:fp32 --config.data.dir=DIR
-    python -m onebnet_jax.main --config=configs/imagenette.py --config.data.dir=DIR
-    python -m onebnet_jax.main --config=configs/imagenette.py:two_stage --config.data.dir=DIR
+python -m onebnet_jax.main --config=configs/imagenette.py:fp32 --config.data.dir=DIR
+python -m onebnet_jax.main --config=configs/imagenette.py --config.data.dir=DIR
+python -m onebnet_jax.main --config=configs/imagenette.py:two_stage --config.data.dir=DIR
 """
 
 from onebnet_jax.errors import one_of
