@@ -74,7 +74,7 @@ def values(fields: Fields, schema: Fields) -> None:
             raise UserError(f"{name}.warmup_epochs must be less than {name}.epochs={fields[f'{name}.epochs']}.")
         if not fields[f"{name}.label_weight"] and not fields[f"{name}.teacher_weight"]:
             raise UserError(f"{name}.label_weight and {name}.teacher_weight are both 0: nothing to learn; set one.")
-    for field, value in {"data.crop_padding": 0, "data.flip": True, "data.validation": 0.0}.items():
+    for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
         if info.streamed and fields[field] != value:
             raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")
 

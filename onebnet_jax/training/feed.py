@@ -115,8 +115,8 @@ class Streamed:
         return train
 
     def scorer(self, apply, batch, split="test"):
-        run, others = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0)), {"test": ()}
-        open_split = partial(self._dataset.test_batches, _share(batch), *others.get(split, (split,)))
+        run = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0))
+        open_split = partial(self._dataset.test_batches, _share(batch), split)
         return partial(_score, run, lambda: map(_shared, open_split()))
 
 
