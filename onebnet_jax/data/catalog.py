@@ -28,6 +28,7 @@ class Info:
     folders: tuple[str, ...] = ()  # where these may lie when no folder is named
     originals: tuple[tuple[str, str], ...] = ()  # (address, SHA-256) of each, for "download"
     class_folders: tuple[str, ...] = ()  # names of the classes' folders, where it comes in such
+    published: tuple[tuple[str, str], ...] = ()  # (name, SHA-256) of files, or of what NAME.gz holds
     zoom: float = 1.0  # sides of a test image before its centre is cut out, in units of that
     fields: tuple[str, ...] = ()  # of `data` in the configs, those that not all data sets have
     streamed: bool = False  # whether it is too large for memory, so that its images are read batch by batch
@@ -42,6 +43,16 @@ class Info:
 # Addresses and sums are those that TFDS records.
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_CLOTHES_SUMS = {  # of the files in Debian's dataset-fashion-mnist, unpacked, as it packs them anew
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+_CIFAR_SUMS = {  # as TFDS and Keras record them
+    "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    "cifar-10-python.tar.gz": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+}
 _CIFAR = "https://www.cs.toronto.edu/~kriz"
 
 _FASHION_MNIST = Info(
@@ -59,6 +70,7 @@ _FASHION_MNIST = Info(
     "data.source='download'; or take data.name='fashion_mnist_mini', a small part shipped in this package",
     read=functools.partial(formats.read_idx, subfolder="FashionMNIST/raw"),
     folders=("/usr/share/datasets/fashion-mnist",),  # of Debian's package
+    published=tuple(_CLOTHES_SUMS.items()),
     originals=(
         (f"{_FASHION}/train-images-idx3-ubyte.gz", "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
         (f"{_FASHION}/train-labels-idx1-ubyte.gz", "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
@@ -77,6 +89,7 @@ _FASHION_MNIST_MINI = dataclasses.replace(
     read=functools.partial(formats.read_npz, name="fashion_mnist_mini.npz"),
     folders=(str(Path(__file__).parent / "embedded"),),
     originals=(),
+    published=(("fashion_mnist_mini.npz", "76bdfd9a5c125eec09e8b4f4a9df14fb574988b573eb74abe0bf197e2d69915b"),),
 )
 _CIFAR10 = Info(
     name="cifar10",
@@ -91,9 +104,8 @@ _CIFAR10 = Info(
     remedy="name by data.dir a folder of cifar-10-binary.tar.gz or cifar-10-python.tar.gz, packed or not, from "
     f"{_CIFAR}/cifar.html, or a TFDS data directory that holds cifar10; or set data.source='download'",
     read=formats.read_cifar10,
-    originals=(
-        (f"{_CIFAR}/cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
-    ),
+    originals=((f"{_CIFAR}/cifar-10-binary.tar.gz", _CIFAR_SUMS["cifar-10-binary.tar.gz"]),),
+    published=tuple(_CIFAR_SUMS.items()),
 )
 
 

@@ -18,6 +18,7 @@ _SYSTEM = ("@eaDir", "__MACOSX")  # folders that network storage and macOS make 
 _SPLITS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 Files = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> paths [N] and labels int32 [N]
 _SHOWN = 12  # names in a sentence
+ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet's labels of its validation images; its test images have none
 
 
 @dataclasses.dataclass
@@ -47,7 +48,8 @@ def list_splits(directory: str) -> dict[str, Listing]:
         for split, paths in of_splits.items():
             if len(paths) > 1:
                 raise UserError(f"{paths[0]} and {paths[1]} are both for {split}; keep one of them.")
-        if not named["test"]:
+        annotated = named["validation"] and os.path.isfile(os.path.join(named["validation"], ANNOTATIONS))
+        if annotated or not named["test"]:
             named["test"], named["validation"] = named["validation"], None
         found = {split: _two_or_more(list_classes(root)) for split, root in named.items() if root}
         for listing in found.values():
@@ -101,8 +103,13 @@ def portion(share: float, count: int) -> int:
 
 
 def list_classes(root: str) -> Listing:
-    """The images of ROOT/CLASS/..., hidden files and folders left out. Raises UserError for a class without any."""
+    """The images of ROOT/CLASS/..., hidden files and folders left out. Raises UserError for a class without any.
+
+    Or of ROOT/images/ by ROOT/val_annotations.txt, as Tiny ImageNet is unpacked.
+    """
     listing = Listing(root, {})
+    if os.path.isfile(table := os.path.join(root, ANNOTATIONS)):
+        return _annotated(table, listing)
     for entry in sorted(os.scandir(root), key=_name):
         if _hidden(entry.name):
             listing.hidden += 1
@@ -119,6 +126,25 @@ def list_classes(root: str) -> Listing:
     return listing
 
 
+def _annotated(table: str, listing: Listing) -> Listing:
+    """The same by a file of lines "IMAGE CLASS ...", the images in the folder images beside it."""
+    with open(table, encoding="utf-8", errors="surrogateescape") as file:
+        pairs = [line.split()[:2] for line in file if line.strip()]
+    if wrong := [pair for pair in pairs if len(pair) < 2]:
+        raise UserError(f"{table} has a line {wrong[0]} without a class; get it again.")
+    classes = {os.path.join(listing.root, "images", image): name for image, name in pairs}
+    listing.others.append(table)
+    for path in _images(os.path.join(listing.root, "images"), listing):
+        if path in classes:
+            listing.classes.setdefault(classes[path], []).append(path)
+        else:
+            listing.others.append(path)
+    listing.classes = dict(sorted(listing.classes.items()))
+    if lost := sorted(classes.keys() - {path for paths in listing.classes.values() for path in paths}):
+        raise UserError(f"{table} names {len(lost)} images that are not there, such as {lost[0]}; get them again.")
+    return listing
+
+
 def _two_or_more(listing: Listing) -> Listing:
     if len(listing.classes) < 2:
         found = f"only the class folder {min(listing.classes)!r}" if listing.classes else "no class folders"
@@ -130,7 +156,7 @@ def _two_or_more(listing: Listing) -> Listing:
 def _images(folder: str, listing: Listing) -> list[str]:
     """All images below a folder, sorted; each folder once, however many links lead to it."""
     paths, entered = [], set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in entered:
             folders.clear()
@@ -152,6 +178,11 @@ def _images(folder: str, listing: Listing) -> list[str]:
 
 def _name(entry: os.DirEntry) -> str:
     return entry.name
+
+
+def _raise(error: OSError) -> None:
+    """What `os.walk` does not do by itself with a folder that cannot be read."""
+    raise error
 
 
 def _hidden(name: str) -> bool:

@@ -1,12 +1,14 @@
 """Opens the data sets of `catalog`. TFDS and TensorFlow are imported only when data need them, JAX never."""
 
 import dataclasses
+import gzip
 import hashlib
 import http.client
 import os
 import sys
 import urllib.request
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 from etils import epath
@@ -15,7 +17,7 @@ from onebnet_jax.data import folder, photos, stream, tfds
 from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.data.formats import Arrays, Missing
 from onebnet_jax.data.imagenet import reader
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +83,11 @@ def open(name: str, source: str = "auto", directory: str = "", **options):
         choices = ", ".join(map(repr, ("auto", *info.sources)))
         raise UserError(f"data.source={source!r} will not do for {info.title}; it must be one of {choices}.")
     wanted = info.sources if source == "auto" else (source,)
+    local("data.dir", directory)
     directory = os.path.expanduser(directory)
-    if directory and source != "download" and not os.path.isdir(directory) and "://" not in directory:
-        raise UserError(f"data.dir={directory!r} is not a folder.")
+    if directory and source != "download" and not os.path.isdir(directory):
+        fault = "a file, not a folder" if os.path.exists(directory) else "not there"
+        raise UserError(f"data.dir={directory!r} is {fault}.")
     finders = {"tfds": _read_tfds, "files": _read_files, "download": _download}
     if info.streamed:
         finders = {"tfds": reader.Records, "files": reader.Folders}
@@ -164,7 +168,7 @@ def _of_folder(
 
 def _read_tfds(info: Info, directory: str) -> tuple[Arrays, str]:
     folder = tfds.find(directory, info.name)
-    return tfds.read(folder), f"from the TFDS directory {folder}"
+    return tfds.read(folder), f"from the TFDS directory {folder} (no published SHA-256 to compare with)"
 
 
 def _folders(info: Info, directory: str) -> list[epath.Path]:
@@ -176,7 +180,21 @@ def _folders(info: Info, directory: str) -> list[epath.Path]:
 
 def _read_files(info: Info, directory: str) -> tuple[Arrays, str]:
     arrays, path = _first_found(info.read, _folders(info, directory))
-    return arrays, f"from the original files in {path}"
+    return arrays, f"from the original files in {path} ({_verified(info, Path(path))})"
+
+
+def _verified(info: Info, place: Path) -> str:
+    """What the published SHA-256 sums say of the file, or of the files in a folder, that a data set was read from."""
+    published, known, others = dict(info.published), 0, []
+    for path in sorted(place.iterdir()) if place.is_dir() else [place]:
+        name, unpack = (path.name, bytes) if path.name in published else (path.stem, gzip.decompress)
+        if name in published and (unpack is bytes or path.suffix == ".gz"):
+            known += 1
+            if hashlib.sha256(unpack(path.read_bytes())).hexdigest() != published[name]:
+                others.append(path.name)
+    if others:
+        return f"NOT those that were published, by SHA-256: {', '.join(others)}"
+    return "as published, by SHA-256" if known else "no published SHA-256 to compare with"
 
 
 def _download(info: Info, directory: str) -> tuple[Arrays, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from onebnet_jax.data.catalog import DATASETS
 from onebnet_jax.data.photos import RESIZES
-from onebnet_jax.errors import UserError, one_of
+from onebnet_jax.errors import UserError, local, one_of
 from onebnet_jax.networks import families
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
 from onebnet_jax.runs.optim import OPTIMIZERS, SCHEDULES
@@ -48,6 +48,8 @@ def types(fields: Fields, schema: Fields) -> None:
 
 def values(fields: Fields, schema: Fields) -> None:
     """Refuses fields, of the right types, whose values cannot be, or have no meaning for the network's family."""
+    for field in ("data.dir", "teacher", "init"):
+        local(field, fields[field])
     one_of("data.name", fields["data.name"], DATASETS)
     info, stages = DATASETS[fields["data.name"]], fields["stages"]
     choices = CHOICES | {"source": ("auto", *info.sources)}
