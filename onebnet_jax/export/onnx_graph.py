@@ -21,7 +21,8 @@ def graph(plan: Plan) -> bytes:
         return nodes[-1].output[0]
 
     def constant(values: np.ndarray) -> str:
-        constants.append(numpy_helper.from_array(np.ascontiguousarray(values, np.float32), f"constant_{len(constants)}"))
+        values = np.ascontiguousarray(values, np.float32)
+        constants.append(numpy_helper.from_array(values, f"constant_{len(constants)}"))
         return constants[-1].name
 
     def conv(x: str, of: Conv) -> str:

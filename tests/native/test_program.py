@@ -190,7 +190,8 @@ def test_instructions_on_arm(tmp_path):
 def sanitized(sanitizers, *files, compiler=None):
     """A command that compiles files with the library's, all under sanitizers."""
     flags = ["-g", "-O1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", f"-I{runtime.SOURCES}"]
-    return [*(compiler or runtime.compiler()), *runtime.FLAGS[:1], *flags, *files, *runtime.sources(), "-lm", "-pthread", "-o"]
+    compiler = compiler or runtime.compiler()
+    return [*compiler, *runtime.FLAGS[:1], *flags, *files, *runtime.sources(), "-lm", "-pthread", "-o"]
 
 
 @pytest.mark.slow
