@@ -60,26 +60,47 @@ def layer_table(entry: Entry) -> Table:
 def unit_table(entry: Entry) -> Table:
     """Each stage's 3x3 places as one 2-D unit and as two 1-D units (Figure 5); a cell gives the one -> the other.
 
+    Raises UserError for a network that is no OneBNet.
+    """
+    counted = unit_counts(entry)
+    names = [f"{name} (M)" for name in ("FLOPs", "BOPs", "OPs")]
+    rows = [["stage", "place", *names, "Pi 4 naive (ms)"]]
+    for stage, place, values in counted:
+        rows.append([str(stage), place, *(" -> ".join(f"{x:.2f}" for x in pair) for pair in values.values())])
+    return rows
+
+
+def unit_counts(entry: Entry) -> list[tuple[int, str, dict[str, tuple[float, float]]]]:
+    """(stage, place, {quantity: (as one 2-D unit, as two 1-D units)}); in millions, and "ms" of a Pi 4.
+
     Counts as Figure 5 does, a multiplication and an addition separately: BOPs = 2 x binary MACs, FLOPs = 2 x float
     MACs + element passes, OPs = FLOPs + BOPs / 64. Raises UserError for a network that is no OneBNet.
     """
     recipe = dict(entry.structure.recipe)
     if recipe["family"] != "onebnet" or not entry.binarized:
         raise UserError(f"--units compares binarized convolutions of OneBNets; {entry.name} has none: leave it out.")
-    stages, _ = families.stages(recipe["depth"])
-    recipes = (recipe | {"conv_1d": conv, "ds_1d": ds} for conv, ds in (((), ()), (stages, stages[1:])))
-    versions = [cost.layers(families.build(**each), entry.image_shape) for each in recipes]
-    rows = [["stage", "place", "FLOPs (M)", "BOPs (M)", "OPs (M)", "Pi 4 naive (ms)"]]
-    for index, stage in enumerate(stages, start=1):
+    versions = [cost.layers(version, entry.image_shape) for version in two_versions(entry.structure)]
+    rows = []
+    for index, stage in enumerate(families.stages(recipe["depth"])[0], start=1):
         for suffix, place in (("conv1", "downsampling"), ("conv2", "convolution"))[index == 1 :]:
             prefix = f"stage{index}_block1_{suffix}"
             pair = [cost.total(layer for layer in version if layer.name.startswith(prefix)) for version in versions]
             flops = [2 * counts.float_macs + counts.elements for counts in pair]
             bops = [2 * counts.binary_macs for counts in pair]
             ops = [flop + bop / 64 for flop, bop in zip(flops, bops)]
-            cells = [" -> ".join(f"{value / 1e6:.2f}" for value in values) for values in (flops, bops, ops)]
-            rows.append([str(stage), place, *cells, " -> ".join(f"{latency.estimate(counts):.2f}" for counts in pair)])
+            values = {
+                name: tuple(x / 1e6 for x in two) for name, two in zip(("FLOPs", "BOPs", "OPs"), (flops, bops, ops))
+            }
+            rows.append((stage, place, values | {"ms": tuple(map(latency.estimate, pair))}))
     return rows
+
+
+def two_versions(structure: Structure) -> tuple[Structure, Structure]:
+    """A OneBNet with 2-D units alone, and with 1-D units alone."""
+    recipe = dict(structure.recipe)
+    stages, _ = families.stages(recipe["depth"])
+    choices = (((), ()), (stages, stages[1:]))
+    return tuple(families.build(**recipe | {"conv_1d": conv, "ds_1d": ds}) for conv, ds in choices)
 
 
 def rate_table() -> Table:
