@@ -111,10 +111,10 @@ class Parts:
 
 
 def _kept(runs) -> Path | None:
-    """The run of a OneBNet with a checkpoint that was trained for the most epochs."""
+    """The run of a OneBNet with a checkpoint that was trained for the most epochs, of equals the most accurate."""
     with_one = [run for run in runs if any((run.folder / stage / "checkpoints/best").is_dir() for stage in run.lines)]
     onebnets = [run for run in with_one if run.config.model.family == "onebnet"]
-    return max(onebnets, key=lambda run: len(run.curve("train"))).folder if onebnets else None
+    return max(onebnets, key=lambda run: (len(run.curve("train")), run.curve("test")[-1:])).folder if onebnets else None
 
 
 def _file_mib(config: str) -> float:

@@ -9,6 +9,8 @@ from onebnet_jax.networks.structure import Shape, Structure
 from onebnet_jax.paper import latency, numbers
 from onebnet_jax.tables import Table
 
+UNIT_COUNTS = ("FLOPs (M)", "BOPs (M)", "OPs (M)", "Pi 4 naive (ms)")
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -62,16 +64,14 @@ def unit_table(entry: Entry) -> Table:
 
     Raises UserError for a network that is no OneBNet.
     """
-    counted = unit_counts(entry)
-    names = [f"{name} (M)" for name in ("FLOPs", "BOPs", "OPs")]
-    rows = [["stage", "place", *names, "Pi 4 naive (ms)"]]
-    for stage, place, values in counted:
+    rows = []
+    for stage, place, values in unit_counts(entry):
         rows.append([str(stage), place, *(" -> ".join(f"{x:.2f}" for x in pair) for pair in values.values())])
-    return rows
+    return [["stage", "place", *UNIT_COUNTS], *rows]
 
 
 def unit_counts(entry: Entry) -> list[tuple[int, str, dict[str, tuple[float, float]]]]:
-    """(stage, place, {quantity: (as one 2-D unit, as two 1-D units)}); in millions, and "ms" of a Pi 4.
+    """(stage, place, {quantity: (as one 2-D unit, as two 1-D units)}); the quantities are UNIT_COUNTS.
 
     Counts as Figure 5 does, a multiplication and an addition separately: BOPs = 2 x binary MACs, FLOPs = 2 x float
     MACs + element passes, OPs = FLOPs + BOPs / 64. Raises UserError for a network that is no OneBNet.
@@ -88,10 +88,9 @@ def unit_counts(entry: Entry) -> list[tuple[int, str, dict[str, tuple[float, flo
             flops = [2 * counts.float_macs + counts.elements for counts in pair]
             bops = [2 * counts.binary_macs for counts in pair]
             ops = [flop + bop / 64 for flop, bop in zip(flops, bops)]
-            values = {
-                name: tuple(x / 1e6 for x in two) for name, two in zip(("FLOPs", "BOPs", "OPs"), (flops, bops, ops))
-            }
-            rows.append((stage, place, values | {"ms": tuple(map(latency.estimate, pair))}))
+            counted = [tuple(value / 1e6 for value in values) for values in (flops, bops, ops)]
+            counted.append(tuple(latency.estimate(counts) for counts in pair))
+            rows.append((stage, place, dict(zip(UNIT_COUNTS, counted))))
     return rows
 
 

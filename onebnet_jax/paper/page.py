@@ -24,7 +24,8 @@ h1 { line-height: 1.2; } h2 { margin: 3rem 0 .3rem; border-top: 1px solid #d5d9d
 table { border-collapse: collapse; font-size: .86rem; margin: .8rem 0; }
 th, td { padding: .28rem .6rem; text-align: left; border-bottom: 1px solid #e4e7eb; vertical-align: top; }
 th { vertical-align: bottom; border-bottom: 2px solid #9aa1ab; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td:not(:last-child), td code { white-space: nowrap; } .glance td { white-space: normal; }
 .mark { border-left: 4px solid var(--c); } .needs { font-style: italic; color: #6b3552; }
 .key { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; vertical-align: -.05rem; }
 .bar { display: flex; width: 15rem; height: .9rem; background: #eef0f3; } .bar span { min-width: 2px; }
@@ -41,8 +42,7 @@ def file_name(section: Section, number: int) -> str:
 
 def glance(sections: Sequence[Section]) -> Table:
     """One row for each section: how many numbers of each kind it has, and what is reproduced."""
-    header = ["", "what it shows", *(f"{mark}" for mark in MARKS), "what of it is reproduced"]
-    rows = [header]
+    rows = [["", "what it shows", *MARKS, "what of it is reproduced"]]
     for section in sections:
         counts = section.counts()
         rows.append([section.name, section.title, *(str(counts.get(mark, "")) for mark in MARKS), section.verdict])
@@ -62,7 +62,7 @@ def markdown(sections: Sequence[Section], command: str) -> str:
         for number, picture in enumerate(section.pictures, start=1):
             parts += [f"![{section.name}]({file_name(section, number)})", picture.caption]
         parts += section.notes
-        parts += [f"What {words}:\n\n```\n{command}\n```" for words, command in section.commands]
+        parts += [f"To {words}:\n\n```\n{command}\n```" for words, command in section.commands]
     return "\n\n".join(parts) + "\n"
 
 
@@ -93,7 +93,7 @@ def _glance(sections: Sequence[Section]) -> str:
         cells = link, _inline(section.title), bar, _inline(section.verdict)
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     header = "".join(f"<th>{cell}</th>" for cell in ("", "what it shows", "its numbers", "what of it is reproduced"))
-    return f"<div class='scroll'><table><tr>{header}</tr>{''.join(rows)}</table></div>"
+    return f"<div class='scroll'><table class='glance'><tr>{header}</tr>{''.join(rows)}</table></div>"
 
 
 def _section(section: Section) -> str:
@@ -106,7 +106,7 @@ def _section(section: Section) -> str:
         parts.append(_table(section))
     parts += (_figure(section.name, picture) for picture in section.pictures)
     parts += map(_paragraph, section.notes)
-    parts += (f"<p>What {words}:</p><pre>{html.escape(command)}</pre>" for words, command in section.commands)
+    parts += (f"<p>To {words}:</p><pre>{html.escape(command)}</pre>" for words, command in section.commands)
     return "".join(parts)
 
 
@@ -115,10 +115,9 @@ def _table(section: Section) -> str:
     for row, cells in enumerate(section.rows):
         columns = []
         for column, text in enumerate(cells):
-            mark = section.cell_mark(row, column) or (section.marks[column] if not row else "")
-            kind = " ".join(
-                filter(None, ["mark" * bool(mark), mark, "number" * bool(re.match(r"[-+]?\d+[\d.,]*$", text))])
-            )
+            mark = section.cell_mark(row, column) or section.marks[column]
+            number = bool(mark) and re.match(r"[-+]?\d+[\d.,]*$", text)
+            kind = " ".join(["mark"] * bool(mark) + ["needs"] * (mark == "needs") + ["number"] * bool(number))
             style = f" style='--c:{COLOURS[mark]}'" if mark else ""
             tag = "td" if row else "th"
             columns.append(f"<{tag} class='{kind}'{style}>{_inline(text)}</{tag}>")

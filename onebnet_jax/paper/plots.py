@@ -45,7 +45,7 @@ def distributions(seen: Sequence[Seen]) -> Figure:
 
 
 def computations(rows: Sequence[tuple[int, str, dict[str, tuple[float, float]]]]) -> Figure:
-    """Figure 5: rows of (stage, place, {quantity: (as one 2-D unit, as two 1-D units)}), the values in millions."""
+    """Figure 5: rows of (stage, place, {quantity: (as one 2-D unit, as two 1-D units)}), such as "OPs (millions)"."""
     places, quantities = list(dict.fromkeys(row[1] for row in rows)), list(rows[0][2])
     figure = Figure(figsize=(10, 2.9 * len(places)), layout="constrained")
     grid = figure.subplots(len(places), len(quantities), squeeze=False)
@@ -61,8 +61,8 @@ def computations(rows: Sequence[tuple[int, str, dict[str, tuple[float, float]]]]
                 change = f"{100 * (after / before - 1):+.0f} %"
                 axes.annotate(change, (x, max(before, after)), ha="center", va="bottom", fontsize="small")
             axes.set_xticks(at, [str(stage) for stage, _ in found])
-            axes.set_title(f"{place}: {quantity}", fontsize="medium", loc="left")
-            axes.set(xlabel="output channels of the stage", ylabel=f"{quantity} (millions)")
+            axes.set_title(place, fontsize="medium", loc="left")
+            axes.set(xlabel="output channels of the stage", ylabel=quantity)
             axes.margins(y=0.16)
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return figure

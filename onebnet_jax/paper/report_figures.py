@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 from PIL import Image
 
+from onebnet_jax.data.catalog import DATASETS
 from onebnet_jax.networks.structure import Shape, Structure, placed
-from onebnet_jax.paper import cost_report, diagrams, latency, look, matches, numbers, plots
+from onebnet_jax.paper import cost_report, diagrams, latency, look, numbers, plots
 from onebnet_jax.paper.sections import NEEDS, Picture, Section
 from onebnet_jax.runs.history import History
 from onebnet_jax.runs.trained import Trained
@@ -19,12 +20,12 @@ IMAGES = 64  # over which Figure 3 takes its distributions
 def place(structure: Structure, image_shape: Shape, downsampling: bool, unit: str = "") -> Figure:
     """Figures 1 and 2: a place of a network with or without downsampling; of a OneBNet as a 2-D and as 1-D units.
 
-    unit is how the names of its units begin; "" for the first such place behind the first stage.
+    unit is how the names of its units begin; "" for the first such place.
     """
     units = [each for each in structure.units if each.binary and each.name.startswith(unit)]
     if not unit:
         strided = [each for each in units if (each.strides != (1, 1)) == downsampling]
-        unit = next(each.name for each in strided or units if each.stage != units[0].stage or not downsampling)
+        unit = (strided or units)[0].name
     wanted = unit.removesuffix("_3x1").removesuffix("_1x3")
     panels = [("", structure)]
     if dict(structure.recipe).get("family") == "onebnet":
@@ -90,7 +91,7 @@ def figure1(given: Given) -> Section:
         "Figure 1",
         "A 3x3 place without downsampling, as one 2-D unit or as a 3x1 and a 1x3 one",
         "Drawn from the list of units that the network is built from.",
-        commands=(("draws it of any network", "onebnet figure 1 --config=imagenet:TypeII --output=figure1.png"),),
+        commands=(("draw it of any network", "onebnet figure 1 --config=imagenet:TypeII --output=figure1.png"),),
         pictures=(Picture(caption, png(place(*_example(), downsampling=False))),),
     )
 
@@ -104,7 +105,7 @@ def figure2(given: Given) -> Section:
         "Figure 2",
         "Downsampling, as one 2-D unit or first by rows and then by columns",
         "Drawn from the list of units that the network is built from.",
-        commands=(("draws it of any network", "onebnet figure 2 --config=imagenet:TypeII --output=figure2.png"),),
+        commands=(("draw it of any network", "onebnet figure 2 --config=imagenet:TypeII --output=figure2.png"),),
         pictures=(Picture(caption, png(place(*_example(), downsampling=True))),),
     )
 
@@ -112,7 +113,7 @@ def figure2(given: Given) -> Section:
 def figure3(given: Given) -> Section:
     title = "Distributions before and after the learnable bias and RPReLU, by rows and by columns"
     command = "onebnet figure 3 --workdir=RUN --unit=stage2_block1_conv1 --output=figure3.png"
-    commands = (("draws it of any run", command),)
+    commands = (("draw it of any run", command),)
     if given.network is None:
         return Section("Figure 3", title, NEEDS + "a trained network: none of the runs keeps one.", commands=commands)
     names = look.row_and_column(given.network)
@@ -130,7 +131,7 @@ def figure4(given: Given) -> Section:
         "Figure 4",
         "The architecture based on ResNet18",
         "Drawn from the list of units that the network is built from.",
-        commands=(("draws any network", "onebnet figure 4 --config=imagenet:TypeII --output=figure4.png"),),
+        commands=(("draw any network", "onebnet figure 4 --config=imagenet:TypeII --output=figure4.png"),),
         pictures=(Picture(caption, png(diagrams.network(*_example()))),),
     )
 
@@ -138,7 +139,7 @@ def figure4(given: Given) -> Section:
 def figure5(given: Given) -> Section:
     structure, shape = _example()
     counts = cost_report.unit_counts(cost_report.Entry(EXAMPLE, structure, shape))
-    ratios = {(stage, place): values["OPs"][1] / values["OPs"][0] for stage, place, values in counts}
+    ratios = {(stage, place): values["OPs (M)"][1] / values["OPs (M)"][0] for stage, place, values in counts}
     saved = ", ".join(f"{100 * (1 - ratios[stage, 'convolution']):.0f} % at {stage}" for stage in (64, 256, 512))
     more = min(ratio for (_, place), ratio in ratios.items() if place == "downsampling")
     caption = (
@@ -153,25 +154,27 @@ def figure5(given: Given) -> Section:
         cost_report.unit_table(cost_report.Entry(EXAMPLE, structure, shape)),
         ("", "", "counted", "counted", "counted", "estimated"),
         ("The paper prints bars without numbers. A cell gives one 3x3 unit -> a 3x1 and a 1x3 one.",),
-        (("counts it for any OneBNet", "onebnet figure 5 --config=imagenet:TypeII --output=figure5.png"),),
+        (("count it for any OneBNet", "onebnet figure 5 --config=imagenet:TypeII --output=figure5.png"),),
         (Picture(caption, png(plots.computations(counts))),),
     )
 
 
 def figure6(given: Given) -> Section:
     title = "Training curves, from scratch and in two stages with a teacher"
-    commands = (("draws any runs", "onebnet figure 6 --workdir RUN1 RUN2 --output=figure6.png"),)
+    commands = (("draw any runs", "onebnet figure 6 --workdir RUN1 RUN2 --output=figure6.png"),)
     longest = sorted(given.runs, key=lambda run: -len(run.curve("train")))[:7]
     staged = [run for run in given.runs if len(run.config.stages) > 1]
-    alike = {matches.key(run.config)[:2] for run in staged}
-    scratch = [run for run in given.runs if run not in staged and matches.key(run.config)[:2] in alike]
+    alike = [(run.config.data.name, run.config.model) for run in staged]
+    scratch = [run for run in given.runs if run not in staged and (run.config.data.name, run.config.model) in alike]
     longest = [run for run in longest if run not in (*staged, *scratch)]
-    beside = "Two stages beside runs from scratch of the same network; a dotted line is where a second stage begins."
+    beside = (
+        "Two stages beside runs from scratch of the same fields `model`; a dotted line is where a second stage begins."
+    )
     groups = ((longest, "The longest other runs."), ([*staged, *scratch], beside))
     suffix = "Solid: test images; dashed: training images."
     pictures = [Picture(f"{words} {suffix}", png(curves(runs))) for runs, words in groups if runs]
-    names = {run.config.data.name for run in given.runs}
-    verdict = f"Drawn of runs on {', '.join(sorted(names))}. " if pictures else ""
+    names = {DATASETS[run.config.data.name].title for run in given.runs}
+    verdict = f"Drawn of {len(given.runs)} runs on {', '.join(sorted(names))}. " if pictures else ""
     verdict += "The paper's own curves are of 256 epochs on ImageNet."
     return Section("Figure 6", title, verdict, commands=commands, pictures=tuple(pictures))
 
@@ -179,7 +182,7 @@ def figure6(given: Given) -> Section:
 def figure7(given: Given) -> Section:
     title = "Binarized activations and results of convolutions, as pictures"
     command = "onebnet figure 7 --workdir=RUN --unit=stage1_block1,stage2_block1_conv1 --image=0 --output=figure7.png"
-    commands = (("draws it of any run", command),)
+    commands = (("draw it of any run", command),)
     if given.network is None:
         return Section("Figure 7", title, NEEDS + "a trained network: none of the runs keeps one.", commands=commands)
     first = next(unit.name for unit in given.network.structure.units if unit.binary)

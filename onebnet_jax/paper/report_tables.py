@@ -29,12 +29,12 @@ class Found:
         if config is None:
             return "-", "-", OTHERS
         loaded = config_lib.load(config, overrides)
-        match, words = self.runs.get(matches.key(loaded)), " ".join([config, *overrides])
+        match, words = self.runs.get(matches.key(loaded)), f"`{' '.join([config, *overrides])}`"
         if match is None:
             need = NEEDS + AWAY.get(dataset, "training")
             return need, need, words
         planned = sum(loaded[stage].epochs for stage in loaded.stages)
-        run = f"run {match.run}, {match.epochs} epochs" + f" of the paper's {planned}" * (match.epochs != planned)
+        run = f"run {match.run}, {match.epochs} of {planned} epochs"
         return f"{match.top1:.2f}", "-" if match.top5 is None else f"{match.top5:.2f}", run
 
     def pi_ms(self, network: str, threads: int) -> str:
@@ -66,7 +66,7 @@ def table1(found: Found) -> Section:
             "The estimate is three rates times what is counted (binary and float multiplications, passes over "
             "elements), fitted to the twelve latencies of this table: `onebnet cost --table1 --fit`.",
         ),
-        (("trains a row", TRAIN), ("times a row on a Pi", PI)),
+        (("train a row", TRAIN), ("time a row on a Pi", PI)),
     )
 
 
@@ -91,7 +91,7 @@ def table2(found: Found) -> Section:
         [[*header, "run, or config that fills it in"], *rows],
         ("", "", "paper", "measured", "paper", "measured", ""),
         (f"Networks that are {OTHERS} were trained by their own authors; the paper quotes them.",),
-        (("trains a row", TRAIN),),
+        (("train a row", TRAIN),),
     )
 
 
@@ -112,11 +112,11 @@ def table3(found: Found) -> Section:
     header = ["network", "storage, paper (MiB)", "storage, counted (MiB)", "file, here (MiB)", "latency, paper (ms)"]
     header += ["latency, here (ms)", "latency, estimated (ms)", "Top-1, paper (%)", "Top-1, here (%)"]
     exact = sum(difference < 0.005 for difference in differences)
+    count = f"{exact} of the {len(differences)}" if exact < len(differences) else f"all {exact}"
     return Section(
         "Table 3",
         "Storage, latency on one thread of a Raspberry Pi 4, and Top-1 on ImageNet",
-        f"{exact} of {len(rows)} sizes are counted to the paper's last digit, the others of those built here within "
-        f"{max(differences):.2f} MiB.",
+        f"The storage of {count} networks that are built here is counted to the paper's last digit.",
         [[*header, "run, or config that fills it in"], *rows],
         ("", "paper", "counted", "measured", "paper", "measured", "estimated", "paper", "measured", ""),
         (
@@ -126,9 +126,9 @@ def table3(found: Found) -> Section:
             "Real-to-Bin have other operators.",
         ),
         (
-            ("trains a row", TRAIN),
-            ("makes a row's file", "onebnet convert --config=CONFIG --no-fold --output=model.tflite"),
-            ("times a row on a Pi", PI),
+            ("train a row", TRAIN),
+            ("make a row's file", "onebnet convert --config=CONFIG --no-fold --output=model.tflite"),
+            ("time a row on a Pi", PI),
         ),
     )
 
@@ -141,7 +141,7 @@ def table4(found: Found) -> Section:
     header = ["network", "Top-1, paper (%)", "Top-1, here (%)", "run, or config that fills it in"]
     title = "Binarized ResNet18s on CIFAR-10"
     marks = ("", "paper", "measured", "")
-    return Section("Table 4", title, _trained(rows, 2), [header, *rows], marks, (), (("trains a row", TRAIN),))
+    return Section("Table 4", title, _trained(rows, 2), [header, *rows], marks, (), (("train a row", TRAIN),))
 
 
 def table5(found: Found) -> Section:
@@ -168,7 +168,7 @@ def table5(found: Found) -> Section:
         [header, *rows],
         ("", "", "paper", "counted", "paper", "counted", ""),
         ("The counted columns are read from the list of units that the network is built from.",),
-        (("shows every layer", "onebnet cost imagenet:TypeII --layers"),),
+        (("show every layer", "onebnet cost imagenet:TypeII --layers"),),
     )
 
 
@@ -207,7 +207,7 @@ def table6(found: Found) -> Section:
         [[*header, "OneBNet, here (%)", "runs, or configs that fill it in: OneBNet; FP32"], *rows],
         ("", "", "", "", "paper", "measured", "paper", "measured", ""),
         ("The paper trains 400 epochs. Ours are Top-1 after the last epoch, which the test images did not choose.",),
-        (("trains a row", TRAIN),),
+        (("train a row", TRAIN),),
     )
 
 
@@ -228,14 +228,14 @@ def table7(found: Found) -> Section:
     return Section(
         "Table 7",
         "Width multipliers of OneBNet on CIFAR-10",
-        "All ten are counted. " + _trained(rows, column=3),
+        f"All {len(rows)} are counted. " + _trained(rows, column=3),
         [header, *rows],
         ("", "", "paper", "measured", "counted", "counted", "counted", "estimated", ""),
         (
             "The paper gives no latency here. The estimate extrapolates from ResNet18 at 224x224 to 32x32 and other "
             "widths, where it indicates the order alone.",
         ),
-        (("trains a row", "onebnet train --config=CONFIG --config.model.width_multiplier=M --workdir=runs/NAME"),),
+        (("train a row", "onebnet train --config=CONFIG --config.model.width_multiplier=M --workdir=runs/NAME"),),
     )
 
 
@@ -267,7 +267,7 @@ def table8(found: Found) -> Section:
             "nothing beyond these.",
             "ReActNetA is 76.9 ms in the paper's table and 86.9 ms in its text (A.4).",
         ),
-        (("times a row on a Pi", PI),),
+        (("time a row on a Pi", PI),),
     )
 
 
@@ -275,8 +275,8 @@ def _trained(rows, column: int) -> str:
     """How many rows were trained here, in words."""
     done = sum(not row[column].startswith((NEEDS, "-")) for row in rows)
     can = sum(row[column] != "-" for row in rows)
-    words = f"{done} of {len(rows)} rows were trained here"
-    return f"{words}; {can - done} more have a config." if can > done else f"{words}."
+    words = f"{done or 'None'} of the {len(rows)} rows {'were' if done > 1 else 'was'} trained here"
+    return f"{words}; {can - done}{' more' * bool(done)} can be, by their configs." if can > done else f"{words}."
 
 
 TABLES: dict[str, Callable[[Found], Section]] = {

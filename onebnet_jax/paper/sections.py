@@ -35,7 +35,7 @@ class Section:
     rows: Table = dataclasses.field(default_factory=list)  # the first is the header
     marks: tuple[str, ...] = ()  # of the columns, "" for words
     notes: tuple[str, ...] = ()  # what a reader must know, a paragraph each
-    commands: tuple[tuple[str, str], ...] = ()  # (what it does, the command)
+    commands: tuple[tuple[str, str], ...] = ()  # ("train a row", the command that does)
     pictures: tuple[Picture, ...] = ()
 
     def cell_mark(self, row: int, column: int) -> str:
