@@ -78,7 +78,9 @@ def unit_counts(entry: Entry) -> list[tuple[int, str, dict[str, tuple[float, flo
     """
     recipe = dict(entry.structure.recipe)
     if recipe["family"] != "onebnet" or not entry.binarized:
-        raise UserError(f"--units compares binarized convolutions of OneBNets; {entry.name} has none: leave it out.")
+        raise UserError(
+            f"--units and figure 5 compare binarized convolutions of OneBNets; {entry.name} has none: leave it out."
+        )
     versions = [cost.layers(version, entry.image_shape) for version in two_versions(entry.structure)]
     rows = []
     for index, stage in enumerate(families.stages(recipe["depth"])[0], start=1):

@@ -42,8 +42,13 @@ def chosen(trained: Trained, names: Sequence[str]) -> list[str]:
 
 
 def row_and_column(trained: Trained) -> list[str]:
-    """The first two units that are 3x1 and 1x3 and belong together; the first binarized ones where none are."""
+    """The first two units that are 3x1 and 1x3 and belong together; the first binarized ones where none are.
+
+    Raises UserError for a network in which nothing is binarized.
+    """
     units = [unit for unit in trained.structure.units if unit.binary]
+    if not units:
+        raise UserError(f"{trained.title} is {trained.structure.title}, in which nothing is binarized: choose another.")
     for first, second in zip(units, units[1:]):
         if (first.kernel, second.kernel) == ((3, 1), (1, 3)):
             return [first.name, second.name]

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from onebnet_jax.data.catalog import DATASETS
+from onebnet_jax.errors import UserError
 from onebnet_jax.networks.structure import Shape, Structure, placed
 from onebnet_jax.paper import cost_report, diagrams, latency, look, numbers, plots
 from onebnet_jax.paper.sections import NEEDS, Picture, Section
@@ -23,17 +24,17 @@ def place(structure: Structure, image_shape: Shape, downsampling: bool, unit: st
     unit is how the names of its units begin; "" for the first such place.
     """
     units = [each for each in structure.units if each.binary and each.name.startswith(unit)]
-    if not unit:
-        strided = [each for each in units if (each.strides != (1, 1)) == downsampling]
-        unit = (strided or units)[0].name
-    wanted = unit.removesuffix("_3x1").removesuffix("_1x3")
-    panels = [("", structure)]
+    if not units:
+        raise UserError(f"{structure.title} has no binarized unit {unit!r}; figure 4 draws all that it has.")
+    strided = [each for each in units if (each.strides != (1, 1)) == downsampling]
+    first = (units if unit else strided or units)[0]
     if dict(structure.recipe).get("family") == "onebnet":
-        panels = zip(("(a) one 2-D unit", "(b) two 1-D units"), cost_report.two_versions(structure))
-    chosen = [
-        (title, [at for at in placed(each, image_shape) if at.unit.name.startswith(wanted)]) for title, each in panels
-    ]
-    return diagrams.place(chosen)
+        name = first.name.removesuffix("_3x1").removesuffix("_1x3")
+        versions = zip(("(a) one 2-D unit", "(b) two 1-D units"), cost_report.two_versions(structure))
+        found = ((title, placed(each, image_shape)) for title, each in versions)
+        return diagrams.place([(title, [at for at in all_ if at.unit.name.startswith(name)]) for title, all_ in found])
+    section = [at for at in placed(structure, image_shape) if at.unit.section == first.section]
+    return diagrams.place([(f"{first.section} of {structure.title}", section)])
 
 
 def curves(runs: Sequence[History]) -> Figure:
