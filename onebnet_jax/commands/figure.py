@@ -33,11 +33,13 @@ def main(argv: list[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if bool(args.workdir) == (args.config is not None):
         parser.error("give one of --workdir and --config")
-    if args.config and args.number in (*OF_RUN, 6):
+    if args.config is not None and args.number in (*OF_RUN, 6):
         parser.error(f"figure {args.number} is of runs: give --workdir")
     if len(args.workdir) > 1 and args.number != 6:
         parser.error(f"figure {args.number} is of one run; figure 6 takes several")
-    wrong = [word for word in overrides if not word.startswith("--config." if args.config else "--config.data.")]
+    wrong = [
+        word for word in overrides if not word.startswith("--config." if args.config is not None else "--config.data.")
+    ]
     if wrong:
         parser.error(f"{wrong[0]!r} is not an option")
     if args.images < 1:
@@ -59,7 +61,11 @@ def _figure(args, overrides: list[str]):
         if args.number == 3:
             return report_figures.distributions(network, units, args.images)
         return report_figures.activations(network, units, args.image)
-    asked = config.load(args.config, overrides) if args.config else config.load_json(args.workdir[0] / "config.json")
+    asked = (
+        config.load(args.config, overrides)
+        if args.config is not None
+        else config.load_json(args.workdir[0] / "config.json")
+    )
     run = config.experiment(asked)
     structure, shape = run.structure, run.data.info.shape
     if args.number == 4:

@@ -16,6 +16,8 @@ def require() -> None:
 
 def save(figure: Any, path: Path) -> None:
     """Writes a figure in the format of the suffix. Raises UserError where that fails."""
+    if not path.suffix:
+        raise UserError(f"{path} cannot be written: its name must end with a format, such as .png, .svg or .pdf.")
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:

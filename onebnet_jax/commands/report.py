@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
 
     from onebnet_jax.commands import benchmark
     from onebnet_jax.export import card
-    from onebnet_jax.paper import matches, page, report_figures, report_tables, threads
+    from onebnet_jax.paper import matches, numbers, page, report_figures, report_tables, threads
     from onebnet_jax.runs import history, trained
 
     folders = args.runs or [path.parent for glob in RUNS for path in sorted(Path().glob(f"{glob}/config.json"))]
@@ -50,7 +50,8 @@ def main(argv: list[str]) -> None:
     given = report_figures.Given(runs, trained.load(folder) if folder else None)
 
     parts = Parts(args.output / "parts", _digest_of(Path(__file__).parents[1].rglob("*.py")))
-    networks = [name for name in threads.structures() if args.files and importlib.util.find_spec("larq_compute_engine")]
+    built = [name for name in threads.structures() if name in numbers.TABLE3]
+    networks = built if args.files and importlib.util.find_spec("larq_compute_engine") else []
     inputs = [
         _digest_of(path for run in runs for path in _files(run.folder)),
         str(folder),

@@ -247,7 +247,11 @@ def table8(found: Found) -> Section:
             fitted, left_out = estimates[name]
             cells = [f"{left_out:.1f}", f"{100 * (left_out / paper - 1):+.1f}"]
         rows.append([name, f"{paper:.1f}", found.pi_ms(name, 4), *cells])
-    worst = max(abs(left_out / numbers.TABLE8[name] - 1) for name, (_, left_out) in estimates.items())
+    differences = {name: left_out / numbers.TABLE8[name] - 1 for name, (_, left_out) in estimates.items()}
+    alike = [abs(difference) for name, difference in differences.items() if name in numbers.TABLE3]
+    note = "ReActNetA is 76.9 ms in the paper's table and 86.9 ms in its text (A.4)."
+    if len(alike) < len(differences):
+        note += " It has another shape, MobileNet's, of which the fit knows nothing."
     header = [
         "network",
         "latency, paper (ms)",
@@ -258,14 +262,15 @@ def table8(found: Found) -> Section:
     return Section(
         "Table 8",
         "Latency with four threads of a Raspberry Pi 4",
-        f"The fit holds: each of {len(estimates)} networks is foretold by the others within {100 * worst:.1f} %.",
+        f"The fit holds for ResNet18's shape: each of {len(alike)} networks is foretold by the others within "
+        f"{100 * max(alike):.1f} %.",
         [header, *rows],
         ("", "paper", "measured", "estimated", "estimated"),
         (
             "Each estimate comes from a fit to the other networks of this table alone: it shows what the fit is worth "
             "for a network based on ResNet18 that it has not seen. With three rates and so few networks it is worth "
             "nothing beyond these.",
-            "ReActNetA is 76.9 ms in the paper's table and 86.9 ms in its text (A.4).",
+            note,
         ),
         (("time a row on a Pi", PI),),
     )
