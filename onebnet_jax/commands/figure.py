@@ -9,19 +9,21 @@
 from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import UserError, cli
 
-OF_RUN = (3, 7)  # which need a trained network
+OF_RUN = ("3", "7")  # which need a trained network
 EXAMPLES = """examples:
   onebnet figure 2 --config=imagenet:TypeII --unit=stage3_block1_conv1 --output=unit.png
   onebnet figure 3 --workdir=runs/quickstart --unit=stage2_block1_conv1,stage3 --output=distributions.png
   onebnet figure 4 --config=cifar10_typeI --config.model.depth=34 --output=network.svg
   onebnet figure 6 --workdir runs/a runs/b --output=curves.png
+  onebnet figure diagnostics --workdir=runs/a --output=diagnostics.png
   onebnet figure 7 --workdir=runs/quickstart --unit=stage1_block1 --image=5 --output=activations.png
 """
 
 
 def main(argv: list[str]) -> None:
     parser = arguments.parser("figure", __doc__, EXAMPLES)
-    parser.add_argument("number", type=int, choices=range(1, 8), help="of the figure in the paper")
+    known = [*map(str, range(1, 8)), "diagnostics"]
+    parser.add_argument("name", choices=known, metavar="N", help="1 to 7, of the figure in the paper, or diagnostics")
     text = "folder of a run; for figure 6 of several"
     parser.add_argument("--workdir", type=arguments.path, nargs="+", default=[], metavar="RUN", help=text)
     parser.add_argument("--config", help="for an untrained network instead; --config.field=value changes a field")
@@ -33,10 +35,10 @@ def main(argv: list[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if bool(args.workdir) == (args.config is not None):
         parser.error("give one of --workdir and --config")
-    if args.config is not None and args.number in (*OF_RUN, 6):
-        parser.error(f"figure {args.number} is of runs: give --workdir")
-    if len(args.workdir) > 1 and args.number != 6:
-        parser.error(f"figure {args.number} is of one run; figure 6 takes several")
+    if args.config is not None and args.name in (*OF_RUN, "6", "diagnostics"):
+        parser.error(f"figure {args.name} is of runs: give --workdir")
+    if len(args.workdir) > 1 and args.name != "6":
+        parser.error(f"figure {args.name} is of one run; figure 6 takes several")
     wrong = [
         word for word in overrides if not word.startswith("--config." if args.config is not None else "--config.data.")
     ]
@@ -52,13 +54,15 @@ def _figure(args, overrides: list[str]):
     from onebnet_jax.paper import cost_report, diagrams, look, plots, report_figures
     from onebnet_jax.runs import config, history, trained
 
-    if args.number == 6:
+    if args.name == "6":
         return report_figures.curves(history.read(args.workdir))
+    if args.name == "diagnostics":
+        return report_figures.diagnostics(*history.read(args.workdir))
     names = [name for name in args.unit.split(",") if name]
-    if args.number in OF_RUN:
+    if args.name in OF_RUN:
         network = trained.load(args.workdir[0], args.checkpoint).with_data(overrides)
         units = look.chosen(network, names) if names else look.row_and_column(network)
-        if args.number == 3:
+        if args.name == "3":
             return report_figures.distributions(network, units, args.images)
         return report_figures.activations(network, units, args.image)
     asked = (
@@ -68,14 +72,14 @@ def _figure(args, overrides: list[str]):
     )
     run = config.experiment(asked)
     structure, shape = run.structure, run.data.info.shape
-    if args.number == 4:
+    if args.name == "4":
         return diagrams.network(structure, shape)
-    if args.number == 5:
+    if args.name == "5":
         entry = cost_report.Entry(args.config or str(args.workdir[0]), structure, shape, structure.binary)
         return plots.computations(cost_report.unit_counts(entry))
     if len(names) > 1:
-        raise UserError(f"--unit={args.unit} must name one place for figure {args.number}.")
-    return report_figures.place(structure, shape, args.number == 2, *names)
+        raise UserError(f"--unit={args.unit} must name one place for figure {args.name}.")
+    return report_figures.place(structure, shape, args.name == "2", *names)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from onebnet_jax.paper.cost_report import Entry
@@ -86,6 +87,31 @@ def curves(runs: Sequence[tuple[str, Sequence, Sequence, Sequence[int]]]) -> Fig
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
+    return figure
+
+
+DIAGNOSTICS = {
+    "flipped": "weights whose sign flipped (%)",
+    "in_window": "values within the estimator's window (%)",
+    "plus": "signs that are +1 (%)",
+    "zero_gradient": "weights without a gradient (%)",
+}
+
+
+def diagnostics(lines: Sequence[dict]) -> Figure:
+    """What `training.diagnostics` wrote, by epoch: lines of a metrics.jsonl, a curve a unit, the first darkest."""
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    units = list(dict.fromkeys(key.partition("/")[2] for line in lines for key in line if "/" in key))
+    colours = colormaps["viridis"](np.linspace(0, 0.95, len(units)))
+    for axes, (share, words) in zip(figure.subplots(2, 2).ravel(), DIAGNOSTICS.items()):
+        for unit, colour in zip(units, colours):
+            points = [(line["epoch"], 100 * line[f"{share}/{unit}"]) for line in lines if f"{share}/{unit}" in line]
+            axes.plot(*np.reshape(points, (-1, 2)).T, ".-", color=colour, linewidth=1, label=unit)
+        axes.set_title(words, fontsize="medium", loc="left")
+        axes.set(xlabel="epoch", ylim=(0, None))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize="x-small")
     return figure
 
 

@@ -46,6 +46,18 @@ def curves(runs: Sequence[History]) -> Figure:
     )
 
 
+def diagnostics(run: History) -> Figure:
+    """The diagnostics of a run, its epochs counted through all stages. Raises UserError where it wrote none."""
+    lines, before = [], 0
+    for stage, written in run.lines.items():
+        found = (line for line in written if line["split"] == "diagnostics")
+        lines += [line | {"epoch": before + line["epoch"]} for line in found]
+        before += run.config[stage].epochs
+    if not lines:
+        raise UserError(f"{run.folder} wrote no diagnostics; train with --config.diagnostics=True in a new --workdir.")
+    return plots.diagnostics(lines)
+
+
 def distributions(trained: Trained, names: Sequence[str], count: int = IMAGES) -> Figure:
     """Figure 3 of units of a trained network, over the first `count` test images."""
     images, _ = look.test_images(trained, range(count))

@@ -82,3 +82,14 @@ def test_activations_show_signs_and_the_channels_that_vary_most():
     assert len(small) == 8 and image.images[0].get_array().shape == (6, 6, 3)
     assert {float(value) for axes in small[:4] for value in axes.images[0].get_array().ravel()} == {-1.0, 1.0}
     assert small[4].get_xlabel() == "channel 5" and small[4].images[0].get_array().shape == (3, 6)
+
+
+def test_diagnostics_are_drawn_by_unit_and_epoch():
+    shares = ("flipped", "in_window", "plus", "zero_gradient")
+    lines = [
+        {"epoch": epoch} | {f"{share}/{unit}": epoch / 10 for share in shares for unit in "ab"} for epoch in (1, 2)
+    ]
+    figure = plots.diagnostics(lines)
+    for axes in figure.axes:
+        assert [line.get_label() for line in axes.get_lines()] == ["a", "b"]
+        assert all(line.get_xydata().tolist() == [[1, 10], [2, 20]] for line in axes.get_lines())
