@@ -68,18 +68,10 @@ def plot(entries, path) -> None:
     """Draws estimated latency against storage. Raises UserError where there is nothing to draw, and as `figures`."""
     if not entries:
         raise UserError("--plot has nothing to draw: name a CONFIG or add --table1.")
-    axes = figures.axes("storage (MiB)", "Raspberry Pi 4, one thread (ms)")
-    storage = [entry.total().storage_mib for entry in entries]
-    naive, least, most = zip(*(entry.estimates() for entry in entries))
-    axes.vlines(storage, least, most, color="tab:green", label="estimate, folded (range)")
-    axes.plot(storage, naive, "o", color="tab:blue", label="estimate, naive")
-    measured = [(x, entry.measured_ms) for x, entry in zip(storage, entries) if entry.measured_ms is not None]
-    if measured:
-        axes.plot(*zip(*measured), "x", color="black", label="measured (paper)")
-    for number, (entry, x, y) in enumerate(zip(entries, storage, naive), start=1):
-        axes.annotate(str(number), (x, y), xytext=(6, 3), textcoords="offset points")
-        axes.plot([], [], " ", label=f"{number}  {entry.name}")
-    figures.save(axes, path)
+    figures.require()
+    from onebnet_jax.paper import plots
+
+    figures.save(plots.costs(entries), path)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def _why_ignored(field: str, fields: Fields) -> str | None:
     if stage in STAGES and stage not in stages:
         return f"the stages of this run are {', '.join(stages)}"
     for kind, names in OF_BINARIZED.items():
-        if name in (*names, f"binarize_{kind}") and fields["model.family"] == "resnet":
+        if (name in (*names, f"binarize_{kind}") or field == "diagnostics") and fields["model.family"] == "resnet":
             return "model.family='resnet' is a network in which nothing is binarized"
         if name in names and not any(fields[f"{stage}.binarize_{kind}"] for stage in stages):
             return f"no stage of this run binarizes {kind}"
