@@ -10,6 +10,7 @@ from tqdm import tqdm
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import card
+from onebnet_jax.tables import show
 
 BATCH_SIZE = 16
 EXAMPLES = """examples:
@@ -57,7 +58,8 @@ def main(argv: list[str]) -> None:
         result = verify.agree(network, tflite, facts, batches, bar.update)
     for note in network.notes:
         print(f"note: {note}")
-    print(f"{args.model} against {network.title}, {verify.describe(result)}")
+    first, *parts = verify.describe(result)
+    show(f"{args.model} against {network.title}, {first}", *parts)
     if args.report is not None:
         card.save({args.report: dataclasses.asdict(result)})
     if args.dump is not None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import cli
-from onebnet_jax.tables import render
+from onebnet_jax.tables import show
 
 EXAMPLES = """examples:
   onebnet compare runs/*
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         figures.save(axes, args.plot)
-    print(render(history.table(runs), args.markdown))
+    show(history.table(runs), markdown=args.markdown)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 from flatbuffers import flexbuffers
-from tensorflow.lite.python import schema_py_generated as schema
 
-from onebnet_jax.export.keras2 import larq_compute_engine, tf
+from onebnet_jax.errors import quietly
+from onebnet_jax.export.keras2 import larq_compute_engine, schema, tf
 
 BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
@@ -53,7 +53,8 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
     model = schema.ModelT.InitFromPackedBuf(tflite)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     names = {tensor.tensorIndex: tensor.name.decode() for tensor in [*signature.inputs, *signature.outputs]}
-    interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
+    with quietly():
+        interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
 
     def run(**inputs):
         ordered = [np.asarray(inputs[names[index]], np.float32) for index in graph.inputs]
@@ -70,7 +71,8 @@ def timings(tflite: bytes, count: int, **options) -> list[float]:
     Options as above. Raises RuntimeError or ValueError for a file that the interpreter cannot run.
     """
     start = time.perf_counter()
-    interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
+    with quietly():
+        interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
     milliseconds, rng = [1e3 * (time.perf_counter() - start)], np.random.default_rng(0)
     kinds = zip(interpreter.input_shapes, interpreter.input_types, strict=True)
     inputs = [rng.random(shape).astype(dtype) for shape, dtype in kinds]
