@@ -10,10 +10,10 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (
     exit 2
 fi
 if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
-    echo "installing $requirements${3:+ and ${*:3}} into $venv"
+    echo "installing $requirements${3:+ and ${*:3}} into $venv, which takes some minutes"
     "$python" -m venv "$venv"
     # Not bin/pip, whose first line holds the folder in which the environment was made: it may have been moved or copied.
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" "${@:3}"
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$requirements" "${@:3}"
     cat requirements*.txt >"$venv/installed"
 fi
 # The kernels for training on this CPU and the engine for deployment, or a sentence that says why there are none.

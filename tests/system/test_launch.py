@@ -340,7 +340,7 @@ def test_setup_installs_once(tmp_path):
             check=True,
         )
     words = (tmp_path / "calls").read_text().split("\0")[1:-1]
-    pip = ["python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = ["python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     # What finds by itself what is built, each after its number of words.
     builds = [word for name in ("build", "runtime") for word in ("3", "python", "-m", f"onebnet_jax.native.{name}")]
     assert words == [*pip, "-r", "requirements.txt", "jax[x]", *builds, *builds]
