@@ -1,17 +1,19 @@
 """Measures what README's picture and table show of the FashionMNIST networks in results/, and keeps it as JSON.
 
-    .venv/bin/python docs/measure.py          # writes docs/pictures/measured.json; ten minutes
+    .venv/bin/python docs/measure.py          # writes docs/pictures/measured.json; some minutes
 
-Each network is scored on all 10,000 test images and timed with one thread, one image at a time, all in turn. int8 is the
-FP32 network, quantized after training by TensorFlow Lite with 500 training images.
+Each network is scored on all 10,000 test images and timed with one thread, one image at a time, all in turn. int8 is
+the FP32 network, quantized after training by TensorFlow Lite with 500 training images.
 """
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["ONEBNET_NATIVE"] = "0"  # training's kernels are not needed
 from onebnet_jax.commands.contenders import in_turn, processor
 from onebnet_jax.errors import quietly
@@ -61,7 +63,8 @@ class Interpreter:
 def main() -> None:
     fp32 = trained.load(ROOT / "results" / "fashionmnist_fp32")
     data = fp32.data.open()
-    images, calibration = (card.normalize(x, fp32.info.mean, fp32.info.std) for x in (data.test_images, data.train_images[:500]))
+    pixels = data.test_images, data.train_images[:500]
+    images, calibration = (card.normalize(each, fp32.info.mean, fp32.info.std) for each in pixels)
     labels, runs, found = data.test_labels, {}, {}
 
     def add(name: str, size: int, correct: float, run) -> None:

@@ -16,6 +16,13 @@ if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$requirements" "${@:3}"
     cat requirements*.txt >"$venv/installed"
 fi
+# The command onebnet, from wherever it is called; nothing absolute, as the folder may be moved.
+cat >"$venv/bin/onebnet" <<'END'
+#!/bin/sh
+bin=$(dirname "$(readlink -f "$0")")
+PYTHONPATH=$(dirname "$(dirname "$bin")")${PYTHONPATH:+:$PYTHONPATH} exec "$bin/python" -m onebnet_jax "$@"
+END
+chmod +x "$venv/bin/onebnet"
 # The kernels for training on this CPU and the engine for deployment, or a sentence that says why there are none.
 "$venv/bin/python" -m onebnet_jax.native.build >/dev/null
 "$venv/bin/python" -m onebnet_jax.native.runtime >/dev/null

@@ -42,8 +42,8 @@ def agree(trained: Trained, tflite: bytes, facts: dict, batches: Iterable, advan
     return dataclasses.replace(agreement.compare(trained, plan, tflite, prepared()), sections=sections)
 
 
-def describe(report) -> list[str | Table]:
-    """A report as tables, and the verdict in words at the end."""
+def describe(report, units: bool = False) -> list[str | Table]:
+    """A report as tables, those of every unit too if asked for, and the verdict in words at the end."""
     rows = [["", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"]]
     compared = report, *report.others.values()
     shares = ["-" if each.correct is None else f"{100 * each.correct / report.images:.2f} %" for each in compared]
@@ -52,7 +52,7 @@ def describe(report) -> list[str | Table]:
         cells = [name, share, f"{other.equal_predictions} of {report.images}", f"{other.max_difference:.2e}"]
         rows.append([*cells, f"{other.mean_difference:.2e}", str(other.images_with_flips), str(len(other.unexplained))])
     parts = [f"{report.images} images, logits up to {report.max_logit:.4g}", rows]
-    if report.sections:
+    if units and report.sections:
         parts.append(
             "Flips are signs that differ from JAX's. first: those in images without a flip in an earlier unit; margin: "
             "the largest\ndistance of a flip from its threshold, as a share of the RMS of all distances of the unit."
