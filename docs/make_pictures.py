@@ -1,0 +1,127 @@
+"""Draws README's picture from what lies in this folder and in results/: docs/pictures/overview.png
+
+    .venv/bin/python docs/make_pictures.py
+
+The units and their weights are those of results/fashionmnist_ds32_64; sizes, times and scores those of docs/measure.py;
+the agreement that of results/fashionmnist_ds32_64/agreement.txt; the paper's figures are in onebnet_jax/paper.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from onebnet_jax.runs import trained
+
+ROOT = Path(__file__).parents[1]
+RUN = ROOT / "results" / "fashionmnist_ds32_64"
+OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
+GREY, BLUE, TEAL, INK, PALE = "#9aa0a6", "#4a7fb5", "#00897b", "#202124", "#e8eaed"
+NAMES = {  # of measured.json: (label, colour)
+    "ResNet20 FP32, TFLite + XNNPACK": ("FP32\nTFLite", GREY),
+    "ResNet20 int8, TFLite + XNNPACK": ("int8\nTFLite", BLUE),
+    "fashionmnist_ds32_64, native engine": ("1 bit, OneBNet\nnative engine", TEAL),
+}
+
+
+def draw_units(axes) -> None:
+    """A unit with a 3x3 kernel, and the two that take its place, each with a kernel as it was trained."""
+    network = trained.load(RUN)
+    units = {unit.name: unit for unit in network.structure.units}
+    pairs = [["stage2_block1_conv2"], ["stage2_block1_conv1_3x1", "stage2_block1_conv1_1x3"]]
+    bits = []
+    for row, names in enumerate(pairs):
+        y, x = 3.2 - 3.4 * row, 0.0
+        axes.text(-2.1, y, ["before", "OneBNet"][row], ha="center", va="center", weight="bold", color=[GREY, TEAL][row])
+        for name in names:
+            unit = units[name]
+            kernel = network.variables["params"][unit.at("conv")[0]][unit.at("conv")[1]]["kernel"][:, :, 0, 0]
+            height, width = unit.kernel
+            for i, j in np.ndindex(height, width):
+                colour = INK if kernel[i, j] > 0 else "white"
+                corner = (x + j - width / 2 + 1.5, y - i + height / 2 - 1)
+                axes.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=colour, edgecolor=[GREY, TEAL][row], linewidth=1.6))
+            axes.text(x + 1.5, y - 2.0, f"{height}×{width}", ha="center", va="center", fontsize=10)
+            axes.text(x + 4.55, y, "BN\n+ shortcut\nRPReLU", ha="center", va="center", fontsize=8.5, color=INK)
+            for start, end in ((-0.9, -0.1), (3.05, 3.55), (5.6, 6.2)):
+                arrow = FancyArrowPatch((x + start, y), (x + end, y), arrowstyle="-|>", mutation_scale=9, color=GREY)
+                axes.add_patch(arrow)
+            x += 7.2
+        bits.append(sum(np.prod(units[name].kernel) for name in names))
+        axes.text(x + 0.9, y, f"{bits[-1]} bits\n{len(names)} shortcut{'s' * (len(names) > 1)}", va="center", ha="center")
+    axes.text(6, 5.6, "black +1, white −1: one trained channel each", ha="center", fontsize=8.5, color=GREY)
+    axes.set(xlim=(-3.2, 17), ylim=(-3, 6.2), aspect="equal", title="One 3×3 unit becomes a 3×1 and a 1×3 unit")
+    axes.axis("off")
+
+
+def draw_sizes(axes, measured: dict) -> None:
+    """Accuracy against size, of what was trained here and of the paper's figures."""
+    for name, (label, colour) in NAMES.items():
+        found = measured["networks"][name]
+        kib = found["bytes"] / 1024
+        axes.plot(kib, found["top1"], "o", markersize=11, color=colour)
+        words = f"{' '.join(label.split()[:-1 if 'TFLite' in label else -2])}: {found['top1']:.1f} %, {kib:,.0f} KiB"
+        axes.annotate(words, (kib, found["top1"]), (0, -20), textcoords="offset points", ha="center", color=colour)
+    paper = {"FP32": (93.6, NAMES["ResNet20 FP32, TFLite + XNNPACK"]), "1 bit": (93.4, None)}
+    for label, (top1, _) in paper.items():
+        of = "ResNet20 FP32, TFLite + XNNPACK" if label == "FP32" else "fashionmnist_ds32_64, native engine"
+        kib = measured["networks"][of]["bytes"] / 1024
+        axes.plot(kib, top1, "o", markersize=11, markerfacecolor="none", color=NAMES[of][1])
+        axes.annotate(f"paper, 400 epochs: {top1} %", (kib, top1), (0, 12), textcoords="offset points", ha="center", color=NAMES[of][1])
+    axes.set(xscale="log", xlim=(50, 2600), ylim=(90.8, 94.4), xlabel="file (KiB)", ylabel="Top-1 (%)")
+    axes.set_xticks([64, 128, 256, 512, 1024, 2048], ["64", "128", "256", "512", "1024", "2048"])
+    axes.minorticks_off()
+    axes.set_title("FashionMNIST, ResNet20, 20 epochs: accuracy and size")
+
+
+def draw_times(axes, measured: dict) -> None:
+    """Milliseconds of an image, batch 1, one thread."""
+    bars = [(label, measured["networks"][name]["ms"], colour) for name, (label, colour) in NAMES.items()]
+    for y, (label, ms, colour) in enumerate(reversed(bars)):
+        axes.barh(y, ms, color=colour, height=0.62)
+        axes.text(ms, y, f"  {ms:.2f} ms", va="center", color=colour, weight="bold")
+    axes.set_yticks(range(len(bars)), [label for label, *_ in reversed(bars)])
+    axes.set(xlim=(0, 1.25 * max(ms for _, ms, _ in bars)), xticks=[])
+    axes.set_title("The same networks, one image on one x86 core")
+
+
+def draw_agreement(axes) -> None:
+    """How many predictions of each program equal those of training."""
+    text = (RUN / "agreement.txt").read_text()
+    rows = re.findall(r"^(JAX|Keras|LCE|engine) +([\d.]+) % +(\d+ of \d+|-)", text, re.MULTILINE)
+    titles = {"JAX": "trained in JAX", "Keras": "Keras + Larq", "LCE": "Larq Compute Engine", "engine": "native engine"}
+    for y, (name, top1, equal) in enumerate(reversed(rows)):
+        axes.add_patch(Rectangle((0, y - 0.38), 1, 0.76, facecolor=TEAL if name == "engine" else PALE))
+        colour = "white" if name == "engine" else INK
+        axes.text(0.03, y, titles[name], va="center", color=colour)
+        axes.text(0.62, y, f"{float(top1):.2f} %", va="center", ha="right", color=colour, weight="bold")
+        if equal != "-":
+            same, of = equal.split(" of ")
+            axes.text(0.97, y, f"{int(same):,} of {int(of):,} equal", va="center", ha="right", color=colour)
+    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="All 10,000 test images: four programs, one answer")
+    axes.axis("off")
+
+
+def main() -> None:
+    measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
+    figure = Figure(figsize=(12, 7.2), layout="constrained", facecolor="white")
+    grid = figure.subplots(2, 2, width_ratios=(1.08, 1))
+    draw_units(grid[0, 0])
+    draw_sizes(grid[0, 1], measured)
+    draw_times(grid[1, 0], measured)
+    draw_agreement(grid[1, 1])
+    for axes in grid.flat:
+        axes.title.set(weight="bold", fontsize=12)
+        for side in ("top", "right", *(("bottom", "left") if axes is grid[1, 0] else ())):
+            axes.spines[side].set_visible(False)
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
+    figure.savefig(OUTPUT, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
