@@ -3,7 +3,7 @@
     .venv/bin/python docs/make_pictures.py
 
 The units and their weights are those of results/fashionmnist_ds32_64; sizes, times and scores those of docs/measure.py;
-the agreement that of results/fashionmnist_ds32_64/agreement.txt; the paper's figures are in onebnet_jax/paper.
+the agreement that of results/fashionmnist_ds32_64/agreement.txt; the paper's figures are from its Table 6.
 """
 
 import json
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 RUN = ROOT / "results" / "fashionmnist_ds32_64"
 OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
 GREY, BLUE, TEAL, INK, PALE = "#9aa0a6", "#4a7fb5", "#00897b", "#202124", "#e8eaed"
+PAPER = {"FP32": 93.6, "1 bit": 93.4}  # its Table 6, ResNet20 on FashionMNIST
 NAMES = {  # of measured.json: (label, colour)
     "ResNet20 FP32, TFLite + XNNPACK": ("FP32\nTFLite", GREY),
     "ResNet20 int8, TFLite + XNNPACK": ("int8\nTFLite", BLUE),
@@ -33,61 +34,61 @@ def draw_units(axes) -> None:
     """A unit with a 3x3 kernel, and the two that take its place, each with a kernel as it was trained."""
     network = trained.load(RUN)
     units = {unit.name: unit for unit in network.structure.units}
-    pairs = [["stage2_block1_conv2"], ["stage2_block1_conv1_3x1", "stage2_block1_conv1_1x3"]]
-    bits = []
-    for row, names in enumerate(pairs):
-        y, x = 3.2 - 3.4 * row, 0.0
-        axes.text(-2.1, y, ["before", "OneBNet"][row], ha="center", va="center", weight="bold", color=[GREY, TEAL][row])
-        for name in names:
-            unit = units[name]
-            kernel = network.variables["params"][unit.at("conv")[0]][unit.at("conv")[1]]["kernel"][:, :, 0, 0]
-            height, width = unit.kernel
+    rows = {
+        "before": (GREY, ["stage2_block1_conv2"]),
+        "OneBNet": (TEAL, ["stage2_block1_conv1_3x1", "stage2_block1_conv1_1x3"]),
+    }
+    for y, (label, (colour, names)) in zip((5.0, 0.0), rows.items()):
+        axes.text(-1.5, y, label, ha="right", va="center", weight="bold", color=colour)
+        for x, name in zip((0.0, 9.0), names):
+            module, part = units[name].at("conv")
+            kernel = network.variables["params"][module][part]["kernel"][:, :, 0, 0]
+            height, width = units[name].kernel
             for i, j in np.ndindex(height, width):
-                colour = INK if kernel[i, j] > 0 else "white"
                 corner = (x + j - width / 2 + 1.5, y - i + height / 2 - 1)
-                axes.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=colour, edgecolor=[GREY, TEAL][row], linewidth=1.6))
-            axes.text(x + 1.5, y - 2.0, f"{height}×{width}", ha="center", va="center", fontsize=10)
-            axes.text(x + 4.55, y, "BN\n+ shortcut\nRPReLU", ha="center", va="center", fontsize=8.5, color=INK)
-            for start, end in ((-0.9, -0.1), (3.05, 3.55), (5.6, 6.2)):
+                face = INK if kernel[i, j] > 0 else "white"
+                axes.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=face, edgecolor=colour, linewidth=1.6))
+            axes.text(x + 1.5, y - 2.1, f"{height}×{width}", ha="center", va="center", fontsize=10)
+            axes.text(x + 5.6, y, "BN\n+ shortcut\nRPReLU", ha="center", va="center", fontsize=9, color=INK)
+            for start, end in ((-1.0, -0.1), (3.1, 4.0), (7.2, 8.1)):
                 arrow = FancyArrowPatch((x + start, y), (x + end, y), arrowstyle="-|>", mutation_scale=9, color=GREY)
                 axes.add_patch(arrow)
-            x += 7.2
-        bits.append(sum(np.prod(units[name].kernel) for name in names))
-        axes.text(x + 0.9, y, f"{bits[-1]} bits\n{len(names)} shortcut{'s' * (len(names) > 1)}", va="center", ha="center")
-    axes.text(6, 5.6, "black +1, white −1: one trained channel each", ha="center", fontsize=8.5, color=GREY)
-    axes.set(xlim=(-3.2, 17), ylim=(-3, 6.2), aspect="equal", title="One 3×3 unit becomes a 3×1 and a 1×3 unit")
+        bits = sum(np.prod(units[name].kernel) for name in names)
+        words = f"{bits} bits, {len(names)} shortcut{'s' * (len(names) > 1)}"
+        axes.text(9.0 * len(names) - 0.3, y, words, va="center", ha="left", fontsize=10, color=colour)
+    words = "black: +1, white: -1, as trained; one input and one output channel"
+    axes.text(8, -3.4, words, ha="center", fontsize=9, color=GREY)
+    axes.set(xlim=(-4.5, 23), ylim=(-4, 7), title="One 3×3 unit becomes a 3×1 and a 1×3 unit")
+    axes.set_aspect("equal")
     axes.axis("off")
 
 
 def draw_sizes(axes, measured: dict) -> None:
     """Accuracy against size, of what was trained here and of the paper's figures."""
     for name, (label, colour) in NAMES.items():
-        found = measured["networks"][name]
-        kib = found["bytes"] / 1024
-        axes.plot(kib, found["top1"], "o", markersize=11, color=colour)
-        words = f"{' '.join(label.split()[:-1 if 'TFLite' in label else -2])}: {found['top1']:.1f} %, {kib:,.0f} KiB"
-        axes.annotate(words, (kib, found["top1"]), (0, -20), textcoords="offset points", ha="center", color=colour)
-    paper = {"FP32": (93.6, NAMES["ResNet20 FP32, TFLite + XNNPACK"]), "1 bit": (93.4, None)}
-    for label, (top1, _) in paper.items():
-        of = "ResNet20 FP32, TFLite + XNNPACK" if label == "FP32" else "fashionmnist_ds32_64, native engine"
-        kib = measured["networks"][of]["bytes"] / 1024
-        axes.plot(kib, top1, "o", markersize=11, markerfacecolor="none", color=NAMES[of][1])
-        axes.annotate(f"paper, 400 epochs: {top1} %", (kib, top1), (0, 12), textcoords="offset points", ha="center", color=NAMES[of][1])
-    axes.set(xscale="log", xlim=(50, 2600), ylim=(90.8, 94.4), xlabel="file (KiB)", ylabel="Top-1 (%)")
-    axes.set_xticks([64, 128, 256, 512, 1024, 2048], ["64", "128", "256", "512", "1024", "2048"])
+        kind = label.split("\n")[0].split(",")[0]
+        kib, top1 = measured["networks"][name]["bytes"] / 1024, measured["networks"][name]["top1"]
+        axes.plot(kib, top1, "o", markersize=11, color=colour)
+        style = dict(textcoords="offset points", ha="center", color=colour)
+        axes.annotate(f"{kind}: {top1:.1f} %\n{kib:,.0f} KiB", (kib, top1), (0, -38), weight="bold", **style)
+        if kind in PAPER:
+            axes.plot(kib, PAPER[kind], "o", markersize=11, markerfacecolor="none", color=colour)
+            axes.annotate(f"paper: {PAPER[kind]} %\n(400 epochs)", (kib, PAPER[kind]), (0, 10), **style)
+    axes.set(xscale="log", xlim=(56, 2200), ylim=(91, 94.6), xlabel="size of the file (KiB)", ylabel="Top-1 (%)")
+    axes.set_xticks([64, 128, 256, 512, 1024], ["64", "128", "256", "512", "1024"])
     axes.minorticks_off()
-    axes.set_title("FashionMNIST, ResNet20, 20 epochs: accuracy and size")
+    axes.set_title("Accuracy and size (FashionMNIST, 20 epochs)")
 
 
 def draw_times(axes, measured: dict) -> None:
     """Milliseconds of an image, batch 1, one thread."""
     bars = [(label, measured["networks"][name]["ms"], colour) for name, (label, colour) in NAMES.items()]
-    for y, (label, ms, colour) in enumerate(reversed(bars)):
+    for y, (_, ms, colour) in enumerate(reversed(bars)):
         axes.barh(y, ms, color=colour, height=0.62)
         axes.text(ms, y, f"  {ms:.2f} ms", va="center", color=colour, weight="bold")
     axes.set_yticks(range(len(bars)), [label for label, *_ in reversed(bars)])
     axes.set(xlim=(0, 1.25 * max(ms for _, ms, _ in bars)), xticks=[])
-    axes.set_title("The same networks, one image on one x86 core")
+    axes.set_title(f"One image, one thread ({measured['processor'].split('(')[0]}, x86-64)")
 
 
 def draw_agreement(axes) -> None:
@@ -101,9 +102,9 @@ def draw_agreement(axes) -> None:
         axes.text(0.03, y, titles[name], va="center", color=colour)
         axes.text(0.62, y, f"{float(top1):.2f} %", va="center", ha="right", color=colour, weight="bold")
         if equal != "-":
-            same, of = equal.split(" of ")
-            axes.text(0.97, y, f"{int(same):,} of {int(of):,} equal", va="center", ha="right", color=colour)
-    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="All 10,000 test images: four programs, one answer")
+            same, _ = equal.split(" of ")
+            axes.text(0.97, y, f"{int(same):,} equal", va="center", ha="right", color=colour)
+    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="10,000 images: four programs, one answer")
     axes.axis("off")
 
 
