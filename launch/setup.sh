@@ -5,6 +5,10 @@ set -euo pipefail
 venv=$1 requirements=$2
 
 python=${PYTHON:-python3}
+if ! "$python" --version >/dev/null 2>&1; then
+    echo "error: There is no $python that runs here; set PYTHON to one of Python 3.11 or 3.12." >&2
+    exit 2
+fi
 if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; then
     echo "error: $("$python" --version) will not do: larq-compute-engine and jax need Python 3.11 or 3.12; set PYTHON." >&2
     exit 2

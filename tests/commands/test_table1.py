@@ -88,9 +88,9 @@ def test_bad_arguments(capsys):
     assert "--images=-1" in capsys.readouterr().err
 
 
-def test_the_readme_has_these_tables(monkeypatch, capsys):
+def test_the_documentation_has_these_tables(monkeypatch, capsys):
     """What needs no conversion is computed anew; the two tables agree with each other."""
-    sizes, operators = tables((Path(__file__).parents[2] / "README.md").read_text())
+    sizes, operators = tables((Path(__file__).parents[2] / "docs" / "convert.md").read_text())
     assert [row["network"] for row in sizes] == [name for name in table1.NAMED for _ in range(2)]
     cards = {}
     for row, counts in zip(sizes, operators, strict=True):
