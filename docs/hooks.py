@@ -23,9 +23,9 @@ def on_page_markdown(markdown, page, config, files):
     def link(match):
         image, text, path, _ = match.groups()
         place = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), path))
-        if image or not place.startswith(".."):
+        if image or not (place.startswith("..") or place.endswith(".py")):
             return match[0]
-        name = place.lstrip("./")
+        name = place.removeprefix("../") if place.startswith("..") else f"docs/{place}"
         return text if name in text else f"{text} (`{name}`)"
 
     return LINK.sub(link, markdown)
