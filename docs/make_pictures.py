@@ -110,7 +110,7 @@ def draw_agreement(axes) -> None:
 
 def main() -> None:
     measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
-    figure = Figure(figsize=(12, 7.2), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(10.6, 6.8), layout="constrained", facecolor="white")
     grid = figure.subplots(2, 2, width_ratios=(1.08, 1))
     draw_units(grid[0, 0])
     draw_sizes(grid[0, 1], measured)
@@ -121,7 +121,7 @@ def main() -> None:
         for side in ("top", "right", *(("bottom", "left") if axes is grid[1, 0] else ())):
             axes.spines[side].set_visible(False)
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
-    figure.savefig(OUTPUT, dpi=130)
+    figure.savefig(OUTPUT, dpi=150)
 
 
 if __name__ == "__main__":
