@@ -39,7 +39,9 @@ def draw_units(axes) -> None:
         "OneBNet": (TEAL, ["stage2_block1_conv1_3x1", "stage2_block1_conv1_1x3"]),
     }
     for y, (label, (colour, names)) in zip((5.0, 0.0), rows.items()):
-        axes.text(-1.5, y, label, ha="right", va="center", weight="bold", color=colour)
+        bits = sum(np.prod(units[name].kernel) for name in names)
+        words = f"{label}\n{bits} bits\n{len(names)} shortcut{'s' * (len(names) > 1)}"
+        axes.text(-1.5, y, words, ha="right", va="center", weight="bold", color=colour)
         for x, name in zip((0.0, 9.0), names):
             module, part = units[name].at("conv")
             kernel = network.variables["params"][module][part]["kernel"][:, :, 0, 0]
@@ -53,12 +55,9 @@ def draw_units(axes) -> None:
             for start, end in ((-1.0, -0.1), (3.1, 4.0), (7.2, 8.1)):
                 arrow = FancyArrowPatch((x + start, y), (x + end, y), arrowstyle="-|>", mutation_scale=9, color=GREY)
                 axes.add_patch(arrow)
-        bits = sum(np.prod(units[name].kernel) for name in names)
-        words = f"{bits} bits, {len(names)} shortcut{'s' * (len(names) > 1)}"
-        axes.text(9.0 * len(names) - 0.3, y, words, va="center", ha="left", fontsize=10, color=colour)
     words = "black: +1, white: -1, as trained; one input and one output channel"
-    axes.text(8, -3.4, words, ha="center", fontsize=9, color=GREY)
-    axes.set(xlim=(-4.5, 23), ylim=(-4, 7), title="One 3×3 unit becomes a 3×1 and a 1×3 unit")
+    axes.text(6, -3.6, words, ha="center", fontsize=9, color=GREY)
+    axes.set(xlim=(-6.2, 17.3), ylim=(-4, 7), title="One 3×3 unit becomes a 3×1 and a 1×3 unit")
     axes.set_aspect("equal")
     axes.axis("off")
 
@@ -77,7 +76,7 @@ def draw_sizes(axes, measured: dict) -> None:
     axes.set(xscale="log", xlim=(56, 2200), ylim=(91, 94.6), xlabel="size of the file (KiB)", ylabel="Top-1 (%)")
     axes.set_xticks([64, 128, 256, 512, 1024], ["64", "128", "256", "512", "1024"])
     axes.minorticks_off()
-    axes.set_title("Accuracy and size (FashionMNIST, 20 epochs)")
+    axes.set_title("Accuracy and size, FashionMNIST")
 
 
 def draw_times(axes, measured: dict) -> None:
@@ -100,18 +99,18 @@ def draw_agreement(axes) -> None:
         axes.add_patch(Rectangle((0, y - 0.38), 1, 0.76, facecolor=TEAL if name == "engine" else PALE))
         colour = "white" if name == "engine" else INK
         axes.text(0.03, y, titles[name], va="center", color=colour)
-        axes.text(0.62, y, f"{float(top1):.2f} %", va="center", ha="right", color=colour, weight="bold")
+        axes.text(0.68, y, f"{float(top1):.2f} %", va="center", ha="right", color=colour, weight="bold")
         if equal != "-":
             same, _ = equal.split(" of ")
             axes.text(0.97, y, f"{int(same):,} equal", va="center", ha="right", color=colour)
-    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="10,000 images: four programs, one answer")
+    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="10,000 images, one answer")
     axes.axis("off")
 
 
 def main() -> None:
     measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
     figure = Figure(figsize=(10.6, 6.8), layout="constrained", facecolor="white")
-    grid = figure.subplots(2, 2, width_ratios=(1.08, 1))
+    grid = figure.subplots(2, 2, width_ratios=(1.25, 1))
     draw_units(grid[0, 0])
     draw_sizes(grid[0, 1], measured)
     draw_times(grid[1, 0], measured)
