@@ -21,7 +21,7 @@ def blocks():
             yield pytest.param(block, id=f"{page.name}-{number}", marks=[pytest.mark.slow] if long else [])
 
 
-@pytest.mark.parametrize("block", blocks())
+@pytest.mark.parametrize("block", [*blocks()])
 def test_a_block_of_python_runs(block, tmp_path):
     if "convert(" in block:
         pytest.importorskip("larq_compute_engine")
