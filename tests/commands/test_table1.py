@@ -26,7 +26,7 @@ def test_a_file_has_the_size_of_the_cost_model_and_of_table_3(row):
         counts, units = collections.Counter(card["operators"]), len(structure.units) - 1
         assert counts["LceBconv2d"] == counts["LceQuantize"] == counts["PRELU"] == units
         assert counts["ADD"] + counts["SUB"] == additions * units and report is None
-        # The cost model counts the constants; the rest is the graph: README gives its bytes for each operator.
+        # The cost model counts the constants; the rest is the graph: docs/convert.md gives its bytes for each operator.
         counted = cost.total(cost.layers(structure, latency.IMAGENET_INPUT, folded=folded)).storage_mib
         assert 0 < card["bytes"] - counted * 2**20 < 320 * counts.total()
         if row.name:

@@ -344,6 +344,9 @@ def test_setup_installs_once(tmp_path):
     # What finds by itself what is built, each after its number of words.
     builds = [word for name in ("build", "runtime") for word in ("3", "python", "-m", f"onebnet_jax.native.{name}")]
     assert words == [*pip, "-r", "requirements.txt", "jax[x]", *builds, *builds]
+    (tmp_path / "new venv").rename(tmp_path / "moved")
+    subprocess.run([tmp_path / "moved" / "bin" / "onebnet", "cost"], cwd="/", env=environment, check=True)
+    assert (tmp_path / "calls").read_text().split("\0")[-5:-1] == ["python", "-m", "onebnet_jax", "cost"]
 
 
 def test_the_newest_versions_are_looked_for_each_time(project):
