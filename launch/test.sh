@@ -16,7 +16,7 @@ if [[ ${1:-} == --newest ]]; then
     sed 's/==[^ ]*//' requirements-train.txt >.venv-newest/requirements.txt
     printf 'pytest\npytest-xdist\nhypothesis\nmatplotlib\nshellcheck-py\nimport-linter\n' >>.venv-newest/requirements.txt
     launch/setup.sh .venv-newest .venv-newest/requirements.txt
-    .venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r .venv-newest/requirements.txt
+    .venv-newest/bin/python -m pip install -qq --disable-pip-version-check --upgrade -r .venv-newest/requirements.txt
     exec .venv-newest/bin/python -m pytest "${parallel[@]}" "$@"
 fi
 launch/setup.sh .venv requirements.txt

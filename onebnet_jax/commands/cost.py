@@ -5,7 +5,7 @@ import dataclasses
 from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.paper import cost_report, latency, numbers
-from onebnet_jax.tables import render
+from onebnet_jax.tables import show
 
 ASSUMED_CLASSES = 10  # of a folder of images, where data.dir names none
 EXAMPLES = """examples:
@@ -59,9 +59,8 @@ def main(argv: list[str]) -> None:
         sections.append(("Measured (paper) and estimated latency", cost_report.residual_table()))
     if options.plot:
         plot(entries, options.plot)
-    for title, rows in sections:
-        print(*filter(None, [title, render(rows, options.markdown)]), sep="\n\n", end="\n\n")
-    print(cost_report.notes())
+    parts = [part for section in sections for part in section if part]
+    show(*parts, cost_report.notes(), markdown=options.markdown)
 
 
 def plot(entries, path) -> None:

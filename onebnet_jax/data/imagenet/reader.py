@@ -17,7 +17,7 @@ import numpy as np
 from onebnet_jax.data import folder, tfds
 from onebnet_jax.data.catalog import Info
 from onebnet_jax.data.formats import Missing, naming, tolerate
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, quietly
 
 Batch = dict[str, np.ndarray]
 WINDOW = 4096  # records that are shuffled among themselves, about 0.45 GB of JPEGs
@@ -180,7 +180,8 @@ class Streamed:
         """
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions
         try:
-            from onebnet_jax.data.imagenet import pipeline
+            with quietly():
+                from onebnet_jax.data.imagenet import pipeline
         except ModuleNotFoundError as error:
             if error.name != "tensorflow":
                 raise
