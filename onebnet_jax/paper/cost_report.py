@@ -9,6 +9,8 @@ from onebnet_jax.networks.structure import Shape, Structure
 from onebnet_jax.paper import latency, numbers
 from onebnet_jax.tables import Table
 
+UNIT_COUNTS = ("FLOPs (M)", "BOPs (M)", "OPs (M)", "Pi 4 naive (ms)")
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -65,26 +67,46 @@ def layer_table(entry: Entry) -> Table:
 def unit_table(entry: Entry) -> Table:
     """Each stage's 3x3 places as one 2-D unit and as two 1-D units (Figure 5); a cell gives the one -> the other.
 
+    Raises UserError for a network that is no OneBNet.
+    """
+    rows = []
+    for stage, place, values in unit_counts(entry):
+        rows.append([str(stage), place, *(" -> ".join(f"{x:.2f}" for x in pair) for pair in values.values())])
+    return [["stage", "place", *UNIT_COUNTS], *rows]
+
+
+def unit_counts(entry: Entry) -> list[tuple[int, str, dict[str, tuple[float, float]]]]:
+    """(stage, place, {quantity: (as one 2-D unit, as two 1-D units)}); the quantities are UNIT_COUNTS.
+
     Counts as Figure 5 does, a multiplication and an addition separately: BOPs = 2 x binary MACs, FLOPs = 2 x float
     MACs + element passes, OPs = FLOPs + BOPs / 64. Raises UserError for a network that is no OneBNet.
     """
     recipe = dict(entry.structure.recipe)
     if recipe["family"] != "onebnet" or not entry.binarized:
-        raise UserError(f"--units compares binarized convolutions of OneBNets; {entry.name} has none: leave it out.")
-    stages, _ = families.stages(recipe["depth"])
-    recipes = (recipe | {"conv_1d": conv, "ds_1d": ds} for conv, ds in (((), ()), (stages, stages[1:])))
-    versions = [cost.layers(families.build(**each), entry.image_shape) for each in recipes]
-    rows = [["stage", "place", "FLOPs (M)", "BOPs (M)", "OPs (M)", "Pi 4 naive (ms)"]]
-    for index, stage in enumerate(stages, start=1):
+        raise UserError(
+            f"--units and figure 5 compare binarized convolutions of OneBNets; {entry.name} has none: leave it out."
+        )
+    versions = [cost.layers(version, entry.image_shape) for version in two_versions(entry.structure)]
+    rows = []
+    for index, stage in enumerate(families.stages(recipe["depth"])[0], start=1):
         for suffix, place in (("conv1", "downsampling"), ("conv2", "convolution"))[index == 1 :]:
             prefix = f"stage{index}_block1_{suffix}"
             pair = [cost.total(layer for layer in version if layer.name.startswith(prefix)) for version in versions]
             flops = [2 * counts.float_macs + counts.elements for counts in pair]
             bops = [2 * counts.binary_macs for counts in pair]
             ops = [flop + bop / 64 for flop, bop in zip(flops, bops)]
-            cells = [" -> ".join(f"{value / 1e6:.2f}" for value in values) for values in (flops, bops, ops)]
-            rows.append([str(stage), place, *cells, " -> ".join(f"{latency.estimate(counts):.2f}" for counts in pair)])
+            counted = [tuple(value / 1e6 for value in values) for values in (flops, bops, ops)]
+            counted.append(tuple(latency.estimate(counts) for counts in pair))
+            rows.append((stage, place, dict(zip(UNIT_COUNTS, counted))))
     return rows
+
+
+def two_versions(structure: Structure) -> tuple[Structure, Structure]:
+    """A OneBNet with 2-D units alone, and with 1-D units alone."""
+    recipe = dict(structure.recipe)
+    stages, _ = families.stages(recipe["depth"])
+    choices = (((), ()), (stages, stages[1:]))
+    return tuple(families.build(**recipe | {"conv_1d": conv, "ds_1d": ds}) for conv, ds in choices)
 
 
 def rate_table() -> Table:

@@ -5,7 +5,7 @@ from typing import Any
 
 from onebnet_jax.data.catalog import DATASETS
 from onebnet_jax.data.photos import RESIZES
-from onebnet_jax.errors import UserError, one_of
+from onebnet_jax.errors import UserError, local, one_of
 from onebnet_jax.networks import families
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
 from onebnet_jax.runs.optim import OPTIMIZERS, SCHEDULES
@@ -48,6 +48,8 @@ def types(fields: Fields, schema: Fields) -> None:
 
 def values(fields: Fields, schema: Fields) -> None:
     """Refuses fields, of the right types, whose values cannot be, or have no meaning for the network's family."""
+    for field in ("data.dir", "teacher", "init"):
+        local(field, fields[field])
     one_of("data.name", fields["data.name"], DATASETS)
     info, stages = DATASETS[fields["data.name"]], fields["stages"]
     choices = CHOICES | {"source": ("auto", *info.sources)}
@@ -74,7 +76,7 @@ def values(fields: Fields, schema: Fields) -> None:
             raise UserError(f"{name}.warmup_epochs must be less than {name}.epochs={fields[f'{name}.epochs']}.")
         if not fields[f"{name}.label_weight"] and not fields[f"{name}.teacher_weight"]:
             raise UserError(f"{name}.label_weight and {name}.teacher_weight are both 0: nothing to learn; set one.")
-    for field, value in {"data.crop_padding": 0, "data.flip": True, "data.validation": 0.0}.items():
+    for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
         if info.streamed and fields[field] != value:
             raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")
 
@@ -112,7 +114,7 @@ def _why_ignored(field: str, fields: Fields) -> str | None:
     if stage in STAGES and stage not in stages:
         return f"the stages of this run are {', '.join(stages)}"
     for kind, names in OF_BINARIZED.items():
-        if name in (*names, f"binarize_{kind}") and fields["model.family"] == "resnet":
+        if (name in (*names, f"binarize_{kind}") or field == "diagnostics") and fields["model.family"] == "resnet":
             return "model.family='resnet' is a network in which nothing is binarized"
         if name in names and not any(fields[f"{stage}.binarize_{kind}"] for stage in stages):
             return f"no stage of this run binarizes {kind}"

@@ -74,3 +74,4 @@ class Experiment:
     init: str = ""
     checkpoint_seconds: float = 300.0
     eval_every_epochs: int = 1
+    diagnostics: bool = False

@@ -95,6 +95,7 @@ def get_config() -> ConfigDict:
 
     config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
     config.eval_every_epochs = 1  # evaluation on the test images; the last epoch always ends with one
+    config.diagnostics = False  # of signs and gradients, once an epoch: onebnet_jax/training/diagnostics.py
     return config.lock()  # so that a misspelt field in another config is an error
 
 

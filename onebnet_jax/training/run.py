@@ -26,6 +26,7 @@ def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
     whose weights still change fast; by 0.9 a batch, what they were is gone after about 40. Raises UserError for images
     that are missing, and for more batches than an epoch has.
     """
+    hosts.check_devices()
     data = feed.open_data(trained.data, trained.config["seed"])
     if hosts.is_leader():
         print(f"{data.source}\n{trained.describe()}", flush=True)
@@ -90,7 +91,11 @@ def train(
 
 
 def check_batches(experiment: Experiment, images: float = math.inf) -> None:
-    """Raises UserError for a batch that the devices cannot share equally, or of more than all the training images."""
+    """Raises UserError for a batch that the devices cannot share equally, or of more than all the training images.
+
+    And for devices that are not those asked for: see `hosts.check_devices`.
+    """
+    hosts.check_devices()
     devices = jax.device_count()
     for each in experiment.stages:
         given = f"{each.name}.batch_size={each.batch_size}"

@@ -15,7 +15,7 @@ from onebnet_jax.networks.structure import Structure, blocks
 from onebnet_jax.runs import optim
 from onebnet_jax.runs.experiment import Data, Experiment, Stage
 from onebnet_jax.runs.trained import Trained, check_same_tree
-from onebnet_jax.training import hosts, losses
+from onebnet_jax.training import diagnostics, hosts, losses
 from onebnet_jax.training.feed import Feed, replicate
 from onebnet_jax.training.record import Record, Silent
 from onebnet_jax.training.steps import AXIS, Input, Sums, TrainState, check_finite, train_step
@@ -62,10 +62,12 @@ class Learner:
         self.steps_per_epoch = self.batch.steps(train_size)
         self.total = stage.epochs * self.steps_per_epoch
         self.optimizer, self.schedule = optim.make(stage.optimizer, stage.epochs, self.steps_per_epoch)
-        loss, kept = partial(loss_of, stage, teacher and teacher.network()), ()
+        self.loss, self.kept = partial(loss_of, stage, teacher and teacher.network()), ()
         if stage.attention_weight:
-            loss, kept = partial(loss, structure=experiment.structure), ("intermediates",)
-        self.step = partial(train_step, self.network.apply, self.optimizer, loss, self.batch, self.total, kept=kept)
+            self.loss, self.kept = partial(self.loss, structure=experiment.structure), ("intermediates",)
+        self.step = partial(
+            train_step, self.network.apply, self.optimizer, self.loss, self.batch, self.total, kept=self.kept
+        )
         self.constants = replicate(teacher.variables if teacher else {})
 
     def first_state(self, image_shape: tuple[int, int, int], key: jax.Array) -> TrainState:
@@ -106,10 +108,16 @@ def train(
         length = f"{stage.epochs} epochs of {learner.steps_per_epoch} steps"
         print(f"stage {stage.name}: {parameters}, {length}", flush=True)
         record = Record(folder, experiment.checkpoint_seconds, state, learner.total, stage.batch_size)
-    trace = Trace(folder, profile if hosts.is_leader() else None)
+    trace, measure = Trace(folder, profile if hosts.is_leader() else None), None
+    if experiment.diagnostics and hosts.is_leader():
+        some = feed.some(stage.batch_size // jax.device_count())  # what one device can hold
+        measure = diagnostics.measurer(
+            learner.network, learner.loss, learner.batch, *some, teacher.variables if teacher else {}, learner.kept
+        )
     with record, contextlib.closing(trace):
         state = hosts.from_leader(record.state)
-        state = _Loop(stage, learner, experiment.eval_every_epochs, take, scores, record, stopping, trace).run(state)
+        loop = _Loop(stage, learner, experiment.eval_every_epochs, take, scores, record, stopping, trace, measure)
+        state = loop.run(state)
         return jax.device_get(state.variables), record.result
 
 
@@ -125,10 +133,13 @@ class _Loop:
     record: Record | Silent
     stopping: Callable[[], bool]
     trace: Trace
+    measure: Callable | None = None  # diagnostics, in the leader
     length: int = 1  # of the next call to the devices, in steps
 
     def run(self, state: TrainState) -> TrainState:
         """The state at the end of the stage, from any state on."""
+        if self.measure and int(state.step) == 0:
+            self.diagnose(state)
         while int(state.step) < self.learner.total or self.epoch_ended(state):
             step, ended = int(state.step), self.epoch_ended(state)
             # Agreed, else one process would wait for another.
@@ -160,9 +171,20 @@ class _Loop:
         self.record.trained(step, jax.device_get(state.sums).means() | rate)
         if result:
             self.record.evaluated(step, state.variables, result)
+        if self.measure:
+            self.diagnose(state)
         state = state.replace(sums=Sums())
         self.record.save(step, state, pending=False)
         return state
+
+    def diagnose(self, state: TrainState) -> None:
+        """Writes down the diagnostics of the epoch that has ended, or at step 0 only what the first one needs."""
+        step, length = int(state.step), self.learner.steps_per_epoch
+        variables, values = jax.device_get(state.variables), {}
+        if step:
+            values = {"epoch": step // length} | self.measure(variables, step / self.learner.total)
+        signs = diagnostics.signs(self.learner.network.structure, variables["params"])
+        self.record.diagnosed(step, step - length, signs, values)
 
     def take_steps(self, state: TrainState) -> TrainState:
         """The state after `length` steps, or fewer where the epoch ends before."""

@@ -48,6 +48,14 @@ def test_the_networks_that_the_paper_compares_with(name, mib, mops, capsys):
     assert (row["storage (MiB)"], row["OPs (M)"]) == (mib, mops)
 
 
+def test_a_folder_of_images_counts_with_ten_classes_where_none_is_named(capsys):
+    cost.main(["configs/folder.py", "--config.data.dir=", "--config.model.depth=10"])
+    assert "\nfolder (10 classes)  64x64x3 " in capsys.readouterr().out
+    known = ["--config.data.classes=('a','b')", "--config.data.mean=(0.5,)"]
+    cost.main(["configs/folder.py", *known])
+    assert "\nfolder (2 classes)  64x64x1 " in capsys.readouterr().out
+
+
 def test_every_table_and_the_plot(capsys, tmp_path):
     plot = tmp_path / "table1.png"
     cost.main(["--table1", "--fit", "--units", "--plot", str(plot), "--markdown"])

@@ -60,8 +60,18 @@ def check(family, fields, size, binarization=Binarization()):  # noqa: B008
     agree(reference.run(plan, images + 2), expected)
 
 
-@pytest.mark.parametrize("pad_value", [0, 1])
-@pytest.mark.parametrize("case", CASES)
+# Both paddings of every kind of unit; of the other cases one in turn, the rest among the slow tests.
+BOTH = ("2-D", "1-D", "XNOR-Net")
+
+
+@pytest.mark.parametrize(
+    ("case", "pad_value"),
+    [
+        pytest.param(case, pad_value, marks=[pytest.mark.slow] * (case not in BOTH and pad_value != number % 2))
+        for number, case in enumerate(CASES)
+        for pad_value in (0, 1)
+    ],
+)
 def test_binarized_networks(case, pad_value):
     family, fields, size = CASES[case]
     check(family, fields | {"pad_value": pad_value}, size)

@@ -231,7 +231,7 @@ def test_random_small_configs_train_and_evaluate(few_images, quick_compilation, 
     monkeypatch.setattr(families, "FAMILIES", SHORT)
     count = 0
 
-    @settings(max_examples=3)
+    @settings(max_examples=2)
     @given(small_configs())
     def trains(overrides):
         nonlocal count

@@ -56,7 +56,7 @@ typedef struct {
   void (*sign_row)(const float *in, int n, const float *threshold, uint32_t *signs, size_t sign_step);
 } Kernels;
 
-extern const Kernels onebnet_avx512, onebnet_avx2, onebnet_neon, onebnet_plain;
+extern const Kernels onebnet_avx512, onebnet_avx2, onebnet_neon, onebnet_wasm, onebnet_plain;
 
 /* Where everything lies in a net's memory, in bytes from its start. */
 typedef struct {

@@ -169,6 +169,8 @@ static const Kernels *choose(const char *set) {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all[n++] = &onebnet_avx2;
 #elif defined(__aarch64__)
   all[n++] = &onebnet_neon;
+#elif defined(__wasm_simd128__)
+  all[n++] = &onebnet_wasm;
 #endif
   all[n++] = &onebnet_plain;
   for (int i = 0; i < n; i++)
