@@ -163,7 +163,7 @@ def test_values_and_gradients_are_those_of_the_plain_version(case, float64):
     close(grads, plain_grads, 1e-8)  # a channel that is constant but for rounding has a factor of 1 / sqrt(1e-5)
     gates, others = [], []  # a gate whose few ReLUs are all at 0 for three images has no gradient
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
-        (gates if "gate_in" in jax.tree_util.keystr(path) else others).append(np.any(leaf))
+        (gates if "gate" in jax.tree_util.keystr(path) else others).append(np.any(leaf))
     assert all(others) and (any(gates) or not gates)
     assert not np.any(grads[1][MASK == 0])
 
