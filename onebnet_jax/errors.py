@@ -1,9 +1,10 @@
 """The exceptions that end a command with one sentence, and the exit statuses."""
 
+import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from onebnet_jax import surroundings
 
@@ -47,6 +48,30 @@ def report(error: BaseException) -> int:
     stopped = isinstance(error, Interrupted)
     print(f"{'interrupted' if stopped else 'error'}: {error}", file=sys.stderr, flush=True)
     return INTERRUPTED if stopped else USER_ERROR if isinstance(error, UserError) else FAULT
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Holds back what C++ libraries write to standard error unasked; shown if the block raises.
+
+    TensorFlow's imports write of graphics drivers before they read TF_CPP_MIN_LOG_LEVEL, TensorFlow Lite of delegates.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with open(os.memfd_create("stderr"), "r+b") as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def cli(main: Callable[[list[str]], None]) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ class Info:
     title: str  # its name in prose
     shape: tuple[int, int, int]  # (H, W, C) of one image
     num_classes: int
-    class_names: tuple[str, ...]  # in the order of the labels; () where they are not known
+    class_names: tuple[str, ...]  # in the order of the labels; () of a folder, which has its own
     mean: tuple[float, ...]  # per channel, of the training images scaled to 0..1
     std: tuple[float, ...]
     train_size: int  # number of images of the full set
@@ -28,6 +27,7 @@ class Info:
     read: Callable[[Path], tuple[formats.Arrays, Path]] | None = None
     folders: tuple[str, ...] = ()  # where these may lie when no folder is named
     originals: tuple[tuple[str, str], ...] = ()  # (address, SHA-256) of each, for "download"
+    class_folders: tuple[str, ...] = ()  # names of the classes' folders, where it comes in such
     published: tuple[tuple[str, str], ...] = ()  # (name, SHA-256) of files, or of what NAME.gz holds
     zoom: float = 1.0  # sides of a test image before its centre is cut out, in units of that
     fields: tuple[str, ...] = ()  # of `data` in the configs, those that not all data sets have
@@ -109,19 +109,17 @@ _CIFAR10 = Info(
 )
 
 
-def _of_tfds(name: str) -> tuple[str, ...]:
-    """The names of classes that come with TFDS, which is not imported; () where it has none or is not installed."""
-    found = importlib.util.find_spec("tensorflow_datasets")
-    path = Path(found.origin).parent / "datasets" / name / "labels.txt" if found else Path()
-    return tuple(path.read_text().split()) if path.is_file() else ()
-
-
+# A line a class, in the order of the labels: its WordNet number, by which its folder is called, and its name, for which
+# those of torchvision's pretrained networks are taken, as no two are the same.
+_LINES = (Path(__file__).parent / "imagenet" / "classes.txt").read_text().splitlines()
+_IMAGENET_FOLDERS, _IMAGENET_CLASSES = zip(*(line.split(" ", 1) for line in _LINES))
 _IMAGENET = Info(
     name="imagenet2012",
     title="ImageNet",
     shape=(224, 224, 3),
     num_classes=1000,
-    class_names=_of_tfds("imagenet2012"),  # their WordNet numbers, such as n01440764
+    class_names=_IMAGENET_CLASSES,
+    class_folders=_IMAGENET_FOLDERS,
     mean=(0.485, 0.456, 0.406),  # those of torchvision's pretrained networks, so also of a teacher made from one
     std=(0.229, 0.224, 0.225),
     train_size=1281167,

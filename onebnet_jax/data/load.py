@@ -45,28 +45,26 @@ class Dataset:
     def validates(self) -> bool:
         return self.validation_labels is not None
 
-    def held_out(self, held: np.ndarray, source: str) -> "Dataset":
-        """The same with the training images held [N] for validation."""
+    def held_out(self, share: float, seed: int) -> "Dataset":
+        """See `with_validation`."""
         images, labels = self.train_images, self.train_labels
+        held, words = folder.for_validation(labels, share, seed)
         train, validation = (images[~held], labels[~held]), (images[held], labels[held])
-        return Dataset(self.info, *train, self.test_images, self.test_labels, source, *validation)
+        return Dataset(self.info, *train, self.test_images, self.test_labels, self.source + words, *validation)
 
 
-def with_validation(dataset: "Dataset | stream.Streamed", share: float, seed: int) -> "Dataset | stream.Streamed":
-    """The same with a share of each class's training images, chosen by the seed, held out for validation.
+def with_validation(dataset, share: float, seed: int):
+    """The same data set with a share of each class's training images, chosen by the seed, held out for validation.
 
-    One of a class at least, and not all. Raises UserError where the data set has validation images of its own.
+    One of a class at least, and not all. Of records, whose labels are known only once they are read, whole files are
+    held out, over which the classes are spread by chance. Raises UserError where the data set has validation images of
+    its own, or all its records in one file.
     """
     if not share:
         return dataset
     if dataset.validates:
         raise UserError(f"data.validation={share} must be 0: {dataset.info.title} has validation images of its own.")
-    rng, held = np.random.default_rng(seed), np.zeros(dataset.train_size, bool)
-    for label in np.unique(dataset.train_labels):
-        places = rng.permutation(np.flatnonzero(dataset.train_labels == label))
-        held[places[: folder.portion(share, len(places))]] = True
-    source = f"{dataset.source}; {held.sum()} of the training images held out for validation"
-    return dataset.held_out(held, source)
+    return dataset.held_out(share, seed)
 
 
 def open(name: str, source: str = "auto", directory: str = "", **options):

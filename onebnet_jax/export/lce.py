@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 from flatbuffers import flexbuffers
-from tensorflow.lite.python import schema_py_generated as schema
 
-from onebnet_jax.errors import UserError
-from onebnet_jax.export.keras2 import larq_compute_engine, tf
+from onebnet_jax.errors import UserError, quietly
+from onebnet_jax.export.keras2 import larq_compute_engine, schema, tf
 
 BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
@@ -70,7 +69,8 @@ def _interpreter(tflite: bytes, **options):
     if int(np.__version__.split(".")[0]) > 1:
         needed = 'pip install "numpy<2", or install requirements.txt'
         raise UserError(f"Larq Compute Engine 0.16 cannot run beside NumPy {np.__version__}: {needed}.")
-    return larq_compute_engine.testing.Interpreter(tflite, **options)
+    with quietly():
+        return larq_compute_engine.testing.Interpreter(tflite, **options)
 
 
 def timings(tflite: bytes, count: int, **options) -> list[float]:
