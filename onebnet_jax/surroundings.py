@@ -76,7 +76,7 @@ def blame(error: Exception) -> str | None:
 
 
 def _start_of_jax() -> Exception | None:
-    """Why JAX, where it is imported, cannot start on the devices asked for: asked again, as it hides where it failed."""
+    """Why an imported JAX cannot start on the devices asked for; asked again, as it hides where it failed."""
     try:
         if backend := getattr(sys.modules.get("jax"), "default_backend", None):
             backend()
