@@ -28,6 +28,7 @@ EXTRAS = {
 PLACES = {
     "deploy": re.compile("onebnet_jax/export/.*"),
     "imagenet": re.compile("onebnet_jax/data/imagenet/pipeline.py"),
+    "onnx": re.compile("onebnet_jax/(commands/contenders|export/onnx_graph).py"),
     "plots": re.compile("onebnet_jax/(commands|paper)/figures.py"),
     "torch": re.compile("onebnet_jax/runs/torch_weights.py"),
 }
