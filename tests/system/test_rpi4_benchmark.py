@@ -86,7 +86,9 @@ END
 # The native engine's.
 ENGINE = """#!/bin/sh
 [ -s "$1" ] || { echo "error: $1: cannot be read."; exit 2; }
-for threads in 1 4; do echo "$1, neon, threads $threads: 9.1 9.2 9.3 ms (mean of 50 runs, three times)"; done
+for threads in 1 1 1 4 4 4; do
+    echo "$1, neon, threads $threads, ms: mean 9.1, std 0.1, min 9.0, max 9.5, init 4.2, first 12.0, count 50"
+done
 """
 GLIBC = """#!/bin/sh
 echo "./lce_benchmark_model: /lib/aarch64-linux-gnu/libc.so.6: version \\`GLIBC_2.34' not found" >&2; exit 1
@@ -209,10 +211,15 @@ def test_the_native_engine_in_the_same_run(pi):
     executable(pi / "engine", ENGINE)
     assert "imagenet_typeII.onb" in refused(pi, "--engine", "engine")
     (pi / "imagenet_typeII.onb").write_bytes(b"a network")
+    (pi / "imagenet_typeII.json").write_text(json.dumps(TYPE_II))
     done = start(pi, "--engine", "engine")
     assert done.returncode == 0, done.stderr
-    check_results(pi, models=1)
-    assert done.stdout.count("imagenet_typeII.onb, neon, threads 4: 9.1 9.2 9.3 ms") == 3
+    assert done.stdout.count("imagenet_typeII.onb, neon, threads 4, ms: mean 9.1") == 9
+    report = json.loads((pi / "out" / "benchmark.json").read_text())
+    both = {entry["threads"]: entry for entry in report["results"] if entry["kernel"] == "engine"}
+    assert len(report["results"]) == 6 and both.keys() == {1, 4} and "imagenet_typeII.onb" in report["sha256"]
+    for entry in both.values():
+        assert entry["network"] == "TypeII" and entry["mean_ms"] == pytest.approx(9.1) and entry["inferences"] == 450
     for repetition in (1, 2, 3):
         log = (pi / "out" / f"imagenet_typeII.engine.{repetition}.txt").read_text()
         assert "command=./onebnet-run imagenet_typeII.onb --bench=50\n" in log and "after throttled=0x0" in log
