@@ -20,8 +20,8 @@ from onebnet_jax.errors import UserError, cli
 
 RUNS = ("results/*", "results/*/*", "runs/*")
 EXAMPLES = """examples:
-  onebnet report                                          of the runs in results/ and runs/, into runs/report
-  onebnet report runs/mine --logs=rpi4/20250101-120000    of one run, with the times of a Raspberry Pi
+  onebnet report                                               of the runs in results/ and runs/, into runs/report
+  onebnet report runs/mine --logs=runs/rpi4-20250101-120000    of one run, with the times of a Raspberry Pi
 """
 
 
@@ -43,8 +43,8 @@ def main(argv: list[str]) -> None:
 
     folders = args.runs or [path.parent for glob in RUNS for path in sorted(Path().glob(f"{glob}/config.json"))]
     runs = history.read(folders) if folders else []
-    timed = benchmark.read_logs(args.logs)[0] if args.logs else []
-    pi = {(result.network, result.runs[0].threads): result.mean_ms for result in timed if result.graph != "folded"}
+    timed = [result for result in benchmark.read_logs(args.logs)[0] if _as_paper(result)] if args.logs else []
+    pi = {(result.network, result.runs[0].threads): result.mean_ms for result in timed}
     found = report_tables.Found(matches.matches(runs), pi, {})
     folder = args.network or _kept(runs)
     given = report_figures.Given(runs, trained.load(folder) if folder else None)
@@ -109,6 +109,11 @@ class Parts:
         from onebnet_jax.paper import sections
 
         return sections.from_json(self.get(name, inputs, lambda: sections.to_json(make())))
+
+
+def _as_paper(result) -> bool:
+    """Whether a measurement is of what the paper timed: the naive graph, LCE's default kernel, with XNNPACK (A.4)."""
+    return result.graph != "folded" and result.runs[0].kernel == "default" and result.runs[0].xnnpack
 
 
 def _kept(runs) -> Path | None:
