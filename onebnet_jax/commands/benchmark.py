@@ -18,7 +18,7 @@ from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import card
 from onebnet_jax.paper import pi_log, pi_report
-from onebnet_jax.tables import Table, render
+from onebnet_jax.tables import Table, show
 
 DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
 EXAMPLES = """examples:
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     if args.json:
         card.check_writable(args.json, ".json", "results")
     report, sections = _from_logs(args.logs) if args.logs else _on_this_machine(args.models, **DEFAULTS | given)
-    print(*(part if isinstance(part, str) else render(part, args.markdown) for part in sections), sep="\n\n")
+    show(*sections, markdown=args.markdown)
     if output := args.json or args.logs and args.logs / "benchmark.json":
         card.save({output: report})
 

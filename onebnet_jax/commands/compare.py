@@ -2,7 +2,7 @@
 
 from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import cli
-from onebnet_jax.tables import render
+from onebnet_jax.tables import show
 
 EXAMPLES = """examples:
   onebnet compare runs/*
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
         from onebnet_jax.paper import report_figures
 
         figures.save(report_figures.curves(runs), args.plot)
-    print(render(history.table(runs), args.markdown))
+    show(history.table(runs), markdown=args.markdown)
 
 
 if __name__ == "__main__":

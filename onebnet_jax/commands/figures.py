@@ -1,17 +1,22 @@
 """Figures, by matplotlib, which only they need."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+from onebnet_jax import surroundings
 from onebnet_jax.errors import UserError
 
 
 def require() -> None:
-    """Raises UserError where matplotlib is missing."""
+    """Raises UserError where matplotlib is missing or cannot be used."""
+    os.environ.pop("MPLBACKEND", None)  # a notebook's, which may not be here; a figure that is only saved needs none
     try:
         import matplotlib  # noqa: F401
-    except ImportError:
-        raise UserError("A figure needs matplotlib: install it with `pip install matplotlib`.") from None
+    except ImportError as error:
+        raise UserError(
+            f"A figure needs matplotlib: {surroundings.import_fault(error, 'pip install matplotlib')}."
+        ) from error
 
 
 def save(figure: Any, path: Path) -> None:

@@ -21,15 +21,20 @@ class Entry:
     image_shape: Shape  # (H, W, C)
     binarized: bool = True  # whether its convolutions are; not those of an FP32 network, or of a stage without
     measured_ms: float | None = None  # the latency that the paper measured, if it did
+    weight_scale: str = ""  # see `cost.layers`
+
+    def layers(self, folded: bool = False) -> tuple[cost.LayerCost, ...]:
+        return cost.layers(self.structure, self.image_shape, self.binarized, folded, self.weight_scale)
 
     def total(self, folded: bool = False) -> cost.Cost:
-        return cost.total(cost.layers(self.structure, self.image_shape, self.binarized, folded))
+        return cost.total(self.layers(folded))
 
     def estimates(self) -> tuple[float, float, float]:
         """Estimated ms on the Pi 4: the naive graph, then the least and the most that a folded one takes."""
         naive, folded = self.total(), self.total(folded=True)
-        saves_least, saves_most = latency.folding_saves(naive, folded)
-        milliseconds = latency.estimate(naive)
+        family = dict(self.structure.recipe).get("family", "onebnet")
+        saves_least, saves_most = latency.folding_saves(naive, folded, family)
+        milliseconds = latency.estimate(naive, family)
         return milliseconds, milliseconds - saves_most, milliseconds - saves_least
 
 
@@ -43,7 +48,7 @@ def summary(entries: Sequence[Entry]) -> Table:
         naive, least, most = entry.estimates()
         row = [entry.name, "x".join(map(str, entry.image_shape)), f"{counts.parameters:,}"]
         row += [f"{count / 1e6:,.1f}" for count in (counts.float_macs, counts.binary_macs, counts.ops)]
-        folded = f"{least:.1f} to {most:.1f}" if least < most else f"{naive:.1f}"
+        folded = f"{least:.1f} to {most:.1f}" if least < most else f"{most:.1f}"
         row += [f"{counts.storage_mib:.3f}", f"{naive:.1f}", folded]
         rows.append(row + ["" if entry.measured_ms is None else f"{entry.measured_ms:.1f}"] * measured)
     return rows
@@ -52,7 +57,7 @@ def summary(entries: Sequence[Entry]) -> Table:
 def layer_table(entry: Entry) -> Table:
     """One row for each layer of the naive graph."""
     rows = [["layer", "kind", "output", "parameters", "float MACs", "binary MACs", "storage (bytes)", "element passes"]]
-    for layer in cost.layers(entry.structure, entry.image_shape, entry.binarized):
+    for layer in entry.layers():
         counts = (layer.parameters, layer.float_macs, layer.binary_macs, layer.storage_bits / 8, layer.elements)
         cells = (f"{count:,.0f}" if count else "-" for count in counts)
         rows.append([layer.name, layer.kind, "x".join(map(str, layer.output)), *cells])
@@ -114,7 +119,7 @@ def rate_table() -> Table:
 
 
 def residual_table() -> Table:
-    """Table 1, then networks outside the fit: measured, estimated, and the difference with and without the row."""
+    """Table 1, then networks that are no OneBNets: measured, estimated, and the difference with and without the row."""
     fit = latency.fit()
     rows = [["network", "measured (ms)", "estimated (ms)", "difference (ms)", "left out of the fit (ms)"]]
     for row, residual, left_out in zip(numbers.TABLE1, fit.residuals, fit.left_out):
@@ -131,11 +136,13 @@ def residual_table() -> Table:
 def notes() -> str:
     """What a reader of the tables must know."""
     fit = latency.fit()
-    outside = (f"{name} at {value:.0f} ms (measured: {truth:.0f})" for name, (value, truth) in latency.checks().items())
+    others = (f"{name} {value:.1f} ({truth:.1f})" for name, (value, truth) in latency.checks().items())
     return (
         "Pi 4: an estimate for one thread of a Raspberry Pi 4 running Larq Compute Engine, not a measurement; naive: "
         "the graph as trained.\n"
         "Fitted to the paper's Table 1 (ResNet18 at 224x224), which it gives back within "
-        f"{abs(fit.residuals).max():.1f} ms. Elsewhere it extrapolates:\n"
-        f"it puts {', '.join(outside)}. onebnet_jax/paper/latency.py says why folding is a range."
+        f"{abs(fit.residuals).max():.1f} ms. Other networks are\n"
+        "estimated from Bi-RealNet on, which was measured; in ms, and in brackets what the paper measured:\n"
+        f"{', '.join(others)}.\n"
+        "onebnet_jax/paper/latency.py says why, and why folding is a range."
     )

@@ -103,6 +103,8 @@ TABLE3 = {
 
 # The networks of Table 3 that are no rows of Table 1, and the baseline, as families of networks.
 FAMILIES = {"FP32 ResNet18": "resnet", "XNOR-Net": "xnornet", "Bi-RealNet": "birealnet", "ReActNet18": "onebnet"}
+FAMILIES |= {"Real-to-Bin": "realtobin"}
+REACTNET_A_MS = 123.3  # one thread, ReActNet-A on ImageNet: the text beside Table 8
 
 # ImageNet, four threads: latency.
 TABLE8 = {"FP32 ResNet18": 257.7, "XNOR-Net": 33.8, "Bi-RealNet": 31.3, "ReActNet18": 40.3, "ReActNetA": 76.9}

@@ -36,10 +36,10 @@ def flipped(before: dict[str, np.ndarray], now: dict[str, np.ndarray]) -> dict[s
     return {f"flipped/{name}": float(np.mean(before[name] != positive)) for name, positive in now.items()}
 
 
-def measurer(network: Network, loss: Callable, batch: Input, images, labels, constants) -> Callable:
+def measurer(network: Network, loss: Callable, batch: Input, images, labels, constants, kept=()) -> Callable:
     """Returns measure(variables, progress) -> the other three shares of each unit.
 
-    images are uint8 [N, H, W, C], labels [N]; loss and constants are as in `steps.train_step`.
+    images are uint8 [N, H, W, C], labels [N]; loss, constants and kept are as in `steps.train_step`.
     """
     network = network.clone(axis_name=None)
     units = [unit for unit in network.structure.units if unit.binary]
@@ -51,13 +51,14 @@ def measurer(network: Network, loss: Callable, batch: Input, images, labels, con
 
         def loss_fn(params):
             given = {"params": params, "batch_stats": variables["batch_stats"]}
-            logits, kept = network.apply(given, x, True, mask, progress, mutable=["batch_stats", "intermediates"])
-            return jnp.mean(loss(logits, labels, x, constants)), kept["intermediates"]
+            logits, updates = network.apply(given, x, True, mask, progress, mutable=["batch_stats", "intermediates"])
+            losses = loss(logits, labels, x, constants, *(updates[name] for name in kept))
+            return jnp.mean(losses), updates["intermediates"]
 
-        grads, kept = jax.grad(loss_fn, has_aux=True)(variables["params"])
+        grads, values = jax.grad(loss_fn, has_aux=True)(variables["params"])
         shares = {}
         for unit in units:
-            shifted = kept[unit.module][unit.at("sign_input")[-1]][0]
+            shifted = values[unit.module][unit.at("sign_input")[-1]][0]
             shares[f"in_window/{unit.name}"] = jnp.mean(jnp.abs(shifted) <= window)
             shares[f"plus/{unit.name}"] = jnp.mean(shifted > 0)
             shares[f"zero_gradient/{unit.name}"] = jnp.mean(_kernel(grads, unit) == 0)

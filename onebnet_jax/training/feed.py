@@ -119,8 +119,8 @@ class Streamed:
         return train
 
     def scorer(self, apply, batch, split="test"):
-        run, others = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0)), {"test": ()}
-        open_split = partial(self._dataset.test_batches, _share(batch), *others.get(split, (split,)))
+        run = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0))
+        open_split = partial(self._dataset.test_batches, _share(batch), split)
         return partial(_score, run, lambda: map(_shared, open_split()))
 
     def some(self, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from onebnet_jax.errors import Interrupted, UserError
 from onebnet_jax.networks.network import Network
+from onebnet_jax.networks.structure import Structure, blocks
 from onebnet_jax.runs import optim
 from onebnet_jax.runs.experiment import Data, Experiment, Stage
 from onebnet_jax.runs.trained import Trained, check_same_tree
@@ -27,15 +28,29 @@ def make_input(data: Data, batch_size: int) -> Input:
     return Input(batch_size, jax.device_count(), data.info.mean, data.info.std, data.crop_padding, data.flip)
 
 
-def loss_of(stage: Stage, teacher: Network | None, logits, labels, images, teacher_variables) -> jax.Array:
-    """The loss of a stage, for images as the networks take them: logits [N, K], labels [N] -> [N]."""
+def loss_of(
+    stage: Stage, teacher: Network | None, logits, labels, images, teacher_variables, kept=None, structure=None
+) -> jax.Array:
+    """The loss of a stage, for images as the networks take them: logits [N, K], labels [N] -> [N].
+
+    kept: the intermediates of the network, of that structure, where the stage has an attention_weight.
+    """
     total = 0.0
     if stage.label_weight:
         total += stage.label_weight * losses.cross_entropy(logits, labels, stage.label_smoothing)
     if stage.teacher_weight:
-        teacher_logits = teacher.apply(teacher_variables, images)
+        if stage.attention_weight:
+            teacher_logits, its = teacher.apply(teacher_variables, images, mutable=["intermediates"])
+            maps = _block_maps(structure, kept, images), _block_maps(teacher.structure, its["intermediates"], images)
+            total += stage.attention_weight * losses.attention(*maps)
+        else:
+            teacher_logits = teacher.apply(teacher_variables, images)
         total += stage.teacher_weight * losses.distribution(logits, teacher_logits, stage.temperature)
     return total
+
+
+def _block_maps(structure: Structure, kept: dict, images) -> list[jax.Array]:
+    return [kept[f"{section}_output"][0] for section in blocks(structure, images.shape[1:])]
 
 
 class Learner:
@@ -47,8 +62,12 @@ class Learner:
         self.steps_per_epoch = self.batch.steps(train_size)
         self.total = stage.epochs * self.steps_per_epoch
         self.optimizer, self.schedule = optim.make(stage.optimizer, stage.epochs, self.steps_per_epoch)
-        self.loss = partial(loss_of, stage, teacher and teacher.network())
-        self.step = partial(train_step, self.network.apply, self.optimizer, self.loss, self.batch, self.total)
+        self.loss, self.kept = partial(loss_of, stage, teacher and teacher.network()), ()
+        if stage.attention_weight:
+            self.loss, self.kept = partial(self.loss, structure=experiment.structure), ("intermediates",)
+        self.step = partial(
+            train_step, self.network.apply, self.optimizer, self.loss, self.batch, self.total, kept=self.kept
+        )
         self.constants = replicate(teacher.variables if teacher else {})
 
     def first_state(self, image_shape: tuple[int, int, int], key: jax.Array) -> TrainState:
@@ -93,7 +112,7 @@ def train(
     if experiment.diagnostics and hosts.is_leader():
         some = feed.some(stage.batch_size // jax.device_count())  # what one device can hold
         measure = diagnostics.measurer(
-            learner.network, learner.loss, learner.batch, *some, teacher.variables if teacher else {}
+            learner.network, learner.loss, learner.batch, *some, teacher.variables if teacher else {}, learner.kept
         )
     with record, contextlib.closing(trace):
         state = hosts.from_leader(record.state)

@@ -1,4 +1,4 @@
-"""README and docstrings: what they name is there, and what they quote is what the paper prints."""
+"""README, docs/ and docstrings: what they name is there, and what they quote is what the paper prints."""
 
 import importlib.util
 import pathlib
@@ -6,10 +6,12 @@ import re
 
 import pytest
 
+from onebnet_jax.__main__ import COMMANDS
 from onebnet_jax.paper import numbers as paper
 
 ROOT = pathlib.Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "configs").glob("[a-z]*.py"))]
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")), *ROOT.glob("docs/**/*.md")]
+DOCUMENTS = [*sorted(PAGES), *sorted((ROOT / "configs").glob("[a-z]*.py"))]
 
 TABLE_7 = {name: [row[name] for m, row in paper.TABLE7.items() if m != 1] for name in ("TypeI", "TypeII")}
 DS32_64, CONV64_DS64 = paper.TABLE6[:2]
@@ -44,8 +46,10 @@ def test_a_config_quotes_the_paper(name):
     assert {float(figure) for figure in re.findall(r"(\d+\.\d) %", of_paper)} == set(QUOTED[name])
 
 
-def test_the_readme_quotes_the_paper():
-    rows = re.findall(r"^\| `(\w+)` \|.* \| (\d+\.\d) % \| [\d, ]+ \|", DOCUMENTS[0].read_text(), re.MULTILINE)
+def test_the_documentation_quotes_the_paper():
+    rows = re.findall(
+        r"^\| `(\w+)` \|.* \| (\d+\.\d) % \| [\d, ]+ \|", (ROOT / "docs" / "train.md").read_text(), re.MULTILINE
+    )
     assert len(rows) == 7
     for name, figure in rows:
         assert float(figure) == QUOTED[name][0]
@@ -61,5 +65,6 @@ def test_what_a_document_names_is_there(document):
         pathlib.Path(importlib.util.find_spec(f"onebnet_jax.{module}").origin)
         for module in re.findall(r"-m onebnet_jax\.([\w.]+\w)", text)
     }
-    assert named, "nothing was found"
     assert [str(path) for path in sorted(named) if not (path.exists() or path.name == "NAME.py")] == []
+    commands = re.findall(r"^onebnet (\w+)|`onebnet (\w+)", text, re.MULTILINE)
+    assert {"".join(words) for words in commands} <= {*COMMANDS, "COMMAND"}
