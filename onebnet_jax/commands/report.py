@@ -1,7 +1,7 @@
 """Regenerates every table and figure of the paper, each beside the paper's own numbers: onebnet report
 
 It reads the runs that are there, counts and estimates the rest, and says of what is missing which command fills it in.
-DIR gets README.md with its pictures; report.html, which needs no other file; and parts/, so that a report that was
+DIR gets index.md with its pictures; report.html, which needs no other file; and parts/, so that a report that was
 stopped goes on. A part is made anew where the code or what it is made of has changed.
 """
 
@@ -71,13 +71,13 @@ def main(argv: list[str]) -> None:
             sections.append(parts.section(name, [*inputs, found.files], lambda make=make, about=about: make(about)))
             bar.update()
     command = " ".join(["onebnet report", *argv])
-    contents = {args.output / "README.md": page.markdown(sections, command).encode()}
+    contents = {args.output / "index.md": page.markdown(sections, command).encode()}
     contents[args.output / "report.html"] = page.page(sections, command).encode()
     for section in sections:
         for number, picture in enumerate(section.pictures, start=1):
             contents[args.output / page.file_name(section, number)] = picture.png
     card.save(contents)
-    print(f"{args.output / 'report.html'} and {args.output / 'README.md'}: {len(sections)} tables and figures")
+    print(f"{args.output / 'report.html'} and {args.output / 'index.md'}: {len(sections)} tables and figures")
 
 
 class Parts:
