@@ -6,6 +6,7 @@ stopped goes on. A part is made anew where the code or what it is made of has ch
 """
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -46,17 +47,14 @@ def main(argv: list[str]) -> None:
     timed = [result for result in benchmark.read_logs(args.logs)[0] if _as_paper(result)] if args.logs else []
     pi = {(result.network, result.runs[0].threads): result.mean_ms for result in timed}
     found = report_tables.Found(matches.matches(runs), pi, {})
-    folder = args.network or _kept(runs)
-    given = report_figures.Given(runs, trained.load(folder) if folder else None)
+    network = trained.load(args.network) if args.network else _kept(runs)
+    given = report_figures.Given(runs, network)
 
     parts = Parts(args.output / "parts", _digest_of(Path(__file__).parents[1].rglob("*.py")))
     built = [name for name in threads.structures() if name in numbers.TABLE3]
     networks = built if args.files and importlib.util.find_spec("larq_compute_engine") else []
-    inputs = [
-        _digest_of(path for run in runs for path in _files(run.folder)),
-        str(folder),
-        sorted(map(str, pi.items())),
-    ]
+    digest = _digest_of(path for run in runs for path in _files(run.folder))
+    inputs = [digest, network and network.origin, sorted(map(str, pi.items()))]
     makers = report_tables.TABLES | report_figures.FIGURES
     with tqdm(total=len(networks) + len(makers), unit="part", desc="report") as bar:
         for name in networks:
@@ -116,11 +114,23 @@ def _as_paper(result) -> bool:
     return result.graph != "folded" and result.runs[0].kernel == "default" and result.runs[0].xnnpack
 
 
-def _kept(runs) -> Path | None:
-    """The run of a OneBNet with a checkpoint that was trained for the most epochs, of equals the most accurate."""
+def _kept(runs):
+    """The OneBNet with a checkpoint that was trained for the most epochs, of equals the most accurate.
+
+    Of those whose images are here, if there are such; None where none has a checkpoint.
+    """
+    from onebnet_jax.runs import trained
+
     with_one = [run for run in runs if any((run.folder / stage / "checkpoints/best").is_dir() for stage in run.lines)]
     onebnets = [run for run in with_one if run.config.model.family == "onebnet"]
-    return max(onebnets, key=lambda run: (len(run.curve("train")), run.curve("test")[-1:])).folder if onebnets else None
+    onebnets.sort(key=lambda run: (len(run.curve("train")), run.curve("test")[-1:]), reverse=True)
+    networks = []
+    for run in onebnets:
+        networks.append(trained.load(run.folder))
+        with contextlib.suppress(UserError):
+            networks[-1].data.open()
+            return networks[-1]
+    return networks[0] if networks else None
 
 
 def _file_mib(config: str) -> float:
