@@ -1,7 +1,7 @@
 """Regenerates every table and figure of the paper, each beside the paper's own numbers: onebnet report
 
 It reads the runs that are there, counts and estimates the rest, and says of what is missing which command fills it in.
-DIR gets index.md with its pictures; report.html, which needs no other file; and parts/, so that a report that was
+DIR gets index.md with its pictures; report.html, which needs no other file; and .parts/, so that a report that was
 stopped goes on. A part is made anew where the code or what it is made of has changed.
 """
 
@@ -50,17 +50,20 @@ def main(argv: list[str]) -> None:
     network = trained.load(args.network) if args.network else _kept(runs)
     given = report_figures.Given(runs, network)
 
-    parts = Parts(args.output / "parts", _digest_of(Path(__file__).parents[1].rglob("*.py")))
+    parts, package = Parts(args.output / ".parts"), Path(__file__).parents[1]
+    converter = _digest_of(path for room in ("export", "networks") for path in (package / room).rglob("*.py"))
     built = [name for name in threads.structures() if name in numbers.TABLE3]
     networks = built if args.files and importlib.util.find_spec("larq_compute_engine") else []
     digest = _digest_of(path for run in runs for path in _files(run.folder))
-    inputs = [digest, network and network.origin, sorted(map(str, pi.items()))]
+    inputs = [_digest_of(package.rglob("*.py")), digest, network and network.origin, sorted(map(str, pi.items()))]
     makers = report_tables.TABLES | report_figures.FIGURES
     with tqdm(total=len(networks) + len(makers), unit="part", desc="report") as bar:
         for name in networks:
             bar.set_postfix_str(f"converts {name}")
             config = matches.config_name("imagenet", name)
-            found.files[name] = parts.get(f"file of {name}", [config], lambda config=config: _file_mib(config))
+            found.files[name] = parts.get(
+                f"file of {name}", [converter, config], lambda config=config: _file_mib(config)
+            )
             bar.update()
         sections = []
         for name, make in makers.items():
@@ -81,20 +84,20 @@ def main(argv: list[str]) -> None:
 class Parts:
     """What a report is made of, each in a file of its own that is complete or not there."""
 
-    def __init__(self, folder: Path, code: str):
+    def __init__(self, folder: Path):
         """Raises UserError for a folder that cannot be made."""
-        self._folder, self._code = folder, code
+        self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{folder} cannot be made: {error.strerror}.") from error
 
     def get(self, name: str, inputs: Any, make: Callable[[], Any]) -> Any:
-        """JSON values: those kept for the same code and inputs, or else made, and kept in place of older ones."""
+        """JSON values: those kept for the same inputs, or else made, and kept in place of older ones."""
         from onebnet_jax.export import card
 
         path = self._folder / f"{name.lower().replace(' ', '-')}.json"
-        key = hashlib.sha256(json.dumps([self._code, inputs]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
         if path.exists():
             kept = json.loads(path.read_text())
             if kept["key"] == key:

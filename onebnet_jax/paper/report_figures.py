@@ -175,11 +175,12 @@ def figure5(given: Given) -> Section:
 def figure6(given: Given) -> Section:
     title = "Training curves, from scratch and in two stages with a teacher"
     commands = (("draw any runs", "onebnet figure 6 --workdir RUN1 RUN2 --output=figure6.png"),)
-    longest = sorted(given.runs, key=lambda run: -len(run.curve("train")))[:7]
     staged = [run for run in given.runs if len(run.config.stages) > 1]
     alike = [(run.config.data.name, run.config.model) for run in staged]
     scratch = [run for run in given.runs if run not in staged and (run.config.data.name, run.config.model) in alike]
-    longest = [run for run in longest if run not in (*staged, *scratch)]
+    others = [run for run in given.runs if run not in (*staged, *scratch)]
+    most = max((len(run.curve("train")) for run in others), default=0)
+    longest = [run for run in others if 2 * len(run.curve("train")) >= most][:7]
     beside = (
         "Two stages beside runs from scratch of the same fields `model`; a dotted line is where a second stage begins."
     )
