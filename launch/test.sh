@@ -7,7 +7,8 @@
 #               upgraded before
 set -euo pipefail
 cd "$(dirname "$0")/.."
-parallel=(-n auto --maxprocesses=8 --dist=loadfile) # a process for each core; a file's tests share what they set up
+# A process for each core; a file's tests share what they set up; files in the order of tests/conftest.py.
+parallel=(-n auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder)
 
 if [[ ${1:-} == --newest ]]; then
     shift

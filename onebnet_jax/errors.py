@@ -6,6 +6,8 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 
+from onebnet_jax import surroundings
+
 FAULT = 1  # something else broke: another process, a machine; the same command may do better
 USER_ERROR = 2  # mend what the sentence names
 INTERRUPTED = 75  # give the same command again to go on; sysexits.h calls it EX_TEMPFAIL
@@ -27,6 +29,12 @@ def one_of(field: str, value: object, allowed: Iterable) -> None:
     """Raises UserError if the value of a field of the configs is none of those."""
     if value not in allowed:
         raise UserError(f"{field}={value!r} will not do; it must be one of {', '.join(map(str, allowed))}.")
+
+
+def local(name: str, address: object) -> None:
+    """Raises UserError for an address such as gs://BUCKET/DIR where a path of this machine is needed."""
+    if fault := surroundings.remote(address):
+        raise UserError(f"{name}: {fault}.")
 
 
 FORESEEN = (UserError, Unavailable, Interrupted)
@@ -69,6 +77,8 @@ def quietly() -> Iterator[None]:
 def cli(main: Callable[[list[str]], None]) -> None:
     """Runs a command on the program's arguments; how it ends for the exceptions here is `report`'s."""
     try:
+        if fault := surroundings.prepare():
+            raise UserError(fault)
         main(sys.argv[1:])
         sys.stdout.flush()
     except FORESEEN as error:
@@ -76,3 +86,8 @@ def cli(main: Callable[[list[str]], None]) -> None:
     except BrokenPipeError:  # nobody reads on, as behind `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
         sys.exit(FAULT)
+    except Exception as error:
+        fault = surroundings.blame(error)
+        if fault is None:
+            raise
+        sys.exit(report(UserError(fault)))

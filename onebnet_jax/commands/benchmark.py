@@ -54,8 +54,8 @@ def main(argv: list[str]) -> None:
         card.save({output: report})
 
 
-def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
-    """What a Raspberry Pi measured: JSON values, and the same to print."""
+def read_logs(folder: Path) -> tuple[list[pi_report.Result], list[str], dict[str, str]]:
+    """What a Raspberry Pi measured: the results, the Pi in words, and the SHA-256 of the files by their names."""
     try:
         texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
     except OSError as error:
@@ -73,7 +73,12 @@ def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
             cards[path.stem] = facts
         elif facts:
             print(f"warning: {path} describes another file: not used", file=sys.stderr)
-    measured, device = pi_report.results(runs, cards), pi_report.device_lines(runs)
+    return pi_report.results(runs, cards), pi_report.device_lines(runs), digests
+
+
+def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
+    """The same as JSON values, and to print."""
+    measured, device, digests = read_logs(folder)
     report = {"device": device, "sha256": digests, "results": pi_report.as_json(measured, compare=True)}
     tables = (pi_report.latency_table(measured, compare=True), pi_report.storage_table(measured))
     return report, ["\n".join(device), *tables, pi_report.comparison_note(measured)]

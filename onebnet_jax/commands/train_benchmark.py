@@ -2,8 +2,9 @@
 
 Each round times matrix products and some training steps of each config in turn, so that a machine whose speed drifts
 does not favour either; medians are printed. The steps are those of a config's last stage with its teacher, on random
-images. The products are of the config's type, on an accelerator of float32 and bfloat16, at JAX's default precision: on
-GPUs that have it, TF32 in place of float32, as in training.
+images; a folder of images that data.dir does not name has ten classes. The products are of the config's type, on an
+accelerator of float32 and bfloat16, at JAX's default precision: on GPUs that have it, TF32 in place of float32, as in
+training.
 """
 
 import resource
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> None:
     from onebnet_jax.runs import config
     from onebnet_jax.training import run, speed
 
-    experiments = {path: config.experiment(config.load(path, overrides)) for path in args.configs}
+    experiments = {path: config.experiment(config.load(path, overrides, assumed=10)) for path in args.configs}
     for experiment in experiments.values():
         run.check_batches(experiment)
     teachers = {path: run.load_teacher(experiment) for path, experiment in experiments.items()}

@@ -1,5 +1,6 @@
 """TensorFlow with Keras 2, Larq and LCE, or one clear sentence about what is missing."""
 
+from onebnet_jax import surroundings
 from onebnet_jax.errors import UserError, quietly
 
 try:
@@ -9,10 +10,8 @@ try:
         import tensorflow as tf
         from tensorflow.lite.python import schema_py_generated as schema
 except ImportError as error:
-    raise UserError(
-        f"Converting needs TensorFlow, Larq and Larq Compute Engine, and {error.name or error} is missing; "
-        "install requirements.txt (Python 3.11 or 3.12)."
-    ) from error
+    fault = surroundings.import_fault(error, "pip install -r requirements.txt (Python 3.11 or 3.12)")
+    raise UserError(f"Converting needs TensorFlow, Larq and Larq Compute Engine: {fault}.") from error
 
 if not tf.keras.Model.__module__.startswith("tf_keras."):
     raise UserError(

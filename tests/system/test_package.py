@@ -28,7 +28,7 @@ EXTRAS = {
 PLACES = {
     "deploy": re.compile("onebnet_jax/export/.*"),
     "imagenet": re.compile("onebnet_jax/data/imagenet/pipeline.py"),
-    "plots": re.compile("onebnet_jax/(commands|paper)/figures.py"),
+    "plots": re.compile("onebnet_jax/(commands/figures|paper/(diagrams|plots|report_figures)).py"),
     "torch": re.compile("onebnet_jax/runs/torch_weights.py"),
 }
 
