@@ -1,9 +1,9 @@
 """Real-to-Bin with ResNet18 on ImageNet, in three steps: 65.4 % Top-1, 86.2 % Top-5 (paper, Tables 2 and 3).
 
-    python -m onebnet_jax.main --config=configs/imagenet_fp32.py --config.data.dir=DIR
-    python -m onebnet_jax.main --config=configs/imagenet_realtobin.py:1 --config.data.dir=DIR
-    python -m onebnet_jax.main --config=configs/imagenet_realtobin.py:2 --config.data.dir=DIR
-    python -m onebnet_jax.main --config=configs/imagenet_realtobin.py:3 --config.data.dir=DIR
+    onebnet train --config=imagenet_fp32 --config.data.dir=DIR
+    onebnet train --config=imagenet_realtobin:1 --config.data.dir=DIR
+    onebnet train --config=imagenet_realtobin:2 --config.data.dir=DIR
+    onebnet train --config=imagenet_realtobin:3 --config.data.dir=DIR
 
 Each step is a run of its own and learns from the one before, step 1 from the FP32 network. Step 1 has float weights and
 a tanh in place of the sign, step 2 float weights, step 3 goes on from step 2 with both binarized. Its storage is 5.13

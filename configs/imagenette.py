@@ -1,8 +1,8 @@
 """The network of configs/folder.py on Imagenette, ten kinds of photographs at 64x64: alone, and with a teacher.
 
-    python -m onebnet_jax.main --config=configs/imagenette.py:fp32 --config.data.dir=DIR
-    python -m onebnet_jax.main --config=configs/imagenette.py --config.data.dir=DIR
-    python -m onebnet_jax.main --config=configs/imagenette.py:two_stage --config.data.dir=DIR
+    onebnet train --config=imagenette:fp32 --config.data.dir=DIR
+    onebnet train --config=imagenette --config.data.dir=DIR
+    onebnet train --config=imagenette:two_stage --config.data.dir=DIR
 
 The first is the FP32 counterpart, and the teacher of the third.
 """

@@ -311,7 +311,13 @@ def test_the_quick_start_goes_from_training_to_the_time_of_its_file(project):
         ["onebnet_jax", "train", "--config=quickstart", "--workdir=a folder", "--config.seed=1"],
         ["onebnet_jax", "evaluate", "--workdir=a folder"],
         ["onebnet_jax", "compare", "a folder", "--plot=a folder/curves.png"],
-        ["onebnet_jax", "convert", "--workdir=a folder", "--output=a folder/model.tflite"],
+        [
+            "onebnet_jax",
+            "convert",
+            "--workdir=a folder",
+            "--output=a folder/model.tflite",
+            "--native=a folder/model.onb",
+        ],
         ["onebnet_jax", "agree", "a folder/model.tflite", "--images=200"],
         ["onebnet_jax", "benchmark", "a folder/model.tflite"],
     ]
