@@ -1,6 +1,6 @@
 """FP32 ResNet18 on CIFAR-10: Tables 4 and 6, 95.5 % Top-1 (paper).
 
-python -m onebnet_jax.main --config=configs/cifar10_fp32.py
+onebnet train --config=cifar10_fp32
 """
 
 from onebnet_jax.runs import schema

@@ -1,6 +1,6 @@
 """ReActNet18, the baseline without 1-D convolutions, on CIFAR-10: Table 4, 92.3 % Top-1 (paper).
 
-python -m onebnet_jax.main --config=configs/cifar10_reactnet.py
+onebnet train --config=cifar10_reactnet
 """
 
 from onebnet_jax.runs import schema

@@ -1,7 +1,7 @@
 """The two stages of section 4 on CIFAR-10: `cifar10_typeII` with the FP32 ResNet18 as its teacher.
 
-    python -m onebnet_jax.main --config=configs/cifar10_fp32.py
-    python -m onebnet_jax.main --config=configs/cifar10_two_stage.py
+    onebnet train --config=cifar10_fp32
+    onebnet train --config=cifar10_two_stage
 
 Not in the paper, which trains CIFAR-10 from scratch: Table 6, 93.3 % Top-1 (paper). As many epochs in all.
 """

@@ -1,6 +1,6 @@
 """ResNet18 OneBNet TypeI on CIFAR-10: Tables 4 and 6, 93.6 % Top-1 (paper).
 
-    python -m onebnet_jax.main --config=configs/cifar10_typeI.py
+    onebnet train --config=cifar10_typeI
 
 Table 7 is --config.model.width_multiplier=2 (94.3 %), 1.4 (93.9 %), 0.7 (92.3 %) and 0.5 (91.5 %; paper).
 """

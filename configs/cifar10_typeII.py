@@ -1,8 +1,8 @@
 """ResNet18 OneBNet TypeII on CIFAR-10: Tables 4 and 6, 93.3 % Top-1 (paper).
 
-    python -m onebnet_jax.main --config=configs/cifar10_typeII.py
+    onebnet train --config=cifar10_typeII
 
-On 2 CPU cores, in batches of 128: 37 images/s, 22 minutes an epoch, and 1.9 GiB (README, Speed).
+docs/performance.md has the speed on a CPU.
 
 Table 7 is --config.model.width_multiplier=2 (93.6 %), 1.4 (93.4 %), 0.7 (92.2 %) and 0.5 (91.0 %; paper).
 """

@@ -1,9 +1,8 @@
 """ResNet20 OneBNet with 1-D downsampling in both stages, on FashionMNIST: Table 6, 93.4 % Top-1 (paper).
 
-    python -m onebnet_jax.main --config=configs/fashionmnist_ds32_64.py
+    onebnet train --config=fashionmnist_ds32_64
 
-With --config.train.epochs=20: 92.3 % (results/README.md). On 2 CPU cores 362 images/s, 3 minutes an epoch, and 1.1 GiB
-(README, Speed).
+With --config.train.epochs=20: 92.3 % (results/README.md). docs/performance.md has the speed on a CPU.
 """
 
 from onebnet_jax.runs import schema

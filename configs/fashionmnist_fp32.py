@@ -1,6 +1,6 @@
 """FP32 ResNet20 on FashionMNIST: Table 6, 93.6 % Top-1 (paper).
 
-    python -m onebnet_jax.main --config=configs/fashionmnist_fp32.py
+    onebnet train --config=fashionmnist_fp32
 
 With --config.train.epochs=20: 92.0 %, in 1.3 hours on 2 CPU cores that had other work (results/README.md).
 """

@@ -1,7 +1,7 @@
 """The two stages of section 4 at small scale: `fashionmnist_ds32_64` with the FP32 ResNet20 as its teacher.
 
-    python -m onebnet_jax.main --config=configs/fashionmnist_fp32.py
-    python -m onebnet_jax.main --config=configs/fashionmnist_two_stage.py
+    onebnet train --config=fashionmnist_fp32
+    onebnet train --config=fashionmnist_two_stage
 
 Not in the paper, which trains FashionMNIST from scratch: Table 6, 93.4 % Top-1 (paper). As many epochs in all.
 """

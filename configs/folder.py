@@ -1,8 +1,8 @@
 """A small OneBNet on a folder of photographs, DIR/CLASS/* or DIR/train/CLASS/* and DIR/val/CLASS/*.
 
-    python -m onebnet_jax.main --config=configs/folder.py --config.data.dir=DIR
-    python -m onebnet_jax.convert --workdir=runs/folder --output=model.tflite
-    python -m onebnet_jax.predict model.tflite PHOTO.jpg
+    onebnet train --config=folder --config.data.dir=DIR
+    onebnet convert --workdir=runs/folder --output=model.tflite
+    onebnet predict model.tflite PHOTO.jpg
 
 `best` is chosen on a tenth of the training photographs. Where there are only a few hundred a class, --config.init=RUN
 begins with what this network learned of others, in the work directory RUN.

@@ -1,7 +1,7 @@
 """A ResNet18 of any row of Table 1 on ImageNet, in the two stages of section 4 with a ResNet34 teacher.
 
-    python -m onebnet_jax.teacher --weights=resnet34-b627a593.pth
-    python -m onebnet_jax.main --config=configs/imagenet.py:TypeII --config.data.dir=DIR
+    onebnet teacher --weights=resnet34-b627a593.pth
+    onebnet train --config=imagenet:TypeII --config.data.dir=DIR
 
 Behind the colon stands the row: ReActNet18, TypeI, TypeII, TypeIII, or the stages of one without a name, such as
 conv256_512_ds128; any other word is answered with all twelve. Top-1 (paper): 65.4 to 68.4 %.

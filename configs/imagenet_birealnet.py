@@ -1,6 +1,6 @@
 """Bi-RealNet with ResNet18 on ImageNet, in one stage without a teacher: 56.4 % Top-1, 79.5 % Top-5 (paper, Table 2).
 
-    python -m onebnet_jax.main --config=configs/imagenet_birealnet.py --config.data.dir=DIR
+    onebnet train --config=imagenet_birealnet --config.data.dir=DIR
 
 Its storage is 4.00 MiB (Table 3), its OPs are 164.0 M. The recipe is that of its authors' PyTorch code
 (https://github.com/liuzechun/Bi-Real-net): Adam, a linear schedule, batches of 512, 256 epochs.

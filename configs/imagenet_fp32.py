@@ -1,6 +1,6 @@
 """FP32 ResNet18 on ImageNet: Table 2, 69.6 % Top-1, 89.2 % Top-5 (paper, of He et al.).
 
-python -m onebnet_jax.main --config=configs/imagenet_fp32.py --config.data.dir=DIR
+onebnet train --config=imagenet_fp32 --config.data.dir=DIR
 """
 
 from onebnet_jax.runs import schema

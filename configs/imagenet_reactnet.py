@@ -1,7 +1,7 @@
 """ReActNet18, the baseline without 1-D convolutions, on ImageNet, two stages with a ResNet34 teacher.
 
-    python -m onebnet_jax.teacher --weights=resnet34-b627a593.pth
-    python -m onebnet_jax.main --config=configs/imagenet_reactnet.py --config.data.dir=DIR
+    onebnet teacher --weights=resnet34-b627a593.pth
+    onebnet train --config=imagenet_reactnet --config.data.dir=DIR
 
 Tables 1 and 3, 65.5 % Top-1 (paper). configs/imagenet.py says what the recipe is.
 """

@@ -1,7 +1,7 @@
 """FP32 ResNet34 on ImageNet as torchvision has it: the teacher of the two-stage training, made from its weights.
 
-python -m onebnet_jax.teacher --weights=resnet34-b627a593.pth
-python -m onebnet_jax.main --mode=eval --workdir=runs/imagenet_teacher
+onebnet teacher --weights=resnet34-b627a593.pth
+onebnet evaluate --workdir=runs/imagenet_teacher
 
 The second command, on a machine that has ImageNet, should come near the 73.3 % Top-1 that torchvision states.
 """

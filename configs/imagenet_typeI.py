@@ -1,7 +1,7 @@
 """ResNet18 OneBNet TypeI on ImageNet, two stages with a ResNet34 teacher.
 
-    python -m onebnet_jax.teacher --weights=resnet34-b627a593.pth
-    python -m onebnet_jax.main --config=configs/imagenet_typeI.py --config.data.dir=DIR
+    onebnet teacher --weights=resnet34-b627a593.pth
+    onebnet train --config=imagenet_typeI --config.data.dir=DIR
 
 Tables 1 and 2, 68.4 % Top-1, 88.0 % Top-5 (paper). configs/imagenet.py says what the recipe is.
 """

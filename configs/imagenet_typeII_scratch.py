@@ -1,6 +1,6 @@
 """ResNet18 OneBNet TypeII on ImageNet without a teacher, in one stage: Table 2, 63.9 % Top-1, 84.5 % Top-5 (paper).
 
-python -m onebnet_jax.main --config=configs/imagenet_typeII_scratch.py --config.data.dir=DIR
+onebnet train --config=imagenet_typeII_scratch --config.data.dir=DIR
 """
 
 from onebnet_jax.runs import schema

@@ -1,6 +1,6 @@
 """XNOR-Net with ResNet18 on ImageNet, in one stage without a teacher: 51.2 % Top-1, 73.2 % Top-5 (paper, Table 2).
 
-    python -m onebnet_jax.main --config=configs/imagenet_xnornet.py --config.data.dir=DIR
+    onebnet train --config=imagenet_xnornet --config.data.dir=DIR
 
 Its storage is 4.00 MiB (Table 3), its OPs are 164.0 M. Its authors published no ResNet; 58 epochs in batches of 256 are
 their paper's (Rastegari et al. 2016), Adam beginning with 1e-3 and no smoothing of labels are their AlexNet's. The

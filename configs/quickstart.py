@@ -1,6 +1,6 @@
 """A small OneBNet on the part of FashionMNIST that comes with the package: a first look, in a minute or two.
 
-python -m onebnet_jax.main --config=configs/quickstart.py
+onebnet train --config=quickstart
 """
 
 from onebnet_jax.runs import schema

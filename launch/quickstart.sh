@@ -8,10 +8,15 @@ cd "$(dirname "$0")/.."
 source launch/lib.sh
 workdir=${WORKDIR:-runs/quickstart} python=.venv/bin/python
 
+onebnet() { # prints a command as you would type it after `source .venv/bin/activate`, and runs it
+    [[ $dry_run == yes ]] || { printf '\n$ onebnet ' && quote "$@" && echo; }
+    run "$python" -m onebnet_jax "$@"
+}
+
 run launch/setup.sh .venv requirements.txt
-run "$python" -m onebnet_jax.main --config=configs/quickstart.py --workdir="$workdir" "$@"
-run "$python" -m onebnet_jax.main --mode=eval --workdir="$workdir"
-run "$python" -m onebnet_jax.compare "$workdir" --plot="$workdir/curves.png"
-run "$python" -m onebnet_jax.convert --workdir="$workdir" --output="$workdir/model.tflite"
-run "$python" -m onebnet_jax.agree "$workdir/model.tflite" --images=200
-run "$python" -m onebnet_jax.benchmark "$workdir/model.tflite"
+onebnet train --config=quickstart --workdir="$workdir" "$@"
+onebnet evaluate --workdir="$workdir"
+onebnet compare "$workdir" --plot="$workdir/curves.png"
+onebnet convert --workdir="$workdir" --output="$workdir/model.tflite"
+onebnet agree "$workdir/model.tflite" --images=200
+onebnet benchmark "$workdir/model.tflite"

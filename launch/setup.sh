@@ -5,17 +5,28 @@ set -euo pipefail
 venv=$1 requirements=$2
 
 python=${PYTHON:-python3}
+if ! "$python" --version >/dev/null 2>&1; then
+    echo "error: There is no $python that runs here; set PYTHON to one of Python 3.11 or 3.12." >&2
+    exit 2
+fi
 if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; then
     echo "error: $("$python" --version) will not do: larq-compute-engine and jax need Python 3.11 or 3.12; set PYTHON." >&2
     exit 2
 fi
 if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
-    echo "installing $requirements${3:+ and ${*:3}} into $venv"
+    echo "installing $requirements${3:+ and ${*:3}} into $venv, which takes some minutes"
     "$python" -m venv "$venv"
     # Not bin/pip, whose first line holds the folder in which the environment was made: it may have been moved or copied.
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" "${@:3}"
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$requirements" "${@:3}"
     cat requirements*.txt >"$venv/installed"
 fi
+# The command onebnet, from wherever it is called; nothing absolute, as the folder may be moved.
+cat >"$venv/bin/onebnet" <<'END'
+#!/bin/sh
+bin=$(dirname "$(readlink -f "$0")")
+PYTHONPATH=$(dirname "$(dirname "$bin")")${PYTHONPATH:+:$PYTHONPATH} exec "$bin/python" -m onebnet_jax "$@"
+END
+chmod +x "$venv/bin/onebnet"
 # The kernels for training on this CPU and the engine for deployment, or a sentence that says why there are none.
 "$venv/bin/python" -m onebnet_jax.native.build >/dev/null
 "$venv/bin/python" -m onebnet_jax.native.runtime >/dev/null

@@ -7,7 +7,8 @@
 #               upgraded before
 set -euo pipefail
 cd "$(dirname "$0")/.."
-parallel=(-n auto --maxprocesses=8 --dist=loadfile) # a process for each core; a file's tests share what they set up
+# A process for each core; a file's tests share what they set up; files in the order of tests/conftest.py.
+parallel=(-n auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder)
 
 if [[ ${1:-} == --newest ]]; then
     shift
@@ -15,7 +16,7 @@ if [[ ${1:-} == --newest ]]; then
     sed 's/==[^ ]*//' requirements-train.txt >.venv-newest/requirements.txt
     printf 'pytest\npytest-xdist\nhypothesis\nmatplotlib\nshellcheck-py\nimport-linter\n' >>.venv-newest/requirements.txt
     launch/setup.sh .venv-newest .venv-newest/requirements.txt
-    .venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r .venv-newest/requirements.txt
+    .venv-newest/bin/python -m pip install -qq --disable-pip-version-check --upgrade -r .venv-newest/requirements.txt
     exec .venv-newest/bin/python -m pytest "${parallel[@]}" "$@"
 fi
 launch/setup.sh .venv requirements.txt

@@ -16,6 +16,8 @@ COMMANDS = {  # name: (module, what it does)
     "contenders": ("commands.contenders", "times the native engine against LCE and TensorFlow Lite"),
     "cost": ("commands.cost", "counts operations and storage, and estimates latency on a Raspberry Pi 4"),
     "compare": ("commands.compare", "prints a table of runs, and draws their curves"),
+    "figure": ("commands.figure", "draws one of the paper's figures of any network or run"),
+    "report": ("commands.report", "regenerates the paper's tables and figures, each beside its own numbers"),
     "teacher": ("commands.teacher", "makes a teacher from torchvision's weights"),
     "data_benchmark": ("commands.data_benchmark", "measures how fast ImageNet's input is"),
     "train_benchmark": ("commands.train_benchmark", "measures how fast training steps are"),

@@ -1,9 +1,12 @@
 """The exceptions that end a command with one sentence, and the exit statuses."""
 
+import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+
+from onebnet_jax import surroundings
 
 FAULT = 1  # something else broke: another process, a machine; the same command may do better
 USER_ERROR = 2  # mend what the sentence names
@@ -28,6 +31,12 @@ def one_of(field: str, value: object, allowed: Iterable) -> None:
         raise UserError(f"{field}={value!r} will not do; it must be one of {', '.join(map(str, allowed))}.")
 
 
+def local(name: str, address: object) -> None:
+    """Raises UserError for an address such as gs://BUCKET/DIR where a path of this machine is needed."""
+    if fault := surroundings.remote(address):
+        raise UserError(f"{name}: {fault}.")
+
+
 FORESEEN = (UserError, Unavailable, Interrupted)
 
 
@@ -41,9 +50,35 @@ def report(error: BaseException) -> int:
     return INTERRUPTED if stopped else USER_ERROR if isinstance(error, UserError) else FAULT
 
 
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Holds back what C++ libraries write to standard error unasked; shown if the block raises.
+
+    TensorFlow's imports write of graphics drivers before they read TF_CPP_MIN_LOG_LEVEL, TensorFlow Lite of delegates.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with open(os.memfd_create("stderr"), "r+b") as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def cli(main: Callable[[list[str]], None]) -> None:
     """Runs a command on the program's arguments; how it ends for the exceptions here is `report`'s."""
     try:
+        if fault := surroundings.prepare():
+            raise UserError(fault)
         main(sys.argv[1:])
         sys.stdout.flush()
     except FORESEEN as error:
@@ -51,3 +86,8 @@ def cli(main: Callable[[list[str]], None]) -> None:
     except BrokenPipeError:  # nobody reads on, as behind `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
         sys.exit(FAULT)
+    except Exception as error:
+        fault = surroundings.blame(error)
+        if fault is None:
+            raise
+        sys.exit(report(UserError(fault)))

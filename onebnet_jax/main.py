@@ -1,4 +1,4 @@
-"""Trains or evaluates: python -m onebnet_jax.main --config=quickstart [--config.field=value ...]
+"""Trains or evaluates: onebnet train --config=quickstart [--config.field=value ...]
 
 Exit status: 0 when all is done; 75 when SIGINT or SIGTERM stopped it after a checkpoint, from which the same command
 goes on; 2 for an error that the user can mend; 1 for any other, such as the loss of another process, or 134 where JAX
@@ -12,9 +12,15 @@ from pathlib import Path
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
 
+EXAMPLES = """examples:
+  onebnet train --config=quickstart
+  onebnet train --config=cifar10_typeII --config.train.epochs=20 --workdir=runs/short
+  onebnet evaluate --workdir=runs/quickstart
+"""
+
 
 def main(argv: list[str]) -> None:
-    parser = arguments.parser("train", __doc__)
+    parser = arguments.parser("train", __doc__, EXAMPLES)
     named = "config file, or the name of one that comes with onebnet_jax; --config.field=value changes a field of it"
     parser.add_argument("--config", metavar="FILE_OR_NAME", help=named)
     parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")

@@ -24,6 +24,25 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("onebnet")
 
 
+# What takes longest, longest first: begun last, one process would work on it while the others have nothing left to do.
+LONG = (
+    "training/test_hosts.py",
+    "training/test_run.py",
+    "system/test_faults.py",
+    "runs/test_configs.py",
+    "networks/test_network.py",
+    "system/test_readme.py",
+    "system/test_whole_way.py",
+    "training/test_steps.py",
+    "training/test_resume.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"tests/{name}": index for index, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Half the time to compile, for code that runs slower: for modules that compile much and run it once or twice."""

@@ -10,10 +10,11 @@ from tqdm import tqdm
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import card
+from onebnet_jax.tables import show
 
 BATCH_SIZE = 16
 EXAMPLES = """examples:
-  onebnet agree model.tflite --images=0                                 all test images
+  onebnet agree model.tflite --images=0 --units                         all test images, and the signs of every unit
   onebnet agree model.tflite --config.data.dir=FOLDER                   where the test images are now
   onebnet agree model.tflite --random-images --report=agreement.json
   onebnet agree model.tflite --images=10 --dump=signs.npz               to check a runtime of your own, unit by unit
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--images", type=int, default=1000, help="how many test images (default 1000; 0 for all)")
     parser.add_argument("--random-images", action="store_true", help="random pixels instead of test images")
     parser.add_argument("--workdir", type=arguments.path, help="folder of the run, if it is no longer where it was")
+    parser.add_argument("--units", action="store_true", help="also compare the signs of every unit, in two tables")
     parser.add_argument("--report", type=arguments.path, metavar="FILE.json", help="write the report as JSON too")
     text = "write the images and the trained network's logits and signs: UNIT is [N, h, w, C / 8], 8 channels a byte"
     parser.add_argument("--dump", type=arguments.path, metavar="FILE.npz", help=text)
@@ -57,7 +59,8 @@ def main(argv: list[str]) -> None:
         result = verify.agree(network, tflite, facts, batches, bar.update)
     for note in network.notes:
         print(f"note: {note}")
-    print(f"{args.model} against {network.title}, {verify.describe(result)}")
+    first, *parts = verify.describe(result, args.units)
+    show(f"{args.model} against {network.title}, {first}", *parts)
     if args.report is not None:
         card.save({args.report: dataclasses.asdict(result)})
     if args.dump is not None:

@@ -4,6 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
+from onebnet_jax import surroundings
+
 
 def parser(command: str, description: str, examples: str = "") -> argparse.ArgumentParser:
     """A parser for `onebnet COMMAND`, with examples at the end of its help."""
@@ -12,5 +14,10 @@ def parser(command: str, description: str, examples: str = "") -> argparse.Argum
 
 
 def path(text: str) -> Path:
-    """A path as users write it: `~` is the home folder also where the shell leaves it alone, as in --workdir=~/runs."""
+    """A path as users write it: `~` is the home folder also where the shell leaves it alone, as in --workdir=~/runs.
+
+    Refuses addresses such as gs://BUCKET/DIR.
+    """
+    if fault := surroundings.remote(text):
+        raise argparse.ArgumentTypeError(f"{fault}.")
     return Path(os.path.expanduser(text))

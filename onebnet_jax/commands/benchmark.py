@@ -18,7 +18,7 @@ from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.export import card
 from onebnet_jax.paper import pi_log, pi_report
-from onebnet_jax.tables import Table, render
+from onebnet_jax.tables import Table, show
 
 DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
 EXAMPLES = """examples:
@@ -49,13 +49,13 @@ def main(argv: list[str]) -> None:
     if args.json:
         card.check_writable(args.json, ".json", "results")
     report, sections = _from_logs(args.logs) if args.logs else _on_this_machine(args.models, **DEFAULTS | given)
-    print(*(part if isinstance(part, str) else render(part, args.markdown) for part in sections), sep="\n\n")
+    show(*sections, markdown=args.markdown)
     if output := args.json or args.logs and args.logs / "benchmark.json":
         card.save({output: report})
 
 
-def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
-    """What a Raspberry Pi measured: JSON values, and the same to print."""
+def read_logs(folder: Path) -> tuple[list[pi_report.Result], list[str], dict[str, str]]:
+    """What a Raspberry Pi measured: the results, the Pi in words, and the SHA-256 of the files by their names."""
     try:
         texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
     except OSError as error:
@@ -73,7 +73,12 @@ def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
             cards[path.stem] = facts
         elif facts:
             print(f"warning: {path} describes another file: not used", file=sys.stderr)
-    measured, device = pi_report.results(runs, cards), pi_report.device_lines(runs)
+    return pi_report.results(runs, cards), pi_report.device_lines(runs), digests
+
+
+def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
+    """The same as JSON values, and to print."""
+    measured, device, digests = read_logs(folder)
     report = {"device": device, "sha256": digests, "results": pi_report.as_json(measured, compare=True)}
     tables = (pi_report.latency_table(measured, compare=True), pi_report.storage_table(measured))
     return report, ["\n".join(device), *tables, pi_report.comparison_note(measured)]

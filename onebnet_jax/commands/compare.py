@@ -1,10 +1,8 @@
 """Compares runs: what differs in their configs, and what came of it."""
 
-import numpy as np
-
 from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import cli
-from onebnet_jax.tables import render
+from onebnet_jax.tables import show
 
 EXAMPLES = """examples:
   onebnet compare runs/*
@@ -24,15 +22,11 @@ def main(argv: list[str]) -> None:
 
     runs = history.read(args.workdir)
     if args.plot:
-        axes = figures.axes("epoch", "Top-1 (%), dashed: while training")
-        for run in runs:
-            test, train = (np.reshape(run.curve(split), (-1, 2)).T for split in ("test", "train"))
-            (line,) = axes.plot(*test, ".-", label=run.name)
-            axes.plot(*train, "--", color=line.get_color(), linewidth=0.8)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        figures.save(axes, args.plot)
-    print(render(history.table(runs), args.markdown))
+        figures.require()
+        from onebnet_jax.paper import report_figures
+
+        figures.save(report_figures.curves(runs), args.plot)
+    show(history.table(runs), markdown=args.markdown)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
-from onebnet_jax.tables import render
+from onebnet_jax.tables import show
 
 EXAMPLES = """examples:
   onebnet contenders --threads=2 --rounds=20
@@ -37,9 +37,9 @@ def main(argv: list[str]) -> None:
         [name, f"{np.median(each):.2f}", f"{min(each):.2f}", f"{np.median(each) / first:.2f}"]
         for name, each in times.items()
     ]
-    print(f"{processor()}, {args.threads} threads, {5 * args.rounds} inferences each, batch 1, 224x224")
-    print(render(rows, args.markdown))
-    print("LCE's x86 kernels are reference code: this says nothing about the two on ARM.")
+    title = f"{processor()}, {args.threads} threads, {5 * args.rounds} inferences each, batch 1, 224x224"
+    note = "LCE's x86 kernels are reference code: this says nothing about the two on ARM."
+    show(title, rows, note, markdown=args.markdown)
 
 
 def contenders(threads: int) -> dict[str, Callable[[], object]]:

@@ -1,10 +1,13 @@
 """What networks cost, without running them: parameters, MACs, OPs, storage and estimated Raspberry Pi 4 latency."""
 
+import dataclasses
+
 from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.paper import cost_report, latency, numbers
-from onebnet_jax.tables import render
+from onebnet_jax.tables import show
 
+ASSUMED_CLASSES = 10  # of a folder of images, where data.dir names none
 EXAMPLES = """examples:
   onebnet cost cifar10_typeI cifar10_typeII
   onebnet cost cifar10_typeI --config.model.width_multiplier=0.5 --layers     any field, of every CONFIG
@@ -14,7 +17,8 @@ EXAMPLES = """examples:
 
 def main(argv: list[str]) -> None:
     parser = arguments.parser("cost", __doc__, EXAMPLES)
-    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="a config, such as configs/quickstart.py")
+    help_configs = "a config, such as configs/quickstart.py; folder counts with 10 classes, or those of its data.dir"
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help=help_configs)
     parser.add_argument("--table1", action="store_true", help="add the twelve structures of the paper's Table 1")
     parser.add_argument("--layers", action="store_true", help="add a table of every layer")
     parser.add_argument("--units", action="store_true", help="compare 1-D with 2-D per stage, as the paper's Figure 5")
@@ -32,10 +36,14 @@ def main(argv: list[str]) -> None:
 
     entries = []
     for path in options.configs:
-        run = config.experiment(config.load(path, overrides))
+        run = config.experiment(config.load(path, overrides, assumed=ASSUMED_CLASSES))
         last = run.stages[-1].binarization
         binarized = run.structure.binary and last.activations and last.weights
-        entries.append(cost_report.Entry(config.name(path), run.structure, run.data.info.shape, binarized))
+        name = config.name(path)
+        if run.data.name == "folder":
+            name += f" ({run.structure.num_classes} classes)"
+        entry = cost_report.Entry(name, run.structure, run.data.info.shape, binarized)
+        entries.append(dataclasses.replace(entry, weight_scale=last.weight_scale))
     for row in numbers.TABLE1 if options.table1 else ():
         structure = latency.table1_structure(row)
         entries.append(cost_report.Entry(row.label, structure, latency.IMAGENET_INPUT, measured_ms=row.latency_ms))
@@ -51,27 +59,18 @@ def main(argv: list[str]) -> None:
         sections.append(("Measured (paper) and estimated latency", cost_report.residual_table()))
     if options.plot:
         plot(entries, options.plot)
-    for title, rows in sections:
-        print(*filter(None, [title, render(rows, options.markdown)]), sep="\n\n", end="\n\n")
-    print(cost_report.notes())
+    parts = [part for section in sections for part in section if part]
+    show(*parts, cost_report.notes(), markdown=options.markdown)
 
 
 def plot(entries, path) -> None:
     """Draws estimated latency against storage. Raises UserError where there is nothing to draw, and as `figures`."""
     if not entries:
         raise UserError("--plot has nothing to draw: name a CONFIG or add --table1.")
-    axes = figures.axes("storage (MiB)", "Raspberry Pi 4, one thread (ms)")
-    storage = [entry.total().storage_mib for entry in entries]
-    naive, least, most = zip(*(entry.estimates() for entry in entries))
-    axes.vlines(storage, least, most, color="tab:green", label="estimate, folded (range)")
-    axes.plot(storage, naive, "o", color="tab:blue", label="estimate, naive")
-    measured = [(x, entry.measured_ms) for x, entry in zip(storage, entries) if entry.measured_ms is not None]
-    if measured:
-        axes.plot(*zip(*measured), "x", color="black", label="measured (paper)")
-    for number, (entry, x, y) in enumerate(zip(entries, storage, naive), start=1):
-        axes.annotate(str(number), (x, y), xytext=(6, 3), textcoords="offset points")
-        axes.plot([], [], " ", label=f"{number}  {entry.name}")
-    figures.save(axes, path)
+    figures.require()
+    from onebnet_jax.paper import plots
+
+    figures.save(plots.costs(entries), path)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """How fast ImageNet's input is, and whether it keeps up with the training step.
 
-    python -m onebnet_jax.data_benchmark --dir=DIR --step-images-per-second=2000
-    python -m onebnet_jax.data_benchmark --dir=NEW_DIR --generate=4096
-
 Reads, decodes and augments training images as a run does; train_benchmark prints what the step takes. Without ImageNet,
-the second command first makes JPEGs; few of them make many epochs, whose beginnings cost time.
+--generate first makes JPEGs; few of them make many epochs, whose beginnings cost time.
 """
 
 import io
@@ -19,6 +16,10 @@ from PIL import Image
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli
 
+EXAMPLES = """examples:
+  onebnet data_benchmark --dir=DIR --step-images-per-second=2000
+  onebnet data_benchmark --dir=NEW_DIR --generate=4096
+"""
 WARM_UP = 4  # batches, so that every buffer is full when the clock starts
 OPTIONS = {  # default, lowest and highest value, help
     "--batch-size": (128, 1, 2**16, "of this process"),
@@ -84,7 +85,7 @@ def verdict(input_rate: float, per_core: float, step_rate: float) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = arguments.parser("data_benchmark", __doc__)
+    parser = arguments.parser("data_benchmark", __doc__, EXAMPLES)
     parser.add_argument("--dir", default="", help="as data.dir")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--source", default="auto", help="as data.source")

@@ -1,24 +1,29 @@
 """Figures, by matplotlib, which only they need."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+from onebnet_jax import surroundings
 from onebnet_jax.errors import UserError
 
 
-def axes(xlabel: str, ylabel: str) -> Any:
-    """The axes of a new figure. Raises UserError where matplotlib is missing."""
+def require() -> None:
+    """Raises UserError where matplotlib is missing or cannot be used."""
+    os.environ.pop("MPLBACKEND", None)  # a notebook's, which may not be here; a figure that is only saved needs none
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("--plot needs matplotlib: install it with `pip install matplotlib`.") from None
-    return Figure(figsize=(9, 5), layout="constrained").add_subplot(xlabel=xlabel, ylabel=ylabel)
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"A figure needs matplotlib: {surroundings.import_fault(error, 'pip install matplotlib')}."
+        ) from error
 
 
-def save(axes: Any, path: Path) -> None:
-    """Writes the figure, its legend beside it, in the format of the suffix. Raises UserError where that fails."""
-    axes.figure.legend(loc="outside right upper", fontsize="small")
+def save(figure: Any, path: Path) -> None:
+    """Writes a figure in the format of the suffix. Raises UserError where that fails."""
+    if not path.suffix:
+        raise UserError(f"{path} cannot be written: its name must end with a format, such as .png, .svg or .pdf.")
     try:
-        axes.figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
-        raise UserError(f"--plot={path} cannot be written: {error}.") from None
+        raise UserError(f"{path} cannot be written: {error}.") from None

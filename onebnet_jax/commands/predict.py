@@ -6,20 +6,24 @@ from onebnet_jax.errors import UserError, cli
 EXAMPLES = """examples:
   onebnet predict model.tflite photo.jpg
   onebnet predict model.tflite photos/*
+  onebnet predict model.onb photo.jpg           by the native engine: needs no TensorFlow, and no card beside it
 """
 
 
 def main(argv: list[str]) -> None:
     """Prints a line for each image; those that cannot be read are named at the end."""
     parser = arguments.parser("predict", __doc__, EXAMPLES)
-    parser.add_argument("model", type=arguments.path, help="a .tflite file by `onebnet convert`, beside its card")
+    parser.add_argument("model", type=arguments.path, help="a .tflite file beside its card, or a .onb file")
     parser.add_argument("images", type=arguments.path, nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP or GIF")
     args = parser.parse_args(argv)
     import numpy as np
 
-    from onebnet_jax.export import card, convert
+    from onebnet_jax.export import card, convert, native
 
-    _, facts = card.read(args.model)
+    if args.model.suffix == ".onb":
+        facts, predict = native.Engine(args.model).card, native.predict
+    else:
+        facts, predict = card.read(args.model)[1], convert.predict
     pixels, faults = {}, []
     for path in args.images:
         try:
@@ -27,7 +31,7 @@ def main(argv: list[str]) -> None:
         except UserError as error:
             faults.append(str(error))
     if pixels:
-        for path, found in zip(pixels, convert.predict(args.model, np.stack(list(pixels.values())))):
+        for path, found in zip(pixels, predict(args.model, np.stack(list(pixels.values())))):
             print(f"{path}: {found.label} {100 * found.probability:.1f} %")
     if faults:
         raise UserError(" ".join(faults))

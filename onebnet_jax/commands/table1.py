@@ -13,7 +13,7 @@ from tqdm import tqdm
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
 from onebnet_jax.paper import cost_report, latency, numbers
-from onebnet_jax.tables import render
+from onebnet_jax.tables import show
 
 NAMED = ("ReActNet18", "TypeI", "TypeII", "TypeIII")
 EXAMPLES = """examples:
@@ -47,8 +47,7 @@ def main(argv: list[str]) -> None:
     header += ["max logit difference", "mean logit difference", "first flips"]
     kinds = sorted({kind for _, counts in operators for kind in counts})
     counts = [[*names, *(str(found.get(kind, 0)) for kind in kinds)] for names, found in operators]
-    print(render([header, *sizes], args.markdown), end="\n\n")
-    print(render([["network", "graph", *kinds], *counts], args.markdown))
+    show([header, *sizes], [["network", "graph", *kinds], *counts], markdown=args.markdown)
     if unexplained:
         print(f"\nNOT explained by float rounding: {', '.join(unexplained)}")
         sys.exit(1)

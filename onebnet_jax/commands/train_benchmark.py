@@ -1,11 +1,10 @@
 """Training speed and memory: images/s, the share of this machine's matrix-product rate, and the peak of memory.
 
-    python -m onebnet_jax.train_benchmark configs/fashionmnist_ds32_64.py configs/cifar10_typeII.py
-
 Each round times matrix products and some training steps of each config in turn, so that a machine whose speed drifts
 does not favour either; medians are printed. The steps are those of a config's last stage with its teacher, on random
-images. The products are of the config's type, on an accelerator of float32 and bfloat16, at JAX's default precision: on
-GPUs that have it, TF32 in place of float32, as in training.
+images; a folder of images that data.dir does not name has ten classes. The products are of the config's type, on an
+accelerator of float32 and bfloat16, at JAX's default precision: on GPUs that have it, TF32 in place of float32, as in
+training.
 """
 
 import resource
@@ -15,13 +14,17 @@ from onebnet_jax import tables
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
 
+EXAMPLES = """examples:
+  onebnet train_benchmark fashionmnist_ds32_64 cifar10_typeII
+  onebnet train_benchmark cifar10_typeII --config.train.batch_size=128 --account
+"""
 GEMM_SIZES = {"cpu": 2048, "accelerator": 8192}  # the larger one keeps all of a large accelerator busy
 
 
 def main(argv: list[str]) -> None:
-    parser = arguments.parser("train_benchmark", __doc__)
-    parser.add_argument("configs", nargs="+", metavar="CONFIG")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments.parser("train_benchmark", __doc__, EXAMPLES)
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="a config, such as quickstart")
+    parser.add_argument("--rounds", type=int, default=5, help="default 5")
     parser.add_argument("--account", action="store_true", help="also say where a step's time goes, on a CPU")
     args, overrides = parser.parse_known_args(argv)
     if args.rounds < 1:
@@ -31,7 +34,7 @@ def main(argv: list[str]) -> None:
     from onebnet_jax.runs import config
     from onebnet_jax.training import run, speed
 
-    experiments = {path: config.experiment(config.load(path, overrides)) for path in args.configs}
+    experiments = {path: config.experiment(config.load(path, overrides, assumed=10)) for path in args.configs}
     for experiment in experiments.values():
         run.check_batches(experiment)
     teachers = {path: run.load_teacher(experiment) for path, experiment in experiments.items()}
@@ -56,7 +59,7 @@ def main(argv: list[str]) -> None:
             rows = [
                 [name, f"{1000 * time:.1f}", f"{100 * time / sum(spent.values()):.1f}"] for name, time in spent.items()
             ]
-            print(f"\n{path}\n{tables.render([['part of a step', 'ms', '%'], *rows])}\n")
+            tables.show(f"\n{path}", [["part of a step", "ms", "%"], *rows], "")
     print(f"peak memory of the process{' on the device' if memory else ''}: {peak / 2**20:.0f} MiB")
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ class Info:
     title: str  # its name in prose
     shape: tuple[int, int, int]  # (H, W, C) of one image
     num_classes: int
-    class_names: tuple[str, ...]  # in the order of the labels; () where they are not known
+    class_names: tuple[str, ...]  # in the order of the labels; () of a folder, which has its own
     mean: tuple[float, ...]  # per channel, of the training images scaled to 0..1
     std: tuple[float, ...]
     train_size: int  # number of images of the full set
@@ -28,6 +27,8 @@ class Info:
     read: Callable[[Path], tuple[formats.Arrays, Path]] | None = None
     folders: tuple[str, ...] = ()  # where these may lie when no folder is named
     originals: tuple[tuple[str, str], ...] = ()  # (address, SHA-256) of each, for "download"
+    class_folders: tuple[str, ...] = ()  # names of the classes' folders, where it comes in such
+    published: tuple[tuple[str, str], ...] = ()  # (name, SHA-256) of files, or of what NAME.gz holds
     zoom: float = 1.0  # sides of a test image before its centre is cut out, in units of that
     fields: tuple[str, ...] = ()  # of `data` in the configs, those that not all data sets have
     streamed: bool = False  # whether it is too large for memory, so that its images are read batch by batch
@@ -42,6 +43,16 @@ class Info:
 # Addresses and sums are those that TFDS records.
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_CLOTHES_SUMS = {  # of the files in Debian's dataset-fashion-mnist, unpacked, as it packs them anew
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+_CIFAR_SUMS = {  # as TFDS and Keras record them
+    "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    "cifar-10-python.tar.gz": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+}
 _CIFAR = "https://www.cs.toronto.edu/~kriz"
 
 _FASHION_MNIST = Info(
@@ -59,6 +70,7 @@ _FASHION_MNIST = Info(
     "data.source='download'; or take data.name='fashion_mnist_mini', a small part shipped in this package",
     read=functools.partial(formats.read_idx, subfolder="FashionMNIST/raw"),
     folders=("/usr/share/datasets/fashion-mnist",),  # of Debian's package
+    published=tuple(_CLOTHES_SUMS.items()),
     originals=(
         (f"{_FASHION}/train-images-idx3-ubyte.gz", "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
         (f"{_FASHION}/train-labels-idx1-ubyte.gz", "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
@@ -77,6 +89,7 @@ _FASHION_MNIST_MINI = dataclasses.replace(
     read=functools.partial(formats.read_npz, name="fashion_mnist_mini.npz"),
     folders=(str(Path(__file__).parent / "embedded"),),
     originals=(),
+    published=(("fashion_mnist_mini.npz", "76bdfd9a5c125eec09e8b4f4a9df14fb574988b573eb74abe0bf197e2d69915b"),),
 )
 _CIFAR10 = Info(
     name="cifar10",
@@ -91,25 +104,22 @@ _CIFAR10 = Info(
     remedy="name by data.dir a folder of cifar-10-binary.tar.gz or cifar-10-python.tar.gz, packed or not, from "
     f"{_CIFAR}/cifar.html, or a TFDS data directory that holds cifar10; or set data.source='download'",
     read=formats.read_cifar10,
-    originals=(
-        (f"{_CIFAR}/cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
-    ),
+    originals=((f"{_CIFAR}/cifar-10-binary.tar.gz", _CIFAR_SUMS["cifar-10-binary.tar.gz"]),),
+    published=tuple(_CIFAR_SUMS.items()),
 )
 
 
-def _of_tfds(name: str) -> tuple[str, ...]:
-    """The names of classes that come with TFDS, which is not imported; () where it has none or is not installed."""
-    found = importlib.util.find_spec("tensorflow_datasets")
-    path = Path(found.origin).parent / "datasets" / name / "labels.txt" if found else Path()
-    return tuple(path.read_text().split()) if path.is_file() else ()
-
-
+# A line a class, in the order of the labels: its WordNet number, by which its folder is called, and its name, for which
+# those of torchvision's pretrained networks are taken, as no two are the same.
+_LINES = (Path(__file__).parent / "imagenet" / "classes.txt").read_text().splitlines()
+_IMAGENET_FOLDERS, _IMAGENET_CLASSES = zip(*(line.split(" ", 1) for line in _LINES))
 _IMAGENET = Info(
     name="imagenet2012",
     title="ImageNet",
     shape=(224, 224, 3),
     num_classes=1000,
-    class_names=_of_tfds("imagenet2012"),  # their WordNet numbers, such as n01440764
+    class_names=_IMAGENET_CLASSES,
+    class_folders=_IMAGENET_FOLDERS,
     mean=(0.485, 0.456, 0.406),  # those of torchvision's pretrained networks, so also of a teacher made from one
     std=(0.229, 0.224, 0.225),
     train_size=1281167,

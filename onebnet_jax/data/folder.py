@@ -14,8 +14,11 @@ from onebnet_jax.errors import UserError
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 HELD_OUT = 0.2  # of each class for testing, where the folder has no split of its own
 _SYSTEM = ("@eaDir", "__MACOSX")  # folders that network storage and macOS make beside the images
-_SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+# Names of folders, in small letters, that are for one purpose.
+_SPLITS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
+Files = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> paths [N] and labels int32 [N]
 _SHOWN = 12  # names in a sentence
+ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet's labels of its validation images; its test images have none
 
 
 @dataclasses.dataclass
@@ -32,16 +35,21 @@ def list_splits(directory: str) -> dict[str, Listing]:
     """What DIR holds as "train", "test" and perhaps "validation".
 
     DIR/train/CLASS/... beside DIR/val or DIR/test (of both, val is for validation), or DIR/CLASS/... alone, of which
-    every class gives the share `HELD_OUT` for testing: always the same files, by a hash of their names. Files may lie
-    deeper, also behind symbolic links. Raises UserError for less than two classes, a class without images, and a class
-    that only some of the splits have.
+    every class gives the share `HELD_OUT` for testing: always the same files, by a hash of their names. Capital letters
+    do not matter in the names of splits. Files may lie deeper, also behind symbolic links. Raises UserError for less
+    than two classes, a class without images, a class that only some of the splits have, and two folders for one split.
     """
-    named = {
-        split: next(filter(os.path.isdir, (os.path.join(directory, name) for name in names)), None)
-        for split, names in _SPLITS.items()
-    }
+    folders = [
+        entry for entry in sorted(os.scandir(directory), key=_name) if entry.is_dir() and not _hidden(entry.name)
+    ]
+    of_splits = {name: [x.path for x in folders if x.name.lower() in names] for name, names in _SPLITS.items()}
+    named = {split: paths[0] if paths else None for split, paths in of_splits.items()}
     if named["train"] and (named["validation"] or named["test"]):
-        if not named["test"]:
+        for split, paths in of_splits.items():
+            if len(paths) > 1:
+                raise UserError(f"{paths[0]} and {paths[1]} are both for {split}; keep one of them.")
+        annotated = named["validation"] and os.path.isfile(os.path.join(named["validation"], ANNOTATIONS))
+        if annotated or not named["test"]:
             named["test"], named["validation"] = named["validation"], None
         found = {split: _two_or_more(list_classes(root)) for split, root in named.items() if root}
         for listing in found.values():
@@ -52,6 +60,10 @@ def list_splits(directory: str) -> dict[str, Listing]:
         roots = {listing.root for listing in found.values()}
         found["train"].others += [entry.path for entry in os.scandir(directory) if entry.path not in roots]
         return found
+    if folders and len(folders) == sum(map(len, of_splits.values())):
+        one = folders[0].path
+        remedy = f"add train and val, or name {one} by data.dir, of which {HELD_OUT:.0%} are then for testing"
+        raise UserError(f"{directory} has only {_some(x.name for x in folders)} and no class folders; {remedy}.")
     listing = _two_or_more(list_classes(directory))
     train, test = (dataclasses.replace(listing, classes={}) for _ in range(2))
     test.hidden, test.others = 0, []
@@ -70,15 +82,35 @@ def held_out(names: Iterable[str], share: float) -> list[int]:
     return sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[: portion(share, len(hashes))])
 
 
+def for_validation(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, str]:
+    """Which of the training images [N] a share of each class is, chosen by the seed; and in words, for the log."""
+    rng, held = np.random.default_rng(seed), np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        places = rng.permutation(np.flatnonzero(labels == label))
+        held[places[: portion(share, len(places))]] = True
+    return held, f"; {held.sum()} of the training images held out for validation"
+
+
+def split(files: Files, held: np.ndarray) -> Files:
+    """The same with the training files held [N] for validation."""
+    train = files["train"]
+    return files | {"train": tuple(x[~held] for x in train), "validation": tuple(x[held] for x in train)}
+
+
 def portion(share: float, count: int) -> int:
     """How many of `count` a share of them is: one at least, and not all."""
     return min(max(round(share * count), 1), count - 1)
 
 
 def list_classes(root: str) -> Listing:
-    """The images of ROOT/CLASS/..., hidden files and folders left out. Raises UserError for a class without any."""
+    """The images of ROOT/CLASS/..., hidden files and folders left out. Raises UserError for a class without any.
+
+    Or of ROOT/images/ by ROOT/val_annotations.txt, as Tiny ImageNet is unpacked.
+    """
     listing = Listing(root, {})
-    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+    if os.path.isfile(table := os.path.join(root, ANNOTATIONS)):
+        return _annotated(table, listing)
+    for entry in sorted(os.scandir(root), key=_name):
         if _hidden(entry.name):
             listing.hidden += 1
         elif entry.is_dir():
@@ -94,6 +126,25 @@ def list_classes(root: str) -> Listing:
     return listing
 
 
+def _annotated(table: str, listing: Listing) -> Listing:
+    """The same by a file of lines "IMAGE CLASS ...", the images in the folder images beside it."""
+    with open(table, encoding="utf-8", errors="surrogateescape") as file:
+        pairs = [line.split()[:2] for line in file if line.strip()]
+    if wrong := [pair for pair in pairs if len(pair) < 2]:
+        raise UserError(f"{table} has a line {wrong[0]} without a class; get it again.")
+    classes = {os.path.join(listing.root, "images", image): name for image, name in pairs}
+    listing.others.append(table)
+    for path in _images(os.path.join(listing.root, "images"), listing):
+        if path in classes:
+            listing.classes.setdefault(classes[path], []).append(path)
+        else:
+            listing.others.append(path)
+    listing.classes = dict(sorted(listing.classes.items()))
+    if lost := sorted(classes.keys() - {path for paths in listing.classes.values() for path in paths}):
+        raise UserError(f"{table} names {len(lost)} images that are not there, such as {lost[0]}; get them again.")
+    return listing
+
+
 def _two_or_more(listing: Listing) -> Listing:
     if len(listing.classes) < 2:
         found = f"only the class folder {min(listing.classes)!r}" if listing.classes else "no class folders"
@@ -105,7 +156,7 @@ def _two_or_more(listing: Listing) -> Listing:
 def _images(folder: str, listing: Listing) -> list[str]:
     """All images below a folder, sorted; each folder once, however many links lead to it."""
     paths, entered = [], set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in entered:
             folders.clear()
@@ -125,6 +176,15 @@ def _images(folder: str, listing: Listing) -> list[str]:
     return sorted(paths)
 
 
+def _name(entry: os.DirEntry) -> str:
+    return entry.name
+
+
+def _raise(error: OSError) -> None:
+    """What `os.walk` does not do by itself with a folder that cannot be read."""
+    raise error
+
+
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM
 
@@ -136,7 +196,7 @@ class Found:
     directory: str
     classes: tuple[str, ...]  # in the order of the labels
     channels: int
-    files: dict[str, tuple[np.ndarray, np.ndarray]]  # split -> paths [N] and labels int32 [N]
+    files: Files
     words: str  # what it is, for the log
 
     def read(self, image_size: int, resize: str, max_unreadable: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -188,6 +248,9 @@ def find(directory: str, classes: tuple[str, ...] = (), channels: int = 0) -> Fo
     train, *others = ({os.path.realpath(path) for path in paths} for paths, _ in files.values())
     if twice := sum(len(train & other) for other in others):
         words.append(f"WARNING: {twice} files are for training and for testing, by links")
+    labels = {(os.path.realpath(path), label) for paths, labels in files.values() for path, label in zip(paths, labels)}
+    if twice := len(labels) - len({path for path, _ in labels}):
+        words.append(f"WARNING: {twice} files are in two classes, by links")
     channels = channels or photos.channels_of(path for paths, _ in files.values() for path in paths)
     return Found(directory, classes, channels, files, "; ".join(words))
 

@@ -29,7 +29,7 @@ def tolerate(unreadable: Collection[str], most: int, what: str) -> None:
     """Raises UserError where more of `what`, such as "images of DIR", cannot be decoded than `most`: their names."""
     if len(unreadable) > most:
         fault = f"{len(unreadable)} {what} cannot be decoded, such as {min(unreadable)}, where {most} may be left out"
-        raise UserError(f"{fault}; get them again, or allow more by data.max_unreadable.")
+        raise UserError(f"{fault}; get these again, save them in another format, or allow more by data.max_unreadable.")
 
 
 def read_npz(folder: Path, name: str) -> tuple[Arrays, Path]:
@@ -122,6 +122,9 @@ def naming(path: Path):
         yield
     except UserError:
         raise
+    except OSError as error:  # gzip's has no number
+        remedy = "" if error.errno else "; get it again"
+        raise UserError(f"{path} cannot be read: {error.strerror or error}{remedy}.") from error
     except Exception as error:
         raise UserError(f"{path} cannot be read: {error!r}; get it again.") from error
 

@@ -1,12 +1,14 @@
 """Opens the data sets of `catalog`. TFDS and TensorFlow are imported only when data need them, JAX never."""
 
 import dataclasses
+import gzip
 import hashlib
 import http.client
 import os
 import sys
 import urllib.request
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 from etils import epath
@@ -15,7 +17,7 @@ from onebnet_jax.data import folder, photos, stream, tfds
 from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.data.formats import Arrays, Missing
 from onebnet_jax.data.imagenet import reader
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,28 +45,26 @@ class Dataset:
     def validates(self) -> bool:
         return self.validation_labels is not None
 
-    def held_out(self, held: np.ndarray, source: str) -> "Dataset":
-        """The same with the training images held [N] for validation."""
+    def held_out(self, share: float, seed: int) -> "Dataset":
+        """See `with_validation`."""
         images, labels = self.train_images, self.train_labels
+        held, words = folder.for_validation(labels, share, seed)
         train, validation = (images[~held], labels[~held]), (images[held], labels[held])
-        return Dataset(self.info, *train, self.test_images, self.test_labels, source, *validation)
+        return Dataset(self.info, *train, self.test_images, self.test_labels, self.source + words, *validation)
 
 
-def with_validation(dataset: "Dataset | stream.Streamed", share: float, seed: int) -> "Dataset | stream.Streamed":
-    """The same with a share of each class's training images, chosen by the seed, held out for validation.
+def with_validation(dataset, share: float, seed: int):
+    """The same data set with a share of each class's training images, chosen by the seed, held out for validation.
 
-    One of a class at least, and not all. Raises UserError where the data set has validation images of its own.
+    One of a class at least, and not all. Of records, whose labels are known only once they are read, whole files are
+    held out, over which the classes are spread by chance. Raises UserError where the data set has validation images of
+    its own, or all its records in one file.
     """
     if not share:
         return dataset
     if dataset.validates:
         raise UserError(f"data.validation={share} must be 0: {dataset.info.title} has validation images of its own.")
-    rng, held = np.random.default_rng(seed), np.zeros(dataset.train_size, bool)
-    for label in np.unique(dataset.train_labels):
-        places = rng.permutation(np.flatnonzero(dataset.train_labels == label))
-        held[places[: folder.portion(share, len(places))]] = True
-    source = f"{dataset.source}; {held.sum()} of the training images held out for validation"
-    return dataset.held_out(held, source)
+    return dataset.held_out(share, seed)
 
 
 def open(name: str, source: str = "auto", directory: str = "", **options):
@@ -83,9 +83,11 @@ def open(name: str, source: str = "auto", directory: str = "", **options):
         choices = ", ".join(map(repr, ("auto", *info.sources)))
         raise UserError(f"data.source={source!r} will not do for {info.title}; it must be one of {choices}.")
     wanted = info.sources if source == "auto" else (source,)
+    local("data.dir", directory)
     directory = os.path.expanduser(directory)
-    if directory and source != "download" and not os.path.isdir(directory) and "://" not in directory:
-        raise UserError(f"data.dir={directory!r} is not a folder.")
+    if directory and source != "download" and not os.path.isdir(directory):
+        fault = "a file, not a folder" if os.path.exists(directory) else "not there"
+        raise UserError(f"data.dir={directory!r} is {fault}.")
     finders = {"tfds": _read_tfds, "files": _read_files, "download": _download}
     if info.streamed:
         finders = {"tfds": reader.Records, "files": reader.Folders}
@@ -166,7 +168,7 @@ def _of_folder(
 
 def _read_tfds(info: Info, directory: str) -> tuple[Arrays, str]:
     folder = tfds.find(directory, info.name)
-    return tfds.read(folder), f"from the TFDS directory {folder}"
+    return tfds.read(folder), f"from the TFDS directory {folder} (no published SHA-256 to compare with)"
 
 
 def _folders(info: Info, directory: str) -> list[epath.Path]:
@@ -178,7 +180,21 @@ def _folders(info: Info, directory: str) -> list[epath.Path]:
 
 def _read_files(info: Info, directory: str) -> tuple[Arrays, str]:
     arrays, path = _first_found(info.read, _folders(info, directory))
-    return arrays, f"from the original files in {path}"
+    return arrays, f"from the original files in {path} ({_verified(info, Path(path))})"
+
+
+def _verified(info: Info, place: Path) -> str:
+    """What the published SHA-256 sums say of the file, or of the files in a folder, that a data set was read from."""
+    published, known, others = dict(info.published), 0, []
+    for path in sorted(place.iterdir()) if place.is_dir() else [place]:
+        name, unpack = (path.name, bytes) if path.name in published else (path.stem, gzip.decompress)
+        if name in published and (unpack is bytes or path.suffix == ".gz"):
+            known += 1
+            if hashlib.sha256(unpack(path.read_bytes())).hexdigest() != published[name]:
+                others.append(path.name)
+    if others:
+        return f"NOT those that were published, by SHA-256: {', '.join(others)}"
+    return "as published, by SHA-256" if known else "no published SHA-256 to compare with"
 
 
 def _download(info: Info, directory: str) -> tuple[Arrays, str]:

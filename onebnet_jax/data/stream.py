@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from onebnet_jax.data import photos
+from onebnet_jax.data import folder, photos
 from onebnet_jax.data.catalog import Info
 from onebnet_jax.data.formats import tolerate
 
@@ -25,7 +25,7 @@ class Streamed:
     """
 
     info: Info
-    files: dict[str, tuple[np.ndarray, np.ndarray]]  # split -> paths [N] and labels int32 [N]
+    files: folder.Files
     source: str  # what is read and from where, for the log
     resize: str
     crop_padding: int  # see `augment.apply`; so flip
@@ -52,11 +52,10 @@ class Streamed:
     def validates(self) -> bool:
         return "validation" in self.files
 
-    def held_out(self, held: np.ndarray, source: str) -> "Streamed":
-        """The same with the training images held [N] for validation."""
-        arrays = self.files["train"]
-        split = {"train": tuple(x[~held] for x in arrays), "validation": tuple(x[held] for x in arrays)}
-        return dataclasses.replace(self, files=self.files | split, source=source)
+    def held_out(self, share: float, seed: int) -> "Streamed":
+        """See `load.with_validation`."""
+        held, words = folder.for_validation(self.train_labels, share, seed)
+        return dataclasses.replace(self, files=folder.split(self.files, held), source=self.source + words)
 
     def train_batches(self, share, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """A process's batches of an epoch from a step on; share: `imagenet.reader.Share`."""

@@ -9,15 +9,20 @@ import numpy as np
 from etils import epath
 
 from onebnet_jax.data.formats import Arrays, Missing, naming
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, local
 
 _FEATURES = "tensorflow_datasets.core.features."
 _NAMES = ("pythonClassName", "python_class_name", "type")  # the last in files of TFDS before 4.6
 
 
 def root(directory: str) -> epath.Path:
-    """The TFDS data directory, perhaps in a bucket (gs://...); TFDS's own default where none is given."""
-    return epath.Path(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    """The TFDS data directory; TFDS's own default where none is given, in the current folder where there is no home.
+
+    Raises UserError for one in a bucket.
+    """
+    if not directory and (directory := os.environ.get("TFDS_DATA_DIR", "")):
+        local("TFDS_DATA_DIR", directory)
+    return epath.Path(os.path.expanduser(directory or "~/tensorflow_datasets").removeprefix("~/"))
 
 
 def find(directory: str, name: str) -> epath.Path:

@@ -8,11 +8,11 @@
     head/bias       float32 [classes]
     card            JSON: names of the classes, normalization, origin, Top-1
 
-A unit takes the last map x, [H, W, C], and makes the next one. The stem is conv(x, kernel) + bias, a ReLU where `relu`
-is 1, and a 3x3 max pool of strides 2 where there is `pool_pads`. All others are, with b = +1 where (x > threshold) !=
-reversed and -1 elsewhere,
+A unit takes the last map x, [H, W, C], and makes the next one. The stem is y = conv(x, kernel) + bias, then y if y > 0
+else beta * y, and a 3x3 max pool of strides 2 where there is `pool_pads`. All others are, with b = +1 where
+(x > threshold) != reversed and -1 elsewhere,
 
-    y = multiplier * conv(b, weights) + bias + shortcut - gamma
+    y = gate * (multiplier * conv(b, weights) + bias) + shortcut - gamma
     next x = (y if y > 0 else beta * y) + zeta
 
     kernel          float32 [kh, kw, C_in, C_out] of the stem, or of a shortcut
@@ -25,8 +25,12 @@ reversed and -1 elsewhere,
     threshold       float32 [C_in], and reversed, bool [C_in]
     multiplier, bias, beta, gamma, zeta   float32 [C_out]
     span            the shortcut's input is that of the unit `span` - 1 places earlier; 0 for no shortcut
+    shortcut/last   1 where the shortcut is not added to y but, last of all, to the next x
     shortcut/pool   window and strides of its average pool, of which what lies outside of the map does not count
+    shortcut/repeats   how often the channels of that follow one another: [a, b] twice is [a, b, a, b]
     shortcut/kernel, shortcut/bias, shortcut/strides   its 1x1 convolution; missing where it has none
+    gate/inner, gate/bias, gate/outer   gate = 1 / (1 + exp(-relu(mean of x over its pixels @ inner + bias) @ outer));
+                    1 where they are missing
 """
 
 import io
@@ -34,7 +38,7 @@ import json
 
 import numpy as np
 
-from onebnet_jax.export.native import axis, check, limits
+from onebnet_jax.export.native import axis, check, limits, slope
 from onebnet_jax.export.plan import Conv, Plan, Unit
 from onebnet_jax.networks.structure import strided
 
@@ -59,7 +63,7 @@ def pack(plan: Plan, table: np.ndarray, facts: dict) -> bytes:
 
 def _stem(unit: Unit) -> dict:
     conv = unit.conv
-    fields = _geometry(conv) | {"kernel": conv.kernel, "bias": conv.bias, "relu": int(unit.relu)}
+    fields = _geometry(conv) | {"kernel": conv.kernel, "bias": conv.bias, "beta": slope(unit)}
     if unit.max_pool:
         fields["pool_pads"] = unit.pool_pads or [_pads(n, 3, 2, None) for n in strided(conv.input_size, conv.strides)]
     return fields
@@ -69,7 +73,6 @@ def _unit(unit: Unit) -> dict:
     conv, shortcut = unit.conv, unit.shortcut
     threshold, reversed_ = limits(unit)
     zeros = np.zeros(conv.kernel.shape[3], np.float32)
-    beta = zeros if unit.relu else zeros + 1 if unit.beta is None else unit.beta
     fields = _geometry(conv) | {
         "weights": np.packbits(np.swapaxes(conv.kernel, 2, 3) > 0, axis=-1, bitorder="little"),
         "inputs": conv.kernel.shape[2],
@@ -78,16 +81,18 @@ def _unit(unit: Unit) -> dict:
         "reversed": reversed_,
         "multiplier": conv.multiplier,
         "bias": conv.bias,
-        "beta": beta,
+        "beta": slope(unit),
         "gamma": zeros if unit.gamma is None else unit.gamma,
         "zeta": zeros if unit.zeta is None else unit.zeta,
         "span": shortcut.span if shortcut else 0,
     }
     if shortcut:
-        fields["shortcut/pool"] = shortcut.pool
+        fields |= {f"shortcut/{name}": getattr(shortcut, name) for name in ("pool", "repeats", "last")}
         if shortcut.conv:
             of_conv = {"kernel": shortcut.conv.kernel, "bias": shortcut.conv.bias, "strides": shortcut.conv.strides}
             fields |= {f"shortcut/{name}": value for name, value in of_conv.items()}
+    if unit.gate:
+        fields |= {f"gate/{name}": getattr(unit.gate, name) for name in ("inner", "bias", "outer")}
     return fields
 
 

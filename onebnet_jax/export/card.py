@@ -61,6 +61,8 @@ def pixels(path: Path, facts: dict) -> np.ndarray:
         _, *size, channels = taken["shape"]
         return photos.decode(path, size, channels, taken.get("resize", "crop"), taken.get("zoom", 1.0))
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
         raise UserError(f"{path} is no image that can be read: {' '.join(str(error).split())[:200]}.") from error
 
 
@@ -86,7 +88,7 @@ def read(model: Path) -> tuple[bytes, dict]:
     """A converted file and its card. Raises UserError if one is missing or they do not belong together."""
     tflite, card = read_bytes(model), load(path_of(model))
     if hashlib.sha256(tflite).hexdigest() != card["sha256"]:
-        raise UserError(f"{model} is not the file that {path_of(model)} describes: convert it again.")
+        raise UserError(f"{model} is not the file that {path_of(model)} describes: copy both again, or convert anew.")
     if "workdir" in card["source"]:
         card["source"]["workdir"] = os.path.normpath(model.parent / card["source"]["workdir"])
     return tflite, card
@@ -97,7 +99,8 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; `onebnet convert` makes a model and its card.") from error
+        remedy = "; `onebnet convert` makes a model and its card" if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{path}: {error.strerror}{remedy}.") from error
 
 
 def check_place(model: Path) -> None:

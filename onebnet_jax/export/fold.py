@@ -6,7 +6,7 @@ OneBNet's unit has beside its convolution (-alpha, the shortcut, -gamma, +zeta) 
 
 - -gamma comes after a sum, so the BN before the sum takes it in.
 - +zeta is left out of the stream of activations: between units flows p = x - zeta. The next sign compares p with
-  alpha - zeta. A shortcut gives zeta back as a constant of a BN's bias: zeta itself if it is the identity, W zeta
+  alpha - zeta. A shortcut gives zeta back as a constant of a BN's bias: zeta itself without a convolution, and W zeta
   behind an average pool and a 1x1 convolution W; the head's bias takes in the last one.
 
 A batch normalization before a sign, a x + c, is a comparison of x with -c / a: one subtraction. All this is exact in
@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export.plan import Conv, Pads, Plan, Shortcut, Unit
+from onebnet_jax.export.plan import Conv, Gate, Pads, Plan, Shortcut, Unit
 from onebnet_jax.networks.layers import BN_EPSILON
 from onebnet_jax.networks.structure import Binarization, Placed, Shape, Structure, placed, strided
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
@@ -37,8 +37,11 @@ def deployment_plan(
 
     fold: see above; False keeps a layer for each addition. normalization: (mean, std), [C] each, if the plan is to take
     pixels p of 0..255 and itself compute (p / 255 - mean) / std; None if it takes normalized images. Raises UserError
-    for variables that are not finite: a sign would hide them.
+    for variables that are not finite, as a sign would hide them, and for a tanh in place of the signs.
     """
+    if structure.binary and not binarization.activations and binarization.soft_sign != "none":
+        remedy = "convert a stage that binarizes activations"
+        raise UserError(f"The network has {binarization.soft_sign} where a sign is to be, which no file can: {remedy}.")
     for path, values in jax.tree_util.tree_leaves_with_path(variables):
         if not np.all(np.isfinite(values)):
             name = "/".join(key.key for key in path)
@@ -113,15 +116,21 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
     affine, threshold, flips = _before_sign(place, variables, activations, offset, fold)
     if activations:
         kernel = kernel * np.reshape(flips, (-1, 1))
-    shortcut = None
+    shortcut, left_out = None, np.zeros(unit.out_channels)
     if place.shortcut:
         shortcut, constant = _shortcut(place, variables, offsets[-unit.span])
-        bias = bias + (constant if shortcut.conv is None else 0)
+        if shortcut.last:
+            left_out = left_out + constant
+        else:
+            bias = bias + constant
     gamma = beta = zeta = None
-    if unit.activation == "rprelu":
-        rprelu = _at(variables["params"], *unit.at("rprelu"))
-        gamma, beta, zeta = (_float64(rprelu[name]) for name in ("gamma", "beta", "zeta"))
-        bias = bias - gamma if fold else bias
+    if unit.activation in ("prelu", "rprelu"):
+        parameters = _at(variables["params"], *unit.at(unit.activation))
+        gamma, beta, zeta = (_float64(parameters.get(name, 0)) for name in ("gamma", "beta", "zeta"))
+        if fold:
+            left_out = left_out + zeta
+        if fold and not unit.gate:
+            bias, gamma = bias - gamma, None
     # With float weights or activations it is an ordinary convolution, whose kernel takes the multiplier in.
     kernel, multiplier = (kernel, _float32(multiplier)) if weights and activations else (kernel * multiplier, None)
     name, size, pad_value = "_".join(unit.at("conv")), place.input[:2], unit.pad_value if activations else 0
@@ -137,12 +146,13 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         conv=Conv(name, _float32(kernel), _float32(bias), unit.strides, size, multiplier, pads, pad_value),
         shortcut=shortcut,
         relu=unit.activation == "relu",
-        gamma=None if fold else _nonzero(gamma),
+        gamma=_nonzero(gamma),
         beta=None if beta is None else _float32(beta),
         zeta=None if fold else _nonzero(zeta),
         max_pool=unit.max_pool,
         pool_pads=_explicit_pads(place.convolved[:2], (3, 3), (2, 2)) if unit.max_pool and unit.symmetric else None,
-        left_out=_float32(zeta if fold and zeta is not None else np.zeros(unit.out_channels)),
+        left_out=_float32(left_out),
+        gate=_gate(place, variables, offset) if unit.gate else None,
     )
 
 
@@ -168,17 +178,28 @@ def _before_sign(place: Placed, variables, activations: bool, offset, fold: bool
     return None, above(limit) if activations else _nonzero(limit), 1.0
 
 
+def _gate(place: Placed, variables, offset) -> Gate:
+    """The gate of a unit, its first matrix with the BN before it: of the input's mean, not of the BN's."""
+    inner, outer = (
+        _float64(_at(variables["params"], *place.unit.at(name))["kernel"]) for name in ("gate_in", "gate_out")
+    )
+    gain, constant = (1.0, 0.0) if place.fused_norm else _affine(variables, place.unit.at("bn"))
+    inputs = gain * np.ones(len(inner)), constant + gain * offset
+    return Gate(_float32(inputs[0][:, None] * inner), _float32(inputs[1] @ inner), _float32(outer))
+
+
 def _shortcut(place: Placed, variables, offset) -> tuple[Shortcut, np.ndarray]:
     """The shortcut of a unit, and the constant that its input's missing offset makes up behind it."""
     unit, shortcut = place.unit, place.shortcut
+    last = unit.norm == "before" and (unit.activation != "none" or unit.gate > 0)
     if not shortcut.projects:
-        return Shortcut(unit.span, shortcut.pool, None), offset
+        return Shortcut(unit.span, shortcut.pool, None, shortcut.repeats, last), np.tile(offset, shortcut.repeats)
     kernel = _float64(_at(variables["params"], *unit.beside("shortcut_conv"))["kernel"])
     multiplier, bias = _affine(variables, unit.beside("shortcut_bn"))
     bias = bias + multiplier * (offset @ kernel[0, 0])
     weights, size = _float32(kernel * multiplier), strided(shortcut.input, shortcut.pool)
     conv = Conv("_".join(unit.beside("shortcut_conv")), weights, _float32(bias), shortcut.strides, size)
-    return Shortcut(unit.span, shortcut.pool, conv), np.zeros_like(bias)
+    return Shortcut(unit.span, shortcut.pool, conv, last=last), np.zeros_like(bias)
 
 
 def _at(tree, *path):

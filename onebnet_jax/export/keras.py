@@ -122,13 +122,14 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
             y = _apply(quant_conv, y, conv.kernel, conv.bias)
     else:
         y = _float_conv(conv, y)
-    if unit.shortcut:
-        s, pool = inputs[-unit.shortcut.span], unit.shortcut.pool
-        if pool != (1, 1):
-            s = layers.AveragePooling2D(pool, pool, "same", name=f"{unit.section}_shortcut_pool")(s)
-        if unit.shortcut.conv:
-            s = _float_conv(unit.shortcut.conv, s)
-        y = layers.Add(name=f"{unit.section}_add")([y, s])
+    if unit.gate:
+        g = layers.GlobalAveragePooling2D(name=name("gate_pool"))(inputs[-1])
+        hidden, outputs = unit.gate.outer.shape
+        g = _apply(layers.Dense(hidden, "relu", name=name("gate_in")), g, unit.gate.inner, unit.gate.bias)
+        g = _apply(layers.Dense(outputs, "sigmoid", use_bias=False, name=name("gate_out")), g, unit.gate.outer)
+        y = layers.Multiply(name=name("gate"))([y, layers.Reshape((1, 1, outputs), name=name("gate_shape"))(g)])
+    if unit.shortcut and not unit.shortcut.last:
+        y = _add(unit, y, inputs)
     if unit.relu:
         y = layers.ReLU(name=name("relu"))(y)
     if unit.gamma is not None:
@@ -137,10 +138,24 @@ def _unit(unit: Unit, inputs: list, sign_inputs: dict):
         y = _apply(layers.PReLU(shared_axes=[1, 2], name=name("prelu")), y, unit.beta.reshape(1, 1, -1))
     if unit.zeta is not None:
         y = _apply(ChannelAdd(name=name("zeta")), y, unit.zeta)
+    if unit.shortcut and unit.shortcut.last:
+        y = _add(unit, y, inputs)
     if unit.max_pool:
         y, padding = _padded(y, unit.pool_pads, LOWEST, name("max_pool_pad"))
         y = layers.MaxPooling2D(3, 2, padding, name=name("max_pool"))(y)
     return y
+
+
+def _add(unit: Unit, y, inputs: list):
+    """y + shortcut."""
+    layers, pool, s = tf.keras.layers, unit.shortcut.pool, inputs[-unit.shortcut.span]
+    if pool != (1, 1):
+        s = layers.AveragePooling2D(pool, pool, "same", name=f"{unit.section}_shortcut_pool")(s)
+    if unit.shortcut.conv:
+        s = _float_conv(unit.shortcut.conv, s)
+    if unit.shortcut.repeats > 1:
+        s = layers.Concatenate(name=f"{unit.section}_shortcut_repeat")([s] * unit.shortcut.repeats)
+    return layers.Add(name=f"{unit.section}_add")([y, s])
 
 
 def _head(plan: Plan, x):

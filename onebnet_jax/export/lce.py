@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 from flatbuffers import flexbuffers
-from tensorflow.lite.python import schema_py_generated as schema
 
-from onebnet_jax.export.keras2 import larq_compute_engine, tf
+from onebnet_jax.errors import UserError, quietly
+from onebnet_jax.export.keras2 import larq_compute_engine, schema, tf
 
 BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
@@ -53,7 +53,7 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
     model = schema.ModelT.InitFromPackedBuf(tflite)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     names = {tensor.tensorIndex: tensor.name.decode() for tensor in [*signature.inputs, *signature.outputs]}
-    interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
+    interpreter = _interpreter(tflite, **options)
 
     def run(**inputs):
         ordered = [np.asarray(inputs[names[index]], np.float32) for index in graph.inputs]
@@ -64,13 +64,22 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
     return run
 
 
+def _interpreter(tflite: bytes, **options):
+    """LCE's interpreter. Raises UserError beside a NumPy of which its compiled code reads arrays as empty."""
+    if int(np.__version__.split(".")[0]) > 1:
+        needed = 'pip install "numpy<2", or install requirements.txt'
+        raise UserError(f"Larq Compute Engine 0.16 cannot run beside NumPy {np.__version__}: {needed}.")
+    with quietly():
+        return larq_compute_engine.testing.Interpreter(tflite, **options)
+
+
 def timings(tflite: bytes, count: int, **options) -> list[float]:
     """Milliseconds to load a file, then of each of `count` inferences on floats in [0, 1), or on integers of 0.
 
     Options as above. Raises RuntimeError or ValueError for a file that the interpreter cannot run.
     """
     start = time.perf_counter()
-    interpreter = larq_compute_engine.testing.Interpreter(tflite, **options)
+    interpreter = _interpreter(tflite, **options)
     milliseconds, rng = [1e3 * (time.perf_counter() - start)], np.random.default_rng(0)
     kinds = zip(interpreter.input_shapes, interpreter.input_types, strict=True)
     inputs = [rng.random(shape).astype(dtype) for shape, dtype in kinds]

@@ -21,10 +21,10 @@ from onebnet_jax.native.runtime import Engine
 if TYPE_CHECKING:
     from onebnet_jax.runs.trained import Trained
 
-MAGIC, VERSION = b"OneBNet\n", 1
+MAGIC, VERSION = b"OneBNet\n", 2
 BLOCK, ALIGNMENT = 32, 64
-HEADER, STEM, UNIT = "<8sIIQIIIIIiIIii", "<18i2I", "<19i13I"
-PROJECT, ADD, STORE, SHIFT = 1, 2, 4, 8  # flags of a unit
+HEADER, STEM, UNIT = "<8sIIQIIIIIiIIii", "<14iI3i2I", "<19i13Ii3I"
+PROJECT, ADD, STORE, SHIFT, GATE, LAST = 1, 2, 4, 8, 16, 32  # flags of a unit
 SIZE = struct.calcsize(HEADER) + struct.calcsize(STEM)
 
 
@@ -120,9 +120,14 @@ def check(plan: Plan) -> None:
             raise UserError(f"The native engine runs binarized networks only; {unit.name} has a float convolution.")
         if unit.max_pool:
             raise UserError(f"The native engine has a max pool behind the first convolution only, not in {unit.name}.")
-    wrong = stem.sign or stem.affine or stem.shortcut or stem.threshold is not None or stem.beta is not None
-    if wrong or not units:
-        raise UserError("The native engine takes a first unit that is a convolution, perhaps with ReLU and max pool.")
+    wrong = stem.sign or stem.affine or stem.shortcut or stem.gate
+    if wrong or any(x is not None for x in (stem.threshold, stem.gamma, stem.zeta)) or not units:
+        raise UserError("The native engine takes a first unit that is a convolution, perhaps with PReLU and max pool.")
+
+
+def slope(unit: Unit) -> np.ndarray:
+    """That of y < 0 behind a convolution, [C_out]: 0 for a ReLU, 1 without activation."""
+    return np.full(unit.conv.bias.shape, float(not unit.relu), np.float32) if unit.beta is None else unit.beta
 
 
 def _flags(plan: Plan) -> list[int]:
@@ -134,7 +139,11 @@ def _flags(plan: Plan) -> list[int]:
         if unit.shortcut:
             if held != index + 1 - unit.shortcut.span:
                 raise UserError(f"The native engine cannot run {unit.name}: its shortcut begins where another goes on.")
-            flags = ADD | (PROJECT if unit.shortcut.conv else 0)
+            flags = ADD | (0 if unit.shortcut.plain else PROJECT) | (LAST if unit.shortcut.last else 0)
+        if unit.gate:
+            if held != index:
+                raise UserError(f"The native engine cannot run {unit.name}: nothing keeps what its gate takes.")
+            flags |= GATE
         if index + 1 in readers or index + 1 == len(units):
             flags, held = flags | STORE, index + 1
         if unit.gamma is not None or unit.zeta is not None:
@@ -151,9 +160,11 @@ def _stem(file: _File, plan: Plan) -> bytes:
         pooled = [axis(out[i], 3, 2, unit.pool_pads and unit.pool_pads[i]) for i in (0, 1)]
         out, pads = zip(*pooled)
     kernel = _float_kernel(conv.kernel)
+    plain = unit.beta is None and not unit.relu
+    beta = 0 if plain else file.add(_channels(slope(unit)), "<f4")
     arrays = file.add(kernel, "<f4"), file.add(_channels(conv.bias), "<f4")
     sizes = (*plan.image_shape, rows[0], columns[0], *out, conv.kernel.shape[3], *conv.kernel.shape[:2], *conv.strides)
-    return struct.pack(STEM, *sizes, rows[1], columns[1], unit.relu, unit.max_pool, *pads, *arrays)
+    return struct.pack(STEM, *sizes, rows[1], columns[1], beta, unit.max_pool, *pads, *arrays)
 
 
 def _unit(file: _File, unit: Unit, flags: int) -> bytes:
@@ -164,17 +175,26 @@ def _unit(file: _File, unit: Unit, flags: int) -> bytes:
     kernel = conv.kernel * np.where(reversed_, -1, 1)[:, None]
     row_classes, column_classes, base = _base(conv, kernel, rows, columns)
     border = ~reversed_ if conv.pad_value == 1 else np.zeros(inputs, bool)
-    beta = np.zeros(outputs) if unit.relu else np.ones(outputs) if unit.beta is None else unit.beta
     window = steps = (0, 0)
     project = project_bias = gamma = zeta = 0
+    gate = (0, 0, 0, 0)
     if flags & PROJECT:
-        window = shortcut.pool
-        steps = tuple(a * b for a, b in zip(shortcut.pool, shortcut.conv.strides))
-        project = file.add(_float_kernel(_whole_blocks(shortcut.conv.kernel, 2)), "<f4")
-        project_bias = file.add(_channels(shortcut.conv.bias), "<f4")
+        window = steps = shortcut.pool
+        if shortcut.conv:
+            steps = tuple(a * b for a, b in zip(shortcut.pool, shortcut.conv.strides))
+            kernel_1x1, bias_1x1 = shortcut.conv.kernel, shortcut.conv.bias
+        else:
+            kernel_1x1 = np.tile(np.eye(outputs // shortcut.repeats), shortcut.repeats)[None, None]
+            bias_1x1 = np.zeros(outputs)
+        if shortcut.conv or (shortcut.repeats > 1 and kernel_1x1.shape[2] % BLOCK):
+            project = file.add(_float_kernel(_whole_blocks(kernel_1x1, 2)), "<f4")
+            project_bias = file.add(_channels(bias_1x1), "<f4")
     if flags & SHIFT:
         shifts = [np.zeros(outputs) if values is None else values for values in (unit.gamma, unit.zeta)]
         gamma, zeta = (file.add(_channels(values), "<f4") for values in shifts)
+    if unit.gate:
+        gated = unit.gate.inner, unit.gate.bias, _channels(unit.gate.outer)
+        gate = unit.gate.bias.size, *(file.add(values, "<f4") for values in gated)
     arrays = [
         file.add(row_classes, np.uint8),
         file.add(column_classes, np.uint8),
@@ -182,11 +202,13 @@ def _unit(file: _File, unit: Unit, flags: int) -> bytes:
         file.add(_channels(threshold, np.inf), "<f4"),
         file.add(_words(border), "<u4"),
         file.add(_binary_kernel(kernel), "<u4"),
-        *(file.add(_channels(values), "<f4") for values in (conv.multiplier, conv.bias, beta)),
+        *(file.add(_channels(values), "<f4") for values in (conv.multiplier, conv.bias, slope(unit))),
     ]
     sizes = (*conv.input_size, inputs, rows[0], columns[0], outputs, height, width, *conv.strides, rows[1], columns[1])
     counts = row_classes.max() + 1, column_classes.max() + 1
-    return struct.pack(UNIT, *sizes, flags, *window, *steps, *counts, *arrays, gamma, zeta, project, project_bias)
+    return struct.pack(
+        UNIT, *sizes, flags, *window, *steps, *counts, *arrays, gamma, zeta, project, project_bias, *gate
+    )
 
 
 def _geometry(conv: Conv) -> list[tuple[int, int]]:

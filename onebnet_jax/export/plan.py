@@ -33,16 +33,32 @@ class Conv:
 
 @dataclasses.dataclass(frozen=True)
 class Shortcut:
-    """What is added behind a convolution: conv(AveragePool(x)), x the input of its unit or of an earlier one."""
+    """What is added behind a convolution: conv(AveragePool(x)) or, `repeats` times, the channels of AveragePool(x)."""
 
-    span: int  # the input is that of the unit `span` - 1 places earlier
+    span: int  # x is the input of the unit `span` - 1 places earlier
     pool: Pair  # window and strides of the average pool; (1, 1) for none
     conv: Conv | None  # the 1x1 convolution with its BN, or None
+    repeats: int = 1
+    last: bool = False  # whether it is added behind the activation, not before
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is its input as it is."""
+        return not self.conv and self.pool == (1, 1) and self.repeats == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """sigmoid(relu(mean(x) @ inner + bias) @ outer), the mean over rows and columns: [N, H, W, C_in] -> [N, C_out]."""
+
+    inner: np.ndarray  # [C_in, hidden]
+    bias: np.ndarray  # [hidden]
+    outer: np.ndarray  # [hidden, C_out]
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """MaxPool(activation(conv(b) + shortcut - gamma) + zeta), b = sign(affine(x) - threshold) with sign(0) = +1.
+    """MaxPool(activation(gate * conv(b) + shortcut - gamma) + zeta), b = sign(affine(x) - threshold), sign(0) = +1.
 
     Everything but the convolution may be missing.
     """
@@ -64,6 +80,7 @@ class Unit:
     max_pool: bool  # whether a 3x3/2 max pool comes last
     pool_pads: Pads | None  # its padding, as `pads` of a `Conv`
     left_out: np.ndarray  # [C_out], what the output lacks beside the trained network's: zeta where it is folded, or 0
+    gate: Gate | None = None  # of the unit's input
 
     def operators(self) -> collections.Counter:
         """The operators that the converted file must have for this unit, and no others."""
@@ -76,9 +93,12 @@ class Unit:
             count.update(CONV_2D=1, PAD=int(self.conv.pads is not None))
             if self.sign:
                 count.update(LceQuantize=1, LceDequantize=1, PADV2=self.conv.pad_value)
+        if self.gate:
+            count.update(MEAN=1, FULLY_CONNECTED=2, LOGISTIC=1, MUL=1)
         if self.shortcut:
             count.update(ADD=1, CONV_2D=int(self.shortcut.conv is not None))
             count.update(AVERAGE_POOL_2D=int(self.shortcut.pool != (1, 1)))
+            count.update(CONCATENATION=int(self.shortcut.repeats > 1))
         # A ReLU is part of the operator before it, but for a binarized convolution.
         count.update(RELU=int(self.relu and self.conv.binary and not self.shortcut))
         count.update(SUB=int(self.gamma is not None), PRELU=int(self.beta is not None), ADD=int(self.zeta is not None))

@@ -8,7 +8,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.export import card
 from onebnet_jax.export.convert import make_plan
 from onebnet_jax.runs.trained import Trained
-from onebnet_jax.tables import render
+from onebnet_jax.tables import Table
 
 BATCH_SIZE = 16  # what all units compute for a batch is in memory
 PARITY_IMAGES = 4
@@ -42,8 +42,8 @@ def agree(trained: Trained, tflite: bytes, facts: dict, batches: Iterable, advan
     return dataclasses.replace(agreement.compare(trained, plan, tflite, prepared()), sections=sections)
 
 
-def describe(report) -> str:
-    """A report as tables, and the verdict in words."""
+def describe(report, units: bool = False) -> list[str | Table]:
+    """A report as tables, those of every unit too if asked for, and the verdict in words at the end."""
     rows = [["", "Top-1", "equal predictions", "max diff", "mean diff", "images with flip", "unexplained"]]
     compared = report, *report.others.values()
     shares = ["-" if each.correct is None else f"{100 * each.correct / report.images:.2f} %" for each in compared]
@@ -51,9 +51,9 @@ def describe(report) -> str:
     for name, share, other in zip(report.others, shares[1:], compared[1:]):
         cells = [name, share, f"{other.equal_predictions} of {report.images}", f"{other.max_difference:.2e}"]
         rows.append([*cells, f"{other.mean_difference:.2e}", str(other.images_with_flips), str(len(other.unexplained))])
-    tables = [f"{report.images} images, logits up to {report.max_logit:.4g}", render(rows)]
-    if report.sections:
-        tables.append(
+    parts = [f"{report.images} images, logits up to {report.max_logit:.4g}", rows]
+    if units and report.sections:
+        parts.append(
             "Flips are signs that differ from JAX's. first: those in images without a flip in an earlier unit; margin: "
             "the largest\ndistance of a flip from its threshold, as a share of the RMS of all distances of the unit."
         )
@@ -64,13 +64,13 @@ def describe(report) -> str:
             for unit in units:
                 cells += [str(unit.flips), f"{unit.margin:.1e}", str(unit.first_flips), f"{unit.first_margin:.1e}"]
             rows.append(cells)
-        tables.append(render(rows))
+        parts.append(rows)
         rows = [["section alone, on JAX's input", "flips", "margin", "output max diff", "output max"]]
         for section in report.sections:
             cells = [section.name, str(section.flips), f"{section.margin:.1e}"]
             rows.append([*cells, f"{section.max_difference:.1e}", f"{section.max_output:.4g}"])
-        tables.append(render(rows))
-    return "\n\n".join([*tables, _verdict(report)])
+        parts.append(rows)
+    return [*parts, _verdict(report)]
 
 
 def _verdict(report) -> str:

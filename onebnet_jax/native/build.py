@@ -51,8 +51,9 @@ def compiler(variable: str = "CXX", usual: tuple[str, ...] = ("c++", "g++", "cla
 
 def folders() -> list[pathlib.Path]:
     """Where libraries are kept, in the order in which they are looked for."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return [pathlib.Path(__file__).parent / "lib", pathlib.Path(cache).expanduser() / "onebnet_jax"]
+    cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    own, shared = pathlib.Path(__file__).parent / "lib", pathlib.Path(cache) / "onebnet_jax"
+    return [own] if cache.startswith("~") else [own, shared]  # a user without a home
 
 
 def headers() -> str:
@@ -109,7 +110,7 @@ def kept(name: str, make: Callable[[pathlib.Path], pathlib.Path]) -> pathlib.Pat
                 return folder / name
             except OSError as error:
                 refused.append(f"{folder} ({error.strerror})")
-    raise BuildError(f"{name} could be written to neither of {' and '.join(refused)}; set XDG_CACHE_HOME")
+    raise BuildError(f"{name} could not be written to {' or '.join(refused)}; set XDG_CACHE_HOME")
 
 
 def build(command, entry: pathlib.Path, folder: pathlib.Path, flags=(), link=("-shared",)) -> pathlib.Path:

@@ -172,7 +172,8 @@ def _aligned(model) -> np.ndarray:
     try:
         content = np.frombuffer(model if isinstance(model, bytes) else pathlib.Path(model).read_bytes(), np.uint8)
     except OSError as error:
-        raise UserError(f"{model}: {error.strerror}; `onebnet convert --native` makes such files.") from error
+        remedy = "; `onebnet convert --native` makes such files" if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{model}: {error.strerror}{remedy}.") from error
     space = np.empty(content.size + 64, np.uint8)
     start = -space.ctypes.data % 64
     space[start : start + content.size] = content

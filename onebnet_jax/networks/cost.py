@@ -5,11 +5,11 @@ Conventions (they reproduce the paper's Table 3; MB there means MiB):
 - A MAC is one multiplication with its addition; taps on the padding count. OPs = float MACs + binary MACs / 64,
   as in Bi-Real Net and ReActNet. Batch normalization and element-wise work are not in it.
 - Storage: FP32 weights take 4 bytes, binary ones 1 bit. BN is 2 floats per channel (running statistics and the
-  weights' scale fold into them), RSign 1 and RPReLU 3. Where no BN follows a binarized convolution, the scale of its
-  weights is 1.
+  weights' scale fold into them), RSign 1, PReLU 1 and RPReLU 3. Where no BN follows a binarized convolution, the scale
+  of its weights is 1 more, but that of a published network with a gate, Real-to-Bin, whose weights have none.
 - Element passes: the elements that an op of its own reads, as for a shift, an addition, a PReLU or a pool. A BN or
-  a ReLU behind a convolution is part of that convolution; a BN elsewhere is a multiplication and an addition. The
-  latency estimate (paper/latency.py) needs them.
+  a ReLU behind a convolution is part of that convolution; a BN elsewhere is a multiplication and an addition, and a
+  gate a mean and a multiplication. The latency estimate (paper/latency.py) needs them.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class LayerCost(Cost):
     """The cost of one layer."""
 
     name: str  # path of its parameters in the Flax model, or of the same form where it has none
-    kind: str  # "[binary ]conv", "scale", "batch norm", "rsign", "rprelu", "add", "max pool", "average pool", "dense"
+    kind: str  # in words, such as "conv", "binary conv", "batch norm", "rprelu", "add", "max pool" or "dense"
     output: Shape
 
 
@@ -56,21 +56,23 @@ def total(layer_costs: Iterable[LayerCost]) -> Cost:
 
 
 def layers(
-    structure: Structure, image_shape: Shape, binarized: bool = True, folded: bool = False
+    structure: Structure, image_shape: Shape, binarized: bool = True, folded: bool = False, weight_scale: str = ""
 ) -> tuple[LayerCost, ...]:
     """The cost of every layer for images of (H, W, C), in order of evaluation.
 
     binarized is False where weights or activations stay float (stage 1 of the two-stage training), which makes ordinary
     convolutions of binary ones. In a folded graph gamma has gone into the BN before it and zeta into the next RSign:
     RPReLU is one pass with one float per channel instead of three with three, and a BN before a sign one pass with one
-    float instead of two with two. `parameters` stays.
+    float instead of two with two. `parameters` stays. weight_scale: "mean" or "none", see `ops.binarize`; "" for
+    that of the published network.
     """
-    result = [layer for place in placed(structure, image_shape) for layer in _unit(place, binarized, folded)]
+    places = placed(structure, image_shape)
+    result = [layer for place in places for layer in _unit(place, binarized, folded, weight_scale)]
     last = _pool(["pool"], "average pool", result[-1].output, result[-1].output[:2])
     return *result, last, _weights(["head"], "dense", last.output, structure.num_classes, bias=True)
 
 
-def _unit(place: Placed, binarized: bool, folded: bool) -> Iterator[LayerCost]:
+def _unit(place: Placed, binarized: bool, folded: bool, weight_scale: str) -> Iterator[LayerCost]:
     """The layers of one unit, see `structure.Unit`."""
     unit, shortcut = place.unit, place.shortcut
     binary = unit.binary and binarized
@@ -83,8 +85,21 @@ def _unit(place: Placed, binarized: bool, folded: bool) -> Iterator[LayerCost]:
     yield _weights(unit.at("conv"), kind, place.input, unit.out_channels, unit.strides, unit.kernel)
     if unit.norm == "after":
         yield _per_channel(unit.at("bn"), "batch norm", place.convolved, 2, 2, 0)
-    elif binary and shortcut:
+    elif binary and shortcut and (weight_scale or ("none" if unit.gate else "mean")) != "none":
         yield _per_channel(unit.at("scale"), "scale", place.convolved, 0, 1, 0)
+    if unit.gate:
+        inner = (1, 1, unit.in_channels), (1, 1, unit.gate)
+        yield _pool(unit.at("gate_pool"), "average pool", place.input, place.input[:2])
+        yield _weights(unit.at("gate_in"), "dense", inner[0], unit.gate)
+        yield _weights(unit.at("gate_out"), "dense", inner[1], unit.out_channels)
+        yield _per_channel(unit.at("gate"), "gate", place.convolved, 0, 0, 1)
+    activation = ()
+    if unit.activation in ("prelu", "rprelu"):
+        floats = 3 if unit.activation == "rprelu" else 1
+        kept = 1 if folded else floats
+        activation = (_per_channel(unit.at(unit.activation), unit.activation, place.convolved, floats, kept, kept),)
+    if unit.norm == "before":
+        yield from activation
     if shortcut:
         if shortcut.pool != (1, 1):
             yield _pool(unit.beside("shortcut_pool"), "average pool", shortcut.input, shortcut.pool)
@@ -92,10 +107,13 @@ def _unit(place: Placed, binarized: bool, folded: bool) -> Iterator[LayerCost]:
             pooled = (*strided(shortcut.input, shortcut.pool), shortcut.input[2])
             yield _weights(unit.beside("shortcut_conv"), "conv", pooled, unit.out_channels, shortcut.strides)
             yield _per_channel(unit.beside("shortcut_bn"), "batch norm", place.convolved, 2, 2, 0)
+        if shortcut.repeats > 1:
+            read = math.prod(place.convolved) // shortcut.repeats
+            name = "/".join(unit.beside("shortcut_repeat"))
+            yield LayerCost(name=name, kind="repeat", output=place.convolved, elements=read)
         yield _per_channel(unit.beside("add"), "add", place.convolved, 0, 0, 1)
-    if unit.activation == "rprelu":
-        kept = 1 if folded else 3
-        yield _per_channel(unit.at("rprelu"), "rprelu", place.convolved, 3, kept, kept)
+    if unit.norm == "after":
+        yield from activation
     if unit.max_pool:
         yield _pool(unit.at("pool"), "max pool", place.convolved, (2, 2))
 

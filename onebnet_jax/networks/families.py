@@ -34,7 +34,7 @@ def onebnet(
     in Table 1), of which the first stage has none. width_multiplier is m of Table 7: every width becomes
     round(m * width). pad_value, 0 or 1, surrounds a binarized map. num_classes and channels are the data set's.
     """
-    widths, _ = stages(depth, width_multiplier)
+    widths, counts = stages(depth, width_multiplier)
     for field, given, allowed in (("conv_1d", conv_1d, widths), ("ds_1d", ds_1d, widths[1:])):
         if not set(given) <= set(allowed) or len(set(given)) != len(given):
             raise UserError(f"model.{field}={tuple(given)} must name stages by their channels {allowed}, each once.")
@@ -48,8 +48,8 @@ def onebnet(
             yield Unit(part, kernel, step, inputs, outputs, module=part, stage=stage, **options)
             inputs = outputs
 
-    first = _stem(stem, stem_relu)
-    return _residual(f"ResNet{depth}", depth, width_multiplier, first, place, num_classes, channels)
+    first = _stem(stem, "relu" if stem_relu else "none")
+    return _residual(f"ResNet{depth}", (widths, counts), width_multiplier, first, place, num_classes, channels)
 
 
 def birealnet(depth=18, width_multiplier=1.0, stem="imagenet", pad_value=0, num_classes=1000, channels=3) -> Structure:
@@ -57,8 +57,8 @@ def birealnet(depth=18, width_multiplier=1.0, stem="imagenet", pad_value=0, num_
 
     No activation anywhere, not even in the stem: ReActNet without RSign and RPReLU.
     """
-    first, place = _stem(stem, relu=False), _place(pad_value=pad_value)
-    return _residual(f"Bi-RealNet{depth}", depth, width_multiplier, first, place, num_classes, channels)
+    body, first, place = stages(depth, width_multiplier), _stem(stem, "none"), _place(pad_value=pad_value)
+    return _residual(f"Bi-RealNet{depth}", body, width_multiplier, first, place, num_classes, channels)
 
 
 def xnornet(depth=18, width_multiplier=1.0, stem="imagenet", pad_value=0, num_classes=1000, channels=3) -> Structure:
@@ -66,8 +66,9 @@ def xnornet(depth=18, width_multiplier=1.0, stem="imagenet", pad_value=0, num_cl
 
     Without the scale K of the activations, which its authors found to be worth less than 1 % and left out.
     """
-    first, place = _stem(stem, relu=True), _place(joined=True, norm="before", pad_value=pad_value)
-    return _residual(f"XNOR-Net ResNet{depth}", depth, width_multiplier, first, place, num_classes, channels)
+    body, first = stages(depth, width_multiplier), _stem(stem, "relu")
+    place = _place(joined=True, norm="before", pad_value=pad_value)
+    return _residual(f"XNOR-Net ResNet{depth}", body, width_multiplier, first, place, num_classes, channels)
 
 
 def resnet(
@@ -79,12 +80,48 @@ def resnet(
     """
     one_of("model.padding", padding, ("same", "torch"))
     symmetric = padding == "torch"
-    first = _stem(stem, stem_relu, symmetric)
+    body, first = stages(depth, width_multiplier), _stem(stem, "relu" if stem_relu else "none", symmetric)
     place = _place(joined=True, binary=False, activation="relu", symmetric=symmetric)
-    return _residual(f"FP32 ResNet{depth}", depth, width_multiplier, first, place, num_classes, channels)
+    return _residual(f"FP32 ResNet{depth}", body, width_multiplier, first, place, num_classes, channels)
+
+
+def reactnet_a(width_multiplier=1.0, stem="imagenet", pad_value=0, num_classes=1000, channels=3) -> Structure:
+    """ReActNet-A (Liu et al. 2020, Figure 4), MobileNet's shape in ReActNet's units, of which a block has two.
+
+    A 3x3 unit keeps the channels, and halves the map where a stage begins; a 1x1 unit doubles the channels there. No
+    shortcut has parameters. The stem has no activation and no pool: "imagenet" is 3x3/2, "cifar" 3x3/1.
+    """
+    _check_width(width_multiplier, 32)
+    width = round(width_multiplier * 32)  # of the stem; all others are multiples of it, whatever the multiplier
+    strides = {"cifar": (1, 1), "imagenet": (2, 2)}
+    one_of("model.stem", stem, strides)
+    first = dict(_stem("cifar", "none"), strides=strides[stem], out_channels=width)
+    options = dict(shift=True, activation="rprelu", shortcut="repeated", pad_value=pad_value)
+
+    def place(name, stage, strides, inputs, outputs):
+        kernel, outputs = ((3, 3), inputs) if name.endswith("conv1") else ((1, 1), outputs)
+        return [Unit(name, kernel, strides, inputs, outputs, module=name, stage=stage, **options)]
+
+    body = (64, 128, 256, 512, 1024), (1, 2, 2, 6, 2)
+    return _residual("ReActNet-A", body, width / 32, first, place, num_classes, channels)
+
+
+def realtobin(depth=18, width_multiplier=1.0, stem="imagenet", pad_value=0, num_classes=1000, channels=3) -> Structure:
+    """Real-to-Bin (Martinez et al. 2020): BN, sign, convolution, gate and PReLU, with a shortcut over each.
+
+    The gate's two matrices go through an eighth of the input channels. A PReLU in the stem too.
+    """
+    body, first = stages(depth, width_multiplier), _stem(stem, "prelu")
+
+    def place(name, stage, strides, inputs, outputs):
+        options = dict(norm="before", activation="prelu", gate=max(inputs // 8, 1), pad_value=pad_value)
+        return [Unit(name, (3, 3), strides, inputs, outputs, module=name, stage=stage, **options)]
+
+    return _residual(f"Real-to-Bin ResNet{depth}", body, width_multiplier, first, place, num_classes, channels)
 
 
 FAMILIES = {"onebnet": onebnet, "resnet": resnet, "birealnet": birealnet, "xnornet": xnornet}
+FAMILIES |= {"reactnet_a": reactnet_a, "realtobin": realtobin}
 
 
 def build(family: str, **fields) -> Structure:
@@ -112,20 +149,24 @@ def stages(depth: int, width_multiplier: float = 1.0) -> tuple[tuple[int, ...], 
         widths, counts = (16, 32, 64), (depth // 6,) * 3
     else:
         raise UserError(f"model.depth={depth!r} is unknown; it must be 10, 18, 34, or 6n + 2 from 8 to 110.")
-    if not 0 < width_multiplier <= 16 or round(width_multiplier * widths[0]) < 1:
-        raise UserError(f"model.width_multiplier={width_multiplier} must leave at least one channel and be at most 16.")
+    _check_width(width_multiplier, widths[0])
     return widths, counts
 
 
-def _stem(kind: str, relu: bool, symmetric: bool = False) -> dict:
-    """Fields of the first unit: with a ReLU as in ResNet, without as in ReActNet's code.
+def _check_width(width_multiplier: float, narrowest: int) -> None:
+    if not 0 < width_multiplier <= 16 or round(width_multiplier * narrowest) < 1:
+        raise UserError(f"model.width_multiplier={width_multiplier} must leave at least one channel and be at most 16.")
+
+
+def _stem(kind: str, activation: str, symmetric: bool = False) -> dict:
+    """Fields of the first unit, with an activation as in ResNet, or with "none" as in ReActNet's code.
 
     "imagenet" is 7x7/2, BN and a 3x3/2 max pool; "cifar" is 3x3/1 and BN (the paper's Table 5).
     """
     sizes = {"cifar": ((3, 3), (1, 1)), "imagenet": ((7, 7), (2, 2))}
     one_of("model.stem", kind, sizes)
     kernel, strides = sizes[kind]
-    options = dict(activation="relu" if relu else "none", symmetric=symmetric, max_pool=kind == "imagenet")
+    options = dict(activation=activation, symmetric=symmetric, max_pool=kind == "imagenet")
     return dict(kernel=kernel, strides=strides, binary=False, span=0, **options)
 
 
@@ -142,21 +183,20 @@ def _place(joined: bool = False, **options) -> Callable:
     return place
 
 
-def _residual(title, depth, width_multiplier, stem, place, num_classes, channels) -> Structure:
-    """A stem, and the units of all 3x3 places of a ResNet: two a block, the first of a stage but the first strides.
+def _residual(title, body, width_multiplier, stem, place, num_classes, channels) -> Structure:
+    """A stem, and the units of all places of a body: two a block, the first of a stage but the first strides.
 
-    place(name, stage, strides, in_channels, out_channels) gives the units of one place.
+    body: what `stages` gives. place(name, stage, strides, in_channels, out_channels) gives the units of one place.
     """
     if num_classes < 2:
         raise UserError(f"model.num_classes={num_classes} must be 2 or more.")
-    widths, counts = stages(depth, width_multiplier)
-    inputs = round(width_multiplier * widths[0])
-    units = [Unit("stem", in_channels=channels, out_channels=inputs, parts="stem_{}", **stem)]
-    for number, (stage, blocks) in enumerate(zip(widths, counts), start=1):
+    stem = dict(out_channels=round(width_multiplier * body[0][0])) | stem
+    units = [Unit("stem", in_channels=channels, parts="stem_{}", **stem)]
+    for number, (stage, blocks) in enumerate(zip(*body), start=1):
         outputs = round(width_multiplier * stage)
         for block, conv in itertools.product(range(1, blocks + 1), (1, 2)):
             strides = (2, 2) if number > 1 and block == conv == 1 else (1, 1)
+            inputs = units[-1].out_channels
             units += place(f"stage{number}_block{block}_conv{conv}", stage, strides, inputs, outputs)
-            inputs = outputs
     one_of("model.pad_value", units[-1].pad_value, (0, 1))
     return Structure(tuple(units), num_classes, title)

@@ -85,6 +85,15 @@ class RPReLU(nn.Module):
         return gamma, self.param("beta", nn.initializers.constant(0.25), (channels,)), zeta
 
 
+class PReLU(nn.Module):
+    """The same without shifts. The slope starts at 0, as in Real-to-Bin's code."""
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        beta = self.param("beta", zeros, (channels,))
+        return jnp.zeros_like(beta), beta, jnp.zeros_like(beta)
+
+
 class BinaryConv(nn.Module):
     """Convolution of a binary unit, conv(sign(x - alpha), scale * sign(w)): [N, H, W, C_in] -> [N, H', W', C_out].
 
@@ -107,7 +116,8 @@ class BinaryConv(nn.Module):
             kernel = binarize.binarize_kernel(kernel, progress, options.weight_estimator, scale=options.weight_scale)
         kernel = kernel.astype(self.dtype)
         if not options.activations:
-            return conv(ops.shifted(x, alpha), kernel, strides)
+            x = ops.shifted(x, alpha)
+            return conv(jnp.tanh(x) if options.soft_sign == "tanh" else x, kernel, strides)
         fixed = strides, self.unit.pad_value, options.estimator, options.window, options.weights
         return ops.RSignConv(x, alpha, kernel, progress, *fixed)
 

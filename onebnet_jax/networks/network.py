@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from onebnet_jax.networks.layers import BatchNorm, BinaryConv, Conv, RPReLU, RSign, average_pool
+from onebnet_jax.networks.layers import BatchNorm, BinaryConv, Conv, PReLU, RPReLU, RSign, average_pool
 from onebnet_jax.networks.structure import Binarization, Structure, Unit, shortcut
 from onebnet_jax.ops import unit as ops
 
@@ -80,16 +80,28 @@ def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Arr
             if added.projects:
                 s = Conv(unit.out_channels, (1, 1), added.strides, dtype=dtype, name="shortcut_conv")(s)
                 s = BatchNorm(axis_name, name="shortcut_bn")(s, mask)
+            if added.repeats > 1:
+                s = jnp.tile(s, added.repeats)
         activation = unit.activation
-        if activation == "rprelu":
-            activation = RPReLU(name=name("rprelu"))(unit.out_channels)
+        if activation in ("prelu", "rprelu"):
+            activation = {"prelu": PReLU, "rprelu": RPReLU}[activation](name=name(activation))(unit.out_channels)
         if unit.norm == "after":
             x = BatchNorm(axis_name, name=name("bn"))(y, mask, s, activation)
         else:
-            x = ops.add(ops.value(y), s, activation)
+            y = ops.value(y)
+            if unit.gate:
+                y = y * _gate(x, unit, name)
+            x = ops.add(ops.add(y, None, activation), s, "none")
         if unit.max_pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)) if unit.symmetric else "SAME")
     return ops.settle(x, images)
+
+
+def _gate(x: jax.Array, unit: Unit, name) -> jax.Array:
+    """The factors of `Unit`'s gate, between 0 and 1: [N, H, W, C_in] -> [N, 1, 1, C_out] (Real-to-Bin, figure 1)."""
+    mean = jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.promote_types(x.dtype, jnp.float32))
+    hidden = nn.relu(nn.Dense(unit.gate, use_bias=False, name=name("gate_in"))(mean))
+    return nn.sigmoid(nn.Dense(unit.out_channels, use_bias=False, name=name("gate_out"))(hidden)).astype(x.dtype)
 
 
 def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> dict:

@@ -18,14 +18,16 @@ Pair = tuple[int, int]  # (rows, columns)
 class Unit:
     """One convolution, its normalization, activation and shortcut:
 
-        y = x                                     # or BN(x), where norm is "before"
-        y = conv(sign(y - alpha))                 # alpha only with shift, sign only where binary
-        y = BN(y)                                 # where norm is "after"
-        y = activation(y + shortcut)              # the shortcut only where one ends here
+        y = activation(BN(conv(sign(x - alpha))) + shortcut)              # where norm is "after"
+        y = activation(g(BN(x)) * conv(sign(BN(x) - alpha))) + shortcut   # where norm is "before"
 
-    A shortcut follows a change of shape in one of two ways: "pooled" is an average pool, a 1x1 convolution and BN,
+    alpha only with shift, sign only where binary, the shortcut only where one ends here. The gate g, if there is one,
+    is a factor for each image and output channel: sigmoid(W2 relu(W1 mean(BN(x)))), its mean over rows and columns.
+
+    A shortcut follows a change of shape in one of three ways: "pooled" is an average pool, a 1x1 convolution and BN,
     wherever one of the spanned units has strides; "strided" is a 1x1 convolution with their strides and BN, wherever
-    strides or channels change. It is the input itself everywhere else.
+    strides or channels change; "repeated" has no parameters: an average pool wherever there are strides, and its
+    channels several times where there are more behind it. It is the input itself everywhere else.
     """
 
     name: str  # such as "stage2_block1_conv1_3x1"; no two in a network are the same
@@ -36,9 +38,10 @@ class Unit:
     binary: bool = True  # whether inputs and weights are binarized; `Binarization` may leave one of the two float
     shift: bool = False  # whether a learnable bias alpha per channel comes before the sign (RSign, equation 1)
     norm: str = "after"  # or "before": where batch normalization is
-    activation: str = "none"  # or "relu", "rprelu" (the paper's equation 2)
+    activation: str = "none"  # or "relu", "prelu" (a slope per channel), "rprelu" (the paper's equation 2)
+    gate: int = 0  # channels between W1 and W2 of its gate, 0 for none; only where norm is "before"
     span: int = 1  # how many units the shortcut that ends here spans, this one included; 0 for no shortcut
-    shortcut: str = "pooled"  # or "strided"
+    shortcut: str = "pooled"  # or "strided", "repeated"
     pad_value: int = 0  # 0 or 1, what surrounds a binarized map
     symmetric: bool = False  # pads a float map by k // 2 on either side, as PyTorch; not SAME, another at stride 2
     max_pool: bool = False  # whether a 3x3 max pool with strides (2, 2) comes last
@@ -87,7 +90,8 @@ class Shortcut:
     input: Shape  # where it begins
     pool: Pair  # window and strides of its average pool; (1, 1) for none
     strides: Pair  # of its 1x1 convolution
-    projects: bool  # whether it has a 1x1 convolution and BN; if not, it is its input
+    projects: bool  # whether it has a 1x1 convolution and BN
+    repeats: int = 1  # how often the channels follow one another: [a, b] twice is [a, b, a, b]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +116,8 @@ def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
         output = (*strided(convolved, (2, 2)), unit.out_channels) if unit.max_pool else convolved
         added = shortcut(structure.units[index + 1 - unit.span : index + 1], inputs[-unit.span])
         yield Placed(unit, shape, convolved, output, added, fused_norm=bare and unit.norm == "before")
-        bare = unit.norm != "after" and not unit.span and unit.activation == "none" and not unit.max_pool
+        follows = unit.norm == "after" or unit.gate or unit.span or unit.activation != "none" or unit.max_pool
+        bare = not follows
         shape = output
 
 
@@ -124,7 +129,15 @@ def shortcut(spanned: tuple[Unit, ...], start: Shape) -> Shortcut | None:
     strides = tuple(map(max, zip(*(unit.strides for unit in spanned))))
     if last.shortcut == "pooled":
         return Shortcut(start, strides, (1, 1), strides != (1, 1))
+    if last.shortcut == "repeated":
+        return Shortcut(start, strides, (1, 1), False, last.out_channels // first.in_channels)
     return Shortcut(start, (1, 1), strides, strides != (1, 1) or first.in_channels != last.out_channels)
+
+
+def blocks(structure: Structure, image_shape: Shape) -> dict[str, Pair]:
+    """The section that ends each block -> (H, W) of its map; a block is what units named BLOCK_conv... make up."""
+    ends = {place.unit.name.split("_conv")[0]: place for place in placed(structure, image_shape)}
+    return {place.unit.section: place.output[:2] for name, place in ends.items() if name != structure.units[0].name}
 
 
 def check_deployable(structure: Structure, image_shape: Shape, binarization: "Binarization") -> None:
@@ -161,3 +174,4 @@ class Binarization:
     window: float = 1.0
     weight_estimator: str = "clip"  # of the weights, with a window of 1
     weight_scale: str = "mean"
+    soft_sign: str = "none"  # or "tanh": what stands for the sign where activations are float

@@ -9,6 +9,8 @@ from onebnet_jax.networks.structure import Shape, Structure
 from onebnet_jax.paper import latency, numbers
 from onebnet_jax.tables import Table
 
+UNIT_COUNTS = ("FLOPs (M)", "BOPs (M)", "OPs (M)", "Pi 4 naive (ms)")
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -19,15 +21,20 @@ class Entry:
     image_shape: Shape  # (H, W, C)
     binarized: bool = True  # whether its convolutions are; not those of an FP32 network, or of a stage without
     measured_ms: float | None = None  # the latency that the paper measured, if it did
+    weight_scale: str = ""  # see `cost.layers`
+
+    def layers(self, folded: bool = False) -> tuple[cost.LayerCost, ...]:
+        return cost.layers(self.structure, self.image_shape, self.binarized, folded, self.weight_scale)
 
     def total(self, folded: bool = False) -> cost.Cost:
-        return cost.total(cost.layers(self.structure, self.image_shape, self.binarized, folded))
+        return cost.total(self.layers(folded))
 
     def estimates(self) -> tuple[float, float, float]:
         """Estimated ms on the Pi 4: the naive graph, then the least and the most that a folded one takes."""
         naive, folded = self.total(), self.total(folded=True)
-        saves_least, saves_most = latency.folding_saves(naive, folded)
-        milliseconds = latency.estimate(naive)
+        family = dict(self.structure.recipe).get("family", "onebnet")
+        saves_least, saves_most = latency.folding_saves(naive, folded, family)
+        milliseconds = latency.estimate(naive, family)
         return milliseconds, milliseconds - saves_most, milliseconds - saves_least
 
 
@@ -41,7 +48,7 @@ def summary(entries: Sequence[Entry]) -> Table:
         naive, least, most = entry.estimates()
         row = [entry.name, "x".join(map(str, entry.image_shape)), f"{counts.parameters:,}"]
         row += [f"{count / 1e6:,.1f}" for count in (counts.float_macs, counts.binary_macs, counts.ops)]
-        folded = f"{least:.1f} to {most:.1f}" if least < most else f"{naive:.1f}"
+        folded = f"{least:.1f} to {most:.1f}" if least < most else f"{most:.1f}"
         row += [f"{counts.storage_mib:.3f}", f"{naive:.1f}", folded]
         rows.append(row + ["" if entry.measured_ms is None else f"{entry.measured_ms:.1f}"] * measured)
     return rows
@@ -50,7 +57,7 @@ def summary(entries: Sequence[Entry]) -> Table:
 def layer_table(entry: Entry) -> Table:
     """One row for each layer of the naive graph."""
     rows = [["layer", "kind", "output", "parameters", "float MACs", "binary MACs", "storage (bytes)", "element passes"]]
-    for layer in cost.layers(entry.structure, entry.image_shape, entry.binarized):
+    for layer in entry.layers():
         counts = (layer.parameters, layer.float_macs, layer.binary_macs, layer.storage_bits / 8, layer.elements)
         cells = (f"{count:,.0f}" if count else "-" for count in counts)
         rows.append([layer.name, layer.kind, "x".join(map(str, layer.output)), *cells])
@@ -60,26 +67,46 @@ def layer_table(entry: Entry) -> Table:
 def unit_table(entry: Entry) -> Table:
     """Each stage's 3x3 places as one 2-D unit and as two 1-D units (Figure 5); a cell gives the one -> the other.
 
+    Raises UserError for a network that is no OneBNet.
+    """
+    rows = []
+    for stage, place, values in unit_counts(entry):
+        rows.append([str(stage), place, *(" -> ".join(f"{x:.2f}" for x in pair) for pair in values.values())])
+    return [["stage", "place", *UNIT_COUNTS], *rows]
+
+
+def unit_counts(entry: Entry) -> list[tuple[int, str, dict[str, tuple[float, float]]]]:
+    """(stage, place, {quantity: (as one 2-D unit, as two 1-D units)}); the quantities are UNIT_COUNTS.
+
     Counts as Figure 5 does, a multiplication and an addition separately: BOPs = 2 x binary MACs, FLOPs = 2 x float
     MACs + element passes, OPs = FLOPs + BOPs / 64. Raises UserError for a network that is no OneBNet.
     """
     recipe = dict(entry.structure.recipe)
     if recipe["family"] != "onebnet" or not entry.binarized:
-        raise UserError(f"--units compares binarized convolutions of OneBNets; {entry.name} has none: leave it out.")
-    stages, _ = families.stages(recipe["depth"])
-    recipes = (recipe | {"conv_1d": conv, "ds_1d": ds} for conv, ds in (((), ()), (stages, stages[1:])))
-    versions = [cost.layers(families.build(**each), entry.image_shape) for each in recipes]
-    rows = [["stage", "place", "FLOPs (M)", "BOPs (M)", "OPs (M)", "Pi 4 naive (ms)"]]
-    for index, stage in enumerate(stages, start=1):
+        raise UserError(
+            f"--units and figure 5 compare binarized convolutions of OneBNets; {entry.name} has none: leave it out."
+        )
+    versions = [cost.layers(version, entry.image_shape) for version in two_versions(entry.structure)]
+    rows = []
+    for index, stage in enumerate(families.stages(recipe["depth"])[0], start=1):
         for suffix, place in (("conv1", "downsampling"), ("conv2", "convolution"))[index == 1 :]:
             prefix = f"stage{index}_block1_{suffix}"
             pair = [cost.total(layer for layer in version if layer.name.startswith(prefix)) for version in versions]
             flops = [2 * counts.float_macs + counts.elements for counts in pair]
             bops = [2 * counts.binary_macs for counts in pair]
             ops = [flop + bop / 64 for flop, bop in zip(flops, bops)]
-            cells = [" -> ".join(f"{value / 1e6:.2f}" for value in values) for values in (flops, bops, ops)]
-            rows.append([str(stage), place, *cells, " -> ".join(f"{latency.estimate(counts):.2f}" for counts in pair)])
+            counted = [tuple(value / 1e6 for value in values) for values in (flops, bops, ops)]
+            counted.append(tuple(latency.estimate(counts) for counts in pair))
+            rows.append((stage, place, dict(zip(UNIT_COUNTS, counted))))
     return rows
+
+
+def two_versions(structure: Structure) -> tuple[Structure, Structure]:
+    """A OneBNet with 2-D units alone, and with 1-D units alone."""
+    recipe = dict(structure.recipe)
+    stages, _ = families.stages(recipe["depth"])
+    choices = (((), ()), (stages, stages[1:]))
+    return tuple(families.build(**recipe | {"conv_1d": conv, "ds_1d": ds}) for conv, ds in choices)
 
 
 def rate_table() -> Table:
@@ -92,7 +119,7 @@ def rate_table() -> Table:
 
 
 def residual_table() -> Table:
-    """Table 1, then networks outside the fit: measured, estimated, and the difference with and without the row."""
+    """Table 1, then networks that are no OneBNets: measured, estimated, and the difference with and without the row."""
     fit = latency.fit()
     rows = [["network", "measured (ms)", "estimated (ms)", "difference (ms)", "left out of the fit (ms)"]]
     for row, residual, left_out in zip(numbers.TABLE1, fit.residuals, fit.left_out):
@@ -109,11 +136,13 @@ def residual_table() -> Table:
 def notes() -> str:
     """What a reader of the tables must know."""
     fit = latency.fit()
-    outside = (f"{name} at {value:.0f} ms (measured: {truth:.0f})" for name, (value, truth) in latency.checks().items())
+    others = (f"{name} {value:.1f} ({truth:.1f})" for name, (value, truth) in latency.checks().items())
     return (
         "Pi 4: an estimate for one thread of a Raspberry Pi 4 running Larq Compute Engine, not a measurement; naive: "
         "the graph as trained.\n"
         "Fitted to the paper's Table 1 (ResNet18 at 224x224), which it gives back within "
-        f"{abs(fit.residuals).max():.1f} ms. Elsewhere it extrapolates:\n"
-        f"it puts {', '.join(outside)}. onebnet_jax/paper/latency.py says why folding is a range."
+        f"{abs(fit.residuals).max():.1f} ms. Other networks are\n"
+        "estimated from Bi-RealNet on, which was measured; in ms, and in brackets what the paper measured:\n"
+        f"{', '.join(others)}.\n"
+        "onebnet_jax/paper/latency.py says why, and why folding is a range."
     )

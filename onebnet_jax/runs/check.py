@@ -5,7 +5,7 @@ from typing import Any
 
 from onebnet_jax.data.catalog import DATASETS
 from onebnet_jax.data.photos import RESIZES
-from onebnet_jax.errors import UserError, one_of
+from onebnet_jax.errors import UserError, local, one_of
 from onebnet_jax.networks import families
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
 from onebnet_jax.runs.optim import OPTIMIZERS, SCHEDULES
@@ -15,13 +15,15 @@ DTYPES = ("float32", "bfloat16")
 # By the last word of a field's name, the same in all stages; what depends on the data set is in `values`.
 CHOICES = {"family": families.FAMILIES, "weight_scale": SCALES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 CHOICES |= {"name": DATASETS, "estimator": ESTIMATORS, "weight_estimator": ESTIMATORS, "dtype": DTYPES}
-CHOICES |= {"resize": RESIZES}
+CHOICES |= {"resize": RESIZES, "soft_sign": ("none", "tanh")}
 RANGES = {"seed": (0, 2**31 - 1), "batch_size": (1, 2**20), "warmup_epochs": (0, 10**6), "checkpoint_seconds": (0, 1e9)}
 RANGES |= {"image_size": (0, 1024), "lighting": (0, 10), "max_unreadable": (0, 10**7), "validation": (0, 0.9)}
 RANGES |= dict.fromkeys(("epochs", "eval_every_epochs"), (1, 10**6))
 RANGES |= dict.fromkeys(("window", "temperature"), (1e-3, 1e3))
 RANGES |= dict.fromkeys(("momentum", "label_smoothing"), (0, 1))
-RANGES |= dict.fromkeys(("learning_rate", "weight_decay", "label_weight", "teacher_weight"), (0, 1e3))
+RANGES |= dict.fromkeys(
+    ("learning_rate", "weight_decay", "label_weight", "teacher_weight", "attention_weight"), (0, 1e3)
+)
 SCHEMA = "onebnet_jax/runs/schema.py lists every field and its type"
 OF_BINARIZED = {"activations": ("pad_value", "estimator", "window"), "weights": ("weight_estimator", "weight_scale")}
 
@@ -46,6 +48,8 @@ def types(fields: Fields, schema: Fields) -> None:
 
 def values(fields: Fields, schema: Fields) -> None:
     """Refuses fields, of the right types, whose values cannot be, or have no meaning for the network's family."""
+    for field in ("data.dir", "teacher", "init"):
+        local(field, fields[field])
     one_of("data.name", fields["data.name"], DATASETS)
     info, stages = DATASETS[fields["data.name"]], fields["stages"]
     choices = CHOICES | {"source": ("auto", *info.sources)}
@@ -72,7 +76,7 @@ def values(fields: Fields, schema: Fields) -> None:
             raise UserError(f"{name}.warmup_epochs must be less than {name}.epochs={fields[f'{name}.epochs']}.")
         if not fields[f"{name}.label_weight"] and not fields[f"{name}.teacher_weight"]:
             raise UserError(f"{name}.label_weight and {name}.teacher_weight are both 0: nothing to learn; set one.")
-    for field, value in {"data.crop_padding": 0, "data.flip": True, "data.validation": 0.0}.items():
+    for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
         if info.streamed and fields[field] != value:
             raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")
 
@@ -110,13 +114,16 @@ def _why_ignored(field: str, fields: Fields) -> str | None:
     if stage in STAGES and stage not in stages:
         return f"the stages of this run are {', '.join(stages)}"
     for kind, names in OF_BINARIZED.items():
-        if name in (*names, f"binarize_{kind}") and fields["model.family"] == "resnet":
+        if (name in (*names, f"binarize_{kind}") or field == "diagnostics") and fields["model.family"] == "resnet":
             return "model.family='resnet' is a network in which nothing is binarized"
         if name in names and not any(fields[f"{stage}.binarize_{kind}"] for stage in stages):
             return f"no stage of this run binarizes {kind}"
     if name == "momentum" and fields[f"{stage}.optimizer"] != "sgd":
         return f"{stage}.optimizer is {fields[f'{stage}.optimizer']!r}, and only 'sgd' has it"
-    for name, weight in (("label_smoothing", "label_weight"), ("temperature", "teacher_weight")):
+    if name == "soft_sign" and all(fields[f"{stage}.binarize_activations"] for stage in stages):
+        return "every stage of this run binarizes activations"
+    of_teacher = dict.fromkeys(("temperature", "attention_weight"), "teacher_weight")
+    for name, weight in {"label_smoothing": "label_weight", **of_teacher}.items():
         if field == f"{stage}.{name}" and not fields[f"{stage}.{weight}"]:
             return f"{stage}.{weight} is 0"
     return None

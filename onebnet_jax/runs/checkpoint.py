@@ -1,6 +1,7 @@
 """Checkpoints of a run, by Orbax: the last states, to go on from, and the best variables, to use."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -19,6 +20,8 @@ import orbax.checkpoint as ocp
 from onebnet_jax.errors import UserError
 
 LAST, PENDING, BEST = "last", "pending", "best"
+REMEDIES = {errno.ENOSPC: "make room there", errno.EDQUOT: "make room there"}
+REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow reading and writing there")
 logging.getLogger("orbax").setLevel(logging.ERROR)
 
 
@@ -91,8 +94,9 @@ class Checkpoints:
             yield
         except Exception as error:
             fault = f"No checkpoint could be written to {self._folder} ({_summary(error)})"
-            remedy = "make room there or allow writing, and give the same command again"
-            raise UserError(f"{fault}; {remedy}: it goes on from the last complete checkpoint.") from error
+            remedy = next((words for code, words in REMEDIES.items() if os.strerror(code) in fault), "mend that")
+            again = "give the same command again: it goes on from the last complete checkpoint"
+            raise UserError(f"{fault}; {remedy}, and {again}.") from error
 
 
 def _digest(tree: Any, metadata: dict) -> str:
@@ -123,7 +127,11 @@ def _restore(manager: ocp.CheckpointManager, like: Any = None) -> tuple[tuple[in
         return None, []
     newest = next(iter(broken.values()))
     fault = f"None of the checkpoints in {manager.directory} can be read, the newest because: {_summary(newest)}"
-    raise UserError(f"{fault}; bring one back from elsewhere, or choose another --workdir to start anew.") from newest
+    barred = os.strerror(errno.EACCES) in fault
+    remedy = (
+        REMEDIES[errno.EACCES] if barred else "bring one back from elsewhere, or choose another --workdir to start anew"
+    )
+    raise UserError(f"{fault}; {remedy}.") from newest
 
 
 def _restore_step(manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict]:

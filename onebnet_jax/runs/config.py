@@ -27,11 +27,12 @@ OPTIONS = "fields are set as --config.field=value"
 _NAMED = re.compile(r"--?(?:no)?config\.([^=]*)")  # the field that a word of the command line sets
 
 
-def load(path: str, overrides: Sequence[str] = (), run: Path | None = None) -> ConfigDict:
+def load(path: str, overrides: Sequence[str] = (), run: Path | None = None, assumed: int = 0) -> ConfigDict:
     """The config of a file, with overrides such as "--config.train.epochs=2".
 
     For a folder of images it has its classes, mean and std too: those that the run in the folder `run`, if one is
-    there, began with, or those found.
+    there, began with, or those found. Unless `assumed` is 0, so many classes, in colour, are supposed of a folder that
+    data.dir does not name.
 
     path is a file, which comes first, or the name of a shipped config, as `schema.shipped` takes it; an argument for
     its get_config follows behind a colon: imagenet:TypeI, configs/imagenet.py:TypeI. Raises UserError for a missing
@@ -58,6 +59,10 @@ def load(path: str, overrides: Sequence[str] = (), run: Path | None = None) -> C
     if folder and run is not None and (run / "config.json").exists():
         kept = load_json(run / "config.json").data
         config.data.update({name: config.data[name] or kept[name] for name in MEASURED})
+    if folder and assumed and not config.data.dir:
+        supposed = {"classes": tuple(f"class {index + 1}" for index in range(assumed)), "mean": (0.5,) * 3}
+        supposed["std"] = (0.25,) * len(config.data.mean or supposed["mean"])
+        config.data.update({name: config.data[name] or supposed[name] for name in MEASURED})
     config_check.nothing_ignored(flat(config), default, given)
     check(config)
     if folder:

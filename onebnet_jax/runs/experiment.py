@@ -58,6 +58,7 @@ class Stage:
     label_smoothing: float = 0.0
     teacher_weight: float = 0.0  # of the distribution loss; so temperature
     temperature: float = 1.0
+    attention_weight: float = 0.0  # of the attention loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +74,4 @@ class Experiment:
     init: str = ""
     checkpoint_seconds: float = 300.0
     eval_every_epochs: int = 1
+    diagnostics: bool = False

@@ -1,6 +1,7 @@
 """What runs were asked to do and what they measured, side by side."""
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,13 @@ from onebnet_jax.tables import Table
 class History:
     """What a run was asked to do, and what it measured."""
 
-    name: str  # of its work directory
+    folder: Path  # its work directory
     config: ConfigDict
     lines: dict[str, list[dict]]  # stage -> the lines of its metrics.jsonl; none of a stage that has not begun
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
 
     def curve(self, split: str) -> list[tuple[int, float]]:
         """(epoch, Top-1 in percent) on the "train" or "test" images, the epochs counted through all stages."""
@@ -30,6 +35,11 @@ class History:
             points += [(before + line["epoch"], line["top1"]) for line in lines if line["split"] == split]
             before += self.config[stage].epochs
         return points
+
+    @property
+    def stage_ends(self) -> list[int]:
+        """The epochs, counted through all stages, after which another stage begins."""
+        return list(itertools.accumulate(self.config[stage].epochs for stage in self.config.stages[:-1]))
 
 
 def read(workdirs: Sequence[Path]) -> list[History]:
@@ -41,7 +51,7 @@ def read(workdirs: Sequence[Path]) -> list[History]:
             lines = {stage: metrics.read(workdir / stage / "metrics.jsonl") for stage in config.stages}
             if not any(lines.values()):
                 raise UserError(f"{workdir} has not been trained yet.")
-            runs.append(History(workdir.name, config, lines))
+            runs.append(History(workdir, config, lines))
         except UserError as error:
             others.append(error)
     if not runs:

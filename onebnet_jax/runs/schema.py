@@ -35,6 +35,7 @@ def stage(**changes) -> ConfigDict:
         label_weight=1.0,  # of the cross entropy with the labels
         teacher_weight=0.0,  # of the distribution loss, the cross entropy with the teacher's softmax
         temperature=1.0,  # of both softmaxes in the distribution loss
+        attention_weight=0.0,  # beside it, of the attention loss, between the maps behind the two networks' blocks
         binarize_activations=True,
         binarize_weights=True,
     )
@@ -47,12 +48,13 @@ def get_config() -> ConfigDict:
 
     config.model = dict(
         # Shape of the network: onebnet_jax/networks/structure.py; what trains better: results/README.md.
-        family="onebnet",  # "onebnet", "resnet" (FP32), "birealnet" or "xnornet": onebnet_jax/networks/families.py
+        # "onebnet", "resnet" (FP32), "birealnet", "xnornet", "reactnet_a" or "realtobin": see networks/families.py
+        family="onebnet",
         depth=18,  # 10, 18 or 34 with four stages; 8, 14, 20, ... (6n + 2) with three
         conv_1d=(),  # stages with 1-D convolutions, `1-D Conv` of Table 1, such as (256, 512)
         ds_1d=(),  # stages with 1-D downsampling, `1-D DS` of Table 1, such as (256, 512)
         width_multiplier=1.0,  # m of Table 7
-        stem="cifar",  # "cifar" (3x3/1) or "imagenet" (7x7/2 and 3x3/2 max pool)
+        stem="cifar",  # "cifar" (3x3/1) or "imagenet" (7x7/2 and 3x3/2 max pool; in "reactnet_a" 3x3/2)
         stem_relu=False,  # a ReLU after the stem's BN, as in ResNet; none, as in ReActNet's code, trains better
         pad_value=1,  # 0 or 1, what surrounds a binarized map; 1 trains a little better
         padding="same",  # "same", or "torch" (symmetric; for torchvision's FP32 weights)
@@ -61,6 +63,7 @@ def get_config() -> ConfigDict:
         window=1.0,  # half width of the estimator's window
         weight_estimator="clip",  # of weights, with a window of 1
         weight_scale="mean",  # of binarized weights: "mean" |w| of each output channel (XNOR-Net), or "none"
+        soft_sign="none",  # what stands for the sign where activations are float: "none" or "tanh" (Real-to-Bin)
         dtype="float32",  # "float32" or "bfloat16" for activations and convolutions
     )
 
@@ -87,17 +90,30 @@ def get_config() -> ConfigDict:
     config.train = stage()
     config.step1 = stage(binarize_weights=False, weight_decay=1e-5)
     config.step2 = stage()
-    config.teacher = ""  # work directory of an FP32 network, for stages with a teacher_weight
+    config.teacher = ""  # work directory of a network, such as an FP32 one, for stages with a teacher_weight
     config.init = ""  # work directory of a network of the same body, to begin with; for other classes the head is new
 
     config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
     config.eval_every_epochs = 1  # evaluation on the test images; the last epoch always ends with one
+    config.diagnostics = False  # of signs and gradients, once an epoch: onebnet_jax/training/diagnostics.py
     return config.lock()  # so that a misspelt field in another config is an error
 
 
 def fp32(config: ConfigDict) -> ConfigDict:
     """Makes the network of a config its FP32 counterpart."""
     config.model.update(family="resnet", stem_relu=True, conv_1d=(), ds_1d=(), pad_value=1)
+    return config
+
+
+def baseline(config: ConfigDict, family: str) -> ConfigDict:
+    """Makes the network of a config one of a family that the paper compares with, as its authors binarize it."""
+    config.model.update(family=family, conv_1d=(), ds_1d=())
+    if family == "reactnet_a":
+        config.model.depth = get_config().model.depth  # has no meaning there
+    if family in ("xnornet", "realtobin"):
+        config.model.estimator = "clip"
+    if family == "realtobin":
+        config.model.weight_scale = "none"
     return config
 
 

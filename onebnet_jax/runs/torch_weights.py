@@ -15,6 +15,7 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 from safetensors import SafetensorError
 
+from onebnet_jax import surroundings
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks.network import Network, variable_shapes
 from onebnet_jax.runs import config as config_lib
@@ -82,12 +83,15 @@ def _read_torch(path: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
-        raise UserError(f"Reading {path} needs PyTorch: pip install torch, or give a .safetensors file.") from error
+        fault = surroundings.import_fault(error, "pip install torch")
+        raise UserError(f"Reading {path} needs PyTorch: {fault}, or give a .safetensors file.") from error
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for what it cannot or, with weights_only, will not unpickle
         fault = "is damaged, no file of torch.save, or holds more than tensors, which could run code when read"
         raise UserError(f"{path} {fault}: get it again, or as a .safetensors file.") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):  # a checkpoint of a training script
+        state = state["state_dict"]
     try:
         return {str(name): value.detach().numpy() for name, value in state.items()}
     except (AttributeError, TypeError, RuntimeError) as error:  # of no tensors; of bfloat16, sparse, quantized ones
@@ -105,8 +109,22 @@ def to_variables(tensors: dict[str, np.ndarray], like: dict) -> dict:
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     names = [_torch_name([key.key for key in path]) for path, _ in leaves]
+    tensors = _unwrapped(tensors, names[0])
     _check(tensors, {name: _torch_shape(leaf.shape) for name, (_, leaf) in zip(names, leaves)})
     return structure.unflatten(_our_layout(tensors[name]) for name in names)
+
+
+def _unwrapped(tensors: dict[str, np.ndarray], known: str) -> dict[str, np.ndarray]:
+    """Without what nn.DataParallel ("module."), torch.compile ("_orig_mod.") or a class of the user's puts before all.
+
+    known: a name that one of them has behind it.
+    """
+    for name in tensors:
+        prefix = name.removesuffix(known)
+        if name.endswith(f".{known}") and all(other.startswith(prefix) for other in tensors):
+            print(f"{prefix!r} before the name of every tensor is left away", flush=True)
+            return {other.removeprefix(prefix): tensor for other, tensor in tensors.items()}
+    return tensors
 
 
 def _torch_name(path: list[str]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from onebnet_jax.data.catalog import DATASETS, Info
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, local
 from onebnet_jax.networks.network import Network, variable_shapes
 from onebnet_jax.networks.structure import Binarization, Structure
 from onebnet_jax.runs import checkpoint
@@ -124,6 +124,7 @@ def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = 
 
     Changes nothing on disk: the run may be going on. Raises UserError if there is none, or it does not fit its config.
     """
+    local("The work directory", workdir)
     workdir = Path(os.path.expanduser(workdir))
     config = config_lib.load_json(workdir / "config.json")
     if stage not in (None, *config.stages):

@@ -6,12 +6,13 @@ import fcntl
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from onebnet_jax.errors import Unavailable, UserError
+from onebnet_jax.errors import Unavailable, UserError, local
 from onebnet_jax.runs import config as config_lib
 
 # What decides the names and shapes of the parameters, or what a step is, as each stage's batch_size does too.
@@ -34,6 +35,7 @@ class Workdir:
 
         Raises UserError if it cannot, or is to without `change_config`. Changes nothing on disk.
         """
+        local("The work directory", self.folder)
         path, asked = self.folder / "config.json", config_lib.flat(self.config)
         with _told(self.folder):
             if (self.folder / "weights.json").exists():
@@ -77,6 +79,9 @@ class Workdir:
                     file.seek(0)
                     used = f"{self.folder} is in use by {file.read().strip() or 'another process'}"
                     raise Unavailable(f"{used}; wait for it, or choose another --workdir.") from None
+                except OSError as error:  # as on gcsfuse, or Lustre mounted without -o flock
+                    lacks = f"the file system of {self.folder} has no locks ({error.strerror})"
+                    print(f"note: {lacks}, so nothing keeps a second run out of it: start one only.", file=sys.stderr)
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
                 file.flush()

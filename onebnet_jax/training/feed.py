@@ -77,6 +77,10 @@ class InMemory:
         pairs = partial(itertools.pairwise, cuts)
         return partial(_score, run, lambda: ((*self._on_devices(*names), 0, *places) for places in pairs()))
 
+    def some(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first test images, at most `count`, and their labels: always the same."""
+        return self._dataset.test_images[:count], self._dataset.test_labels[:count]
+
 
 class Streamed:
     """A data set whose batches come from the host, one to a call; to be used as `InMemory`.
@@ -115,9 +119,14 @@ class Streamed:
         return train
 
     def scorer(self, apply, batch, split="test"):
-        run, others = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0)), {"test": ()}
-        open_split = partial(self._dataset.test_batches, _share(batch), *others.get(split, (split,)))
+        run = pmap(partial(steps.score_step, apply, batch), (None, None, 0, 0, 0))
+        open_split = partial(self._dataset.test_batches, _share(batch), split)
         return partial(_score, run, lambda: map(_shared, open_split()))
+
+    def some(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        batch = next(iter(self._dataset.test_batches(reader.Share(count))))
+        whole = batch["mask"] > 0
+        return batch["images"][whole], batch["labels"][whole]
 
 
 Feed = InMemory | Streamed

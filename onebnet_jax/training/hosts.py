@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from onebnet_jax import errors
+from onebnet_jax import errors, surroundings
 from onebnet_jax.errors import UserError
 
 CONNECT_SECONDS = 300  # how long the first process is waited for, and then all of them
@@ -44,16 +44,24 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
     ends with status 1, or by SIGABRT where JAX aborts it. Raises UserError if the three cannot be, and Unavailable.
     """
     _check(coordinator, processes, process)
-    several = any(os.environ.get(name, "1") != "1" for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    announced = [name for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE") if os.environ.get(name, "1") != "1"]
     on_tpu = importlib.util.find_spec("libtpu") is not None  # this machine may be one of several
-    if coordinator is None and not several and not on_tpu:
+    if coordinator is None and not announced and not on_tpu:
         yield
         return
     with handled_by(signal.SIG_DFL, signal.SIGINT):  # Python's own way would wait for JAX, which may for long
         if coordinator is not None:
             _find(coordinator, process)
-        say = _last_words()
-        say(apart(coordinator, processes))
+        say, remedy = _last_words(), ""
+        if coordinator is None and announced:
+            told = f"{announced[0]}={os.environ[announced[0]]} announces"
+            remedy = f"where this is the only process, unset {announced[0]}"
+            print(
+                f"waiting up to {CONNECT_SECONDS} s for the processes that {told}; {remedy}",
+                file=sys.stderr,
+                flush=True,
+            )
+        say(apart(coordinator, processes, remedy))
         limits = {"initialization_timeout": CONNECT_SECONDS, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
         try:
             jax.distributed.initialize(coordinator, processes, process, **limits)
@@ -61,7 +69,7 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
             reason = " ".join(str(error).split())
             if coordinator is not None or "should be defined" not in reason:  # as a TPU machine on its own says
                 fault = f"The other processes of the run could not be joined: {reason[:300]}"
-                raise errors.Unavailable(fault) from error
+                raise errors.Unavailable(f"{fault}{remedy and '; '}{remedy}.") from error
         finally:
             say("")
     say(LOST)
@@ -97,11 +105,13 @@ def _last_words() -> Callable[[str], None]:
     return say
 
 
-def apart(coordinator: str | None, processes: int | None) -> str:
-    """What is said of a process that ends before it has joined the others."""
+def apart(coordinator: str | None, processes: int | None, other: str = "") -> str:
+    """What is said of a process that ends before it has joined the others; other: a remedy besides."""
     where = f" ({processes} at {coordinator})" if coordinator else ""
     remedy = f"start all of them within {CONNECT_SECONDS} s, the first where the others can reach it."
-    return f"error: this process ended before all processes of the run had met{where}; {remedy}"
+    return (
+        f"error: this process ended before all processes of the run had met{where}; {other}{other and ', or '}{remedy}"
+    )
 
 
 def _check(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -150,6 +160,22 @@ def _find(coordinator: str, process: int) -> None:
         if attempt == 0:
             print(f"{reason}; trying for {CONNECT_SECONDS} s.", file=sys.stderr, flush=True)
         time.sleep(1)
+
+
+def check_devices() -> None:
+    """Raises UserError where JAX does not use the device asked for first, or is set to compute with other numbers."""
+    config = jax.config
+    asked = config.jax_platforms or getattr(config, "jax_platform_name", "") or ""
+    first = asked.split(",")[0]
+    try:
+        used = jax.default_backend()
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(surroundings.blame(error) or str(error)) from error
+    if first not in ("", used) and not (first in ("cuda", "rocm") and used == "gpu"):
+        raise UserError(surroundings.platform_fault(f"JAX_PLATFORMS={asked}", f"it would use the {used.upper()}"))
+    for name, ours in surroundings.NUMERIC.items():
+        if (found := getattr(config, name.lower(), ours)) != ours:
+            raise UserError(f"JAX is set to {name.lower()}={found!r}; set {ours!r}, on which all here is built.")
 
 
 def is_leader() -> bool:

@@ -24,6 +24,23 @@ def distribution(logits: jax.Array, teacher_logits: jax.Array, temperature: floa
     return temperature**2 * optax.softmax_cross_entropy(logits / temperature, targets)
 
 
+def attention(maps: list[jax.Array], teacher_maps: list[jax.Array]) -> jax.Array:
+    """How differently two networks look at an image, from the maps behind their blocks: twice [N, H, W, C] each -> [N].
+
+    Of each map the squares' mean over channels, as shares of the largest; of two, the mean square difference; its mean
+    over the blocks (Real-to-Bin, Martinez et al. 2020, section 4.2, as Larq Zoo has it). The channels may differ. No
+    gradient reaches the teacher.
+    """
+
+    def shares(x):
+        squares = jnp.mean(jnp.square(x.astype(jnp.promote_types(x.dtype, jnp.float32))), axis=-1)
+        return squares / jnp.maximum(jnp.max(squares, axis=(1, 2), keepdims=True), jnp.finfo(squares.dtype).tiny)
+
+    pairs = zip(maps, teacher_maps, strict=True)
+    differences = [jnp.mean((shares(x) - jax.lax.stop_gradient(shares(y))) ** 2, axis=(1, 2)) for x, y in pairs]
+    return sum(differences) / len(differences)
+
+
 def in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     """Whether the label is among the k largest logits, or all of them if there are fewer: [N] of 0 and 1."""
     _, best = jax.lax.top_k(logits, min(k, logits.shape[-1]))

@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 from onebnet_jax.errors import Interrupted, UserError
 from onebnet_jax.native import library
 from onebnet_jax.runs.checkpoint import BEST, LAST, PENDING, Checkpoints
 from onebnet_jax.runs.metrics import Metrics
+from onebnet_jax.training import diagnostics
 from onebnet_jax.training.steps import TrainState
 
 
@@ -75,6 +77,26 @@ class Record(contextlib.AbstractContextManager):
             words = f"validation Top-1 {result[chosen]:.2f} % (best {self.best[chosen]:.2f} %)"
         self._bar.set_postfix_str(f"epoch {result['epoch']}, {words}")
 
+    def diagnosed(self, step: int, before: int, signs: dict[str, np.ndarray], values: dict) -> None:
+        """Writes down the diagnostics of the epoch that began at step `before`; at step 0 there are none yet.
+
+        The signs of the weights stay on disk for the next epoch, and two epochs more: a run may go on from there.
+        """
+        folder = self._folder / "signs"
+        if (path := folder / f"{before}.npz").exists() and step:
+            with np.load(path) as kept:
+                values |= diagnostics.flipped(dict(kept), signs)
+        if values:
+            self._metrics.write(step, "diagnostics", values)
+        folder.mkdir(exist_ok=True)
+        part = folder / "part"
+        with part.open("wb") as file:
+            np.savez_compressed(file, **signs)
+        part.replace(folder / f"{step}.npz")
+        for path in folder.glob("*.npz"):
+            if int(path.stem) < 2 * before - step:
+                path.unlink()
+
     def due(self, step: int) -> bool:
         """Whether it is time for a checkpoint again."""
         return step > self._saved_step and time.monotonic() - self._saved_at > self._checkpoint_seconds
@@ -101,4 +123,4 @@ class Silent(contextlib.AbstractContextManager):
     def due(self, *_, **__) -> bool:
         return False
 
-    __exit__ = advance = trained = evaluated = save = last_checkpoint = due
+    __exit__ = advance = trained = evaluated = diagnosed = save = last_checkpoint = due

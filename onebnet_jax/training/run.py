@@ -10,7 +10,7 @@ import jax
 from onebnet_jax.errors import UserError
 from onebnet_jax.native import library
 from onebnet_jax.networks.network import Network, variable_shapes
-from onebnet_jax.networks.structure import check_deployable
+from onebnet_jax.networks.structure import blocks, check_deployable
 from onebnet_jax.runs import trained as trained_lib
 from onebnet_jax.runs.checkpoint import LAST, PENDING
 from onebnet_jax.runs.experiment import Experiment
@@ -26,6 +26,7 @@ def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
     whose weights still change fast; by 0.9 a batch, what they were is gone after about 40. Raises UserError for images
     that are missing, and for more batches than an epoch has.
     """
+    hosts.check_devices()
     data = feed.open_data(trained.data, trained.config["seed"])
     if hosts.is_leader():
         print(f"{data.source}\n{trained.describe()}", flush=True)
@@ -90,7 +91,11 @@ def train(
 
 
 def check_batches(experiment: Experiment, images: float = math.inf) -> None:
-    """Raises UserError for a batch that the devices cannot share equally, or of more than all the training images."""
+    """Raises UserError for a batch that the devices cannot share equally, or of more than all the training images.
+
+    And for devices that are not those asked for: see `hosts.check_devices`.
+    """
+    hosts.check_devices()
     devices = jax.device_count()
     for each in experiment.stages:
         given = f"{each.name}.batch_size={each.batch_size}"
@@ -122,6 +127,10 @@ def load_teacher(experiment: Experiment) -> Trained | None:
         raise UserError("teacher is empty, but a stage has a teacher_weight; name the work directory of a network.")
     teacher = trained_lib.load(experiment.teacher, LAST)
     trained_lib.check_same_images(experiment.data, teacher, f"teacher={experiment.teacher!r}")
+    mine, its = (tuple(blocks(each.structure, experiment.data.info.shape).values()) for each in (experiment, teacher))
+    if mine != its and any(each.attention_weight for each in experiment.stages):
+        words = "maps of other sizes behind its blocks than this network, which an attention_weight compares"
+        raise UserError(f"teacher={experiment.teacher!r} has {words}; name one with as many stages and blocks.")
     return teacher.with_order_of(experiment.data.info.class_names)
 
 

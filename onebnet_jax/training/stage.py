@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from onebnet_jax.errors import Interrupted, UserError
 from onebnet_jax.networks.network import Network
+from onebnet_jax.networks.structure import Structure, blocks
 from onebnet_jax.runs import optim
 from onebnet_jax.runs.experiment import Data, Experiment, Stage
 from onebnet_jax.runs.trained import Trained, check_same_tree
-from onebnet_jax.training import hosts, losses
+from onebnet_jax.training import diagnostics, hosts, losses
 from onebnet_jax.training.feed import Feed, replicate
 from onebnet_jax.training.record import Record, Silent
 from onebnet_jax.training.steps import AXIS, Input, Sums, TrainState, check_finite, train_step
@@ -27,15 +28,29 @@ def make_input(data: Data, batch_size: int) -> Input:
     return Input(batch_size, jax.device_count(), data.info.mean, data.info.std, data.crop_padding, data.flip)
 
 
-def loss_of(stage: Stage, teacher: Network | None, logits, labels, images, teacher_variables) -> jax.Array:
-    """The loss of a stage, for images as the networks take them: logits [N, K], labels [N] -> [N]."""
+def loss_of(
+    stage: Stage, teacher: Network | None, logits, labels, images, teacher_variables, kept=None, structure=None
+) -> jax.Array:
+    """The loss of a stage, for images as the networks take them: logits [N, K], labels [N] -> [N].
+
+    kept: the intermediates of the network, of that structure, where the stage has an attention_weight.
+    """
     total = 0.0
     if stage.label_weight:
         total += stage.label_weight * losses.cross_entropy(logits, labels, stage.label_smoothing)
     if stage.teacher_weight:
-        teacher_logits = teacher.apply(teacher_variables, images)
+        if stage.attention_weight:
+            teacher_logits, its = teacher.apply(teacher_variables, images, mutable=["intermediates"])
+            maps = _block_maps(structure, kept, images), _block_maps(teacher.structure, its["intermediates"], images)
+            total += stage.attention_weight * losses.attention(*maps)
+        else:
+            teacher_logits = teacher.apply(teacher_variables, images)
         total += stage.teacher_weight * losses.distribution(logits, teacher_logits, stage.temperature)
     return total
+
+
+def _block_maps(structure: Structure, kept: dict, images) -> list[jax.Array]:
+    return [kept[f"{section}_output"][0] for section in blocks(structure, images.shape[1:])]
 
 
 class Learner:
@@ -47,8 +62,12 @@ class Learner:
         self.steps_per_epoch = self.batch.steps(train_size)
         self.total = stage.epochs * self.steps_per_epoch
         self.optimizer, self.schedule = optim.make(stage.optimizer, stage.epochs, self.steps_per_epoch)
-        loss = partial(loss_of, stage, teacher and teacher.network())
-        self.step = partial(train_step, self.network.apply, self.optimizer, loss, self.batch, self.total)
+        self.loss, self.kept = partial(loss_of, stage, teacher and teacher.network()), ()
+        if stage.attention_weight:
+            self.loss, self.kept = partial(self.loss, structure=experiment.structure), ("intermediates",)
+        self.step = partial(
+            train_step, self.network.apply, self.optimizer, self.loss, self.batch, self.total, kept=self.kept
+        )
         self.constants = replicate(teacher.variables if teacher else {})
 
     def first_state(self, image_shape: tuple[int, int, int], key: jax.Array) -> TrainState:
@@ -89,10 +108,16 @@ def train(
         length = f"{stage.epochs} epochs of {learner.steps_per_epoch} steps"
         print(f"stage {stage.name}: {parameters}, {length}", flush=True)
         record = Record(folder, experiment.checkpoint_seconds, state, learner.total, stage.batch_size)
-    trace = Trace(folder, profile if hosts.is_leader() else None)
+    trace, measure = Trace(folder, profile if hosts.is_leader() else None), None
+    if experiment.diagnostics and hosts.is_leader():
+        some = feed.some(stage.batch_size // jax.device_count())  # what one device can hold
+        measure = diagnostics.measurer(
+            learner.network, learner.loss, learner.batch, *some, teacher.variables if teacher else {}, learner.kept
+        )
     with record, contextlib.closing(trace):
         state = hosts.from_leader(record.state)
-        state = _Loop(stage, learner, experiment.eval_every_epochs, take, scores, record, stopping, trace).run(state)
+        loop = _Loop(stage, learner, experiment.eval_every_epochs, take, scores, record, stopping, trace, measure)
+        state = loop.run(state)
         return jax.device_get(state.variables), record.result
 
 
@@ -108,10 +133,13 @@ class _Loop:
     record: Record | Silent
     stopping: Callable[[], bool]
     trace: Trace
+    measure: Callable | None = None  # diagnostics, in the leader
     length: int = 1  # of the next call to the devices, in steps
 
     def run(self, state: TrainState) -> TrainState:
         """The state at the end of the stage, from any state on."""
+        if self.measure and int(state.step) == 0:
+            self.diagnose(state)
         while int(state.step) < self.learner.total or self.epoch_ended(state):
             step, ended = int(state.step), self.epoch_ended(state)
             # Agreed, else one process would wait for another.
@@ -143,9 +171,20 @@ class _Loop:
         self.record.trained(step, jax.device_get(state.sums).means() | rate)
         if result:
             self.record.evaluated(step, state.variables, result)
+        if self.measure:
+            self.diagnose(state)
         state = state.replace(sums=Sums())
         self.record.save(step, state, pending=False)
         return state
+
+    def diagnose(self, state: TrainState) -> None:
+        """Writes down the diagnostics of the epoch that has ended, or at step 0 only what the first one needs."""
+        step, length = int(state.step), self.learner.steps_per_epoch
+        variables, values = jax.device_get(state.variables), {}
+        if step:
+            values = {"epoch": step // length} | self.measure(variables, step / self.learner.total)
+        signs = diagnostics.signs(self.learner.network.structure, variables["params"])
+        self.record.diagnosed(step, step - length, signs, values)
 
     def take_steps(self, state: TrainState) -> TrainState:
         """The state after `length` steps, or fewer where the epoch ends before."""

@@ -85,16 +85,21 @@ class Input:
         return -(-size // self.batch_size)
 
 
-def train_step(apply, optimizer, loss, batch: Input, total: int, state: TrainState, constants, images, labels, mask):
-    """The step of training, one of `total` in a stage; loss(logits, labels, normalized images, constants) -> [N]."""
+def train_step(
+    apply, optimizer, loss, batch: Input, total: int, state: TrainState, constants, images, labels, mask, kept=()
+):
+    """The step of training, one of `total` in a stage; loss(logits, labels, normalized images, constants) -> [N].
+
+    kept: names of collections of the network's, such as "intermediates", that the loss takes too.
+    """
     images = augment.normalize(images, batch.mean, batch.std)
     progress = state.step.astype(jnp.float32) / total  # by which estimators may change
     count = lax.psum(jnp.sum(mask), AXIS)
 
     def loss_fn(params):
         variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, updates = apply(variables, images, True, mask, progress, mutable=["batch_stats"])
-        losses = loss(logits, labels, images, constants)
+        logits, updates = apply(variables, images, True, mask, progress, mutable=["batch_stats", *kept])
+        losses = loss(logits, labels, images, constants, *(updates[name] for name in kept))
         return jnp.sum(losses * mask) / count, (updates["batch_stats"], Sums.of(logits, labels, losses, mask))
 
     grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)

@@ -70,8 +70,9 @@ def test_the_report_and_the_exit_status(explained, tmp_path, monkeypatch, capsys
         return dataclasses.make_dataclass("Report", ["explained"])(explained)
 
     monkeypatch.setattr(verify, "agree", compare)
-    monkeypatch.setattr(verify, "describe", lambda result: "the report")
+    monkeypatch.setattr(verify, "describe", lambda result, units: ["the report", f"units: {units}"])
     arguments = [str(tmp_path / "m.tflite"), "--random-images", "--images=3", f"--report={tmp_path}/report.json"]
+    arguments += ["--units"] * explained
     if explained:
         agree.main(arguments)
     else:
@@ -79,7 +80,8 @@ def test_the_report_and_the_exit_status(explained, tmp_path, monkeypatch, capsys
             agree.main(arguments)
         assert end.value.code == 1
     printed = capsys.readouterr().out
-    assert "the report" in printed and "bfloat16" in printed and str(tmp_path / "m.tflite") in printed
+    assert f"the report\n\nunits: {explained}\n" in printed
+    assert "bfloat16" in printed and str(tmp_path / "m.tflite") in printed
     assert json.loads((tmp_path / "report.json").read_text()) == {"explained": explained}
 
 
@@ -109,7 +111,7 @@ def test_signs_are_kept(tmp_path, monkeypatch):
     card.write(tmp_path / "m.tflite", b"content", card.make(network, b"content", {}, True, False))
     report = dataclasses.make_dataclass("Report", ["explained"])(True)
     monkeypatch.setattr(verify, "agree", lambda network, tflite, facts, batches, advance: (list(batches), report)[1])
-    monkeypatch.setattr(verify, "describe", str)
+    monkeypatch.setattr(verify, "describe", lambda result, units: [""])
     agree.main([str(tmp_path / "m.tflite"), "--random-images", "--images=2", f"--dump={tmp_path}/signs.npz"])
     with np.load(tmp_path / "signs.npz") as kept:
         images = card.normalize(kept["images"], network.info.mean, network.info.std)

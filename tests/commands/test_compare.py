@@ -20,7 +20,9 @@ def test_the_table(tmp_path, monkeypatch, capsys):
 def test_the_plot(tmp_path, monkeypatch):
     """Each run has a line of test and one of training images in one colour; one that was not evaluated yet, too."""
     drawn, save = [], figures.save
-    monkeypatch.setattr(figures, "save", lambda axes, path: (drawn.extend(axes.get_lines()), save(axes, path)))
+    monkeypatch.setattr(
+        figures, "save", lambda drawing, path: (drawn.extend(drawing.axes[0].get_lines()), save(drawing, path))
+    )
     one = measured(tmp_path / "one", train=[(1800, 60.0, 71.0), (1800, 65.0, 70.0)])
     two = measured(tmp_path / "two", train=[(1800, 50.0, None)])
     compare.main([str(one), str(two), f"--plot={tmp_path / 'curves.png'}"])

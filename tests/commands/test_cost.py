@@ -34,11 +34,26 @@ def test_what_the_last_stage_binarizes_is_counted_as_binary(capsys):
 
 @pytest.mark.parametrize(
     ("name", "mib", "mops"),
-    [("imagenet_birealnet", 3.995, 164.0), ("imagenet_xnornet", 3.999, 164.0), ("imagenet_reactnet", 4.052, 164.0)],
+    [
+        ("imagenet_birealnet", 3.995, 164.0),
+        ("imagenet_xnornet", 3.999, 164.0),
+        ("imagenet_reactnet", 4.052, 164.0),
+        ("imagenet_reactnet_a", 7.528, 87.1),
+        ("imagenet_realtobin", 5.13, 164.3),
+        ("imagenet_fp32", 44.592, 1814.1),
+    ],
 )
 def test_the_networks_that_the_paper_compares_with(name, mib, mops, capsys):
     row = summary(capsys, name)
     assert (row["storage (MiB)"], row["OPs (M)"]) == (mib, mops)
+
+
+def test_a_folder_of_images_counts_with_ten_classes_where_none_is_named(capsys):
+    cost.main(["configs/folder.py", "--config.data.dir=", "--config.model.depth=10"])
+    assert "\nfolder (10 classes)  64x64x3 " in capsys.readouterr().out
+    known = ["--config.data.classes=('a','b')", "--config.data.mean=(0.5,)"]
+    cost.main(["configs/folder.py", *known])
+    assert "\nfolder (2 classes)  64x64x1 " in capsys.readouterr().out
 
 
 def test_every_table_and_the_plot(capsys, tmp_path):

@@ -26,7 +26,7 @@ def test_a_file_has_the_size_of_the_cost_model_and_of_table_3(row):
         counts, units = collections.Counter(card["operators"]), len(structure.units) - 1
         assert counts["LceBconv2d"] == counts["LceQuantize"] == counts["PRELU"] == units
         assert counts["ADD"] + counts["SUB"] == additions * units and report is None
-        # The cost model counts the constants; the rest is the graph: README gives its bytes for each operator.
+        # The cost model counts the constants; the rest is the graph: docs/convert.md gives its bytes for each operator.
         counted = cost.total(cost.layers(structure, latency.IMAGENET_INPUT, folded=folded)).storage_mib
         assert 0 < card["bytes"] - counted * 2**20 < 320 * counts.total()
         if row.name:
@@ -88,9 +88,9 @@ def test_bad_arguments(capsys):
     assert "--images=-1" in capsys.readouterr().err
 
 
-def test_the_readme_has_these_tables(monkeypatch, capsys):
+def test_the_documentation_has_these_tables(monkeypatch, capsys):
     """What needs no conversion is computed anew; the two tables agree with each other."""
-    sizes, operators = tables((Path(__file__).parents[2] / "README.md").read_text())
+    sizes, operators = tables((Path(__file__).parents[2] / "docs" / "convert.md").read_text())
     assert [row["network"] for row in sizes] == [name for name in table1.NAMED for _ in range(2)]
     cards = {}
     for row, counts in zip(sizes, operators, strict=True):

@@ -91,10 +91,12 @@ def test_nested_folders_and_links_are_read_once_and_the_rest_is_counted(tmp_path
     assert "left out: 8 hidden" in dataset.source and "left out: 2 other files" in dataset.source
 
 
-def test_a_file_for_training_and_for_testing_is_told(tmp_path):
-    fill(tmp_path / "train", (3, 3))
-    (tmp_path / "test").symlink_to(tmp_path / "train")
-    assert "WARNING: 6 files" in opened(tmp_path).source
+def test_a_file_in_two_places_is_told(tmp_path):
+    fill(tmp_path / "Train", (3, 3))
+    (tmp_path / "TESTING").symlink_to(tmp_path / "Train")
+    assert "WARNING: 6 files are for training and for testing" in opened(tmp_path).source
+    (tmp_path / "Train" / "bolt" / "also").symlink_to(tmp_path / "Train" / "nut")
+    assert "WARNING: 3 files are in two classes" in opened(tmp_path).source
 
 
 @pytest.mark.parametrize(
@@ -106,13 +108,19 @@ def test_a_file_for_training_and_for_testing_is_told(tmp_path):
         (lambda root: [p.write_bytes(b"x") for p in root.rglob("*.*")], "'bolt' for train in .* can be decoded"),
         (lambda root: [p.unlink() for p in root.rglob("*.*")], "train holds no image"),
         (lambda root: (root / "val").rename(root / "exam"), "holds one image|has a class folder|only"),
+        (
+            lambda root: (root / "val").rename(root / "train" / "deep"),
+            "only train and no class .* name .*train by data.dir",
+        ),
+        (lambda root: (root / "train").rename(root / "testing"), "only testing, val and no class folders; add train"),
+        (lambda root: fill(root / "Valid", (1,)), "Valid and .*/val are both for validation"),
     ],
 )
 def test_what_cannot_be_learned_from_is_named(tmp_path, spoil, words):
     fill(tmp_path / "train", (3, 3))
     fill(tmp_path / "val", (2, 2))
     spoil(tmp_path)
-    if not (tmp_path / "val").exists():  # two folders, which are then two classes
+    if (tmp_path / "exam").exists():  # two folders, which are then two classes
         assert opened(tmp_path).info.class_names == ("exam", "train")
         return
     with pytest.raises(UserError, match=words) as error:

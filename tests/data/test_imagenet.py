@@ -1,6 +1,7 @@
 """The streamed input on real image files made on the spot, in folders and through TFDS's own builder."""
 
 import functools
+import importlib.util
 import io
 import itertools
 import re
@@ -18,6 +19,7 @@ from PIL import Image
 import onebnet_jax
 from onebnet_jax.commands import data_benchmark
 from onebnet_jax.data import load as data
+from onebnet_jax.data.catalog import DATASETS
 from onebnet_jax.data.imagenet import reader
 from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError
@@ -111,6 +113,14 @@ def test_says_that_tensorflow_is_missing(tmp_path, monkeypatch):
     assert str(error.value).split()[-1] in (ROOT / "requirements.txt").read_text().split()
 
 
+def test_labels_have_names():
+    info = DATASETS["imagenet2012"]
+    known = {0: "tench", 207: "golden retriever", 281: "tabby", 497: "church", 999: "toilet tissue"}
+    assert {label: info.class_names[label] for label in known} == known
+    recorded = Path(importlib.util.find_spec("tensorflow_datasets").origin).parent / "datasets/imagenet2012/labels.txt"
+    assert info.class_folders == tuple(recorded.read_text().split())
+
+
 # Whole epochs, of folders and of what TFDS's builder makes of ILSVRC's tar files.
 
 
@@ -134,12 +144,14 @@ def tars(tmp_path_factory):
     return folder, [names.index(line) for line in lines[: sum(VAL)]]
 
 
-def build(tars, directory, **fields):
-    """What the command in the error message does, in four shards."""
+def build(tars, directory, shards=4, **fields):
+    """What the command in the error message does, in a few files."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder("imagenet2012", data_dir=directory, **fields)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(tars[0]), num_shards=4))
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=str(tars[0]), num_shards=shards)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +265,31 @@ def test_validation_has_each_image_once_in_order(make, tars):
     places = [image_files.identify(image)[1] for image in images]
     assert sorted(places) == list(range(11))
     assert [tars[1][place] for place in places] == labels.tolist()
+
+
+@needs_tensorflow
+def test_a_share_of_the_training_images_is_for_validation(make):
+    """Of folders a fifth of each class, of four files of records one."""
+    opened = make(4)
+    whole = opened.dataset
+    opened.dataset = data.with_validation(whole, 0.2, seed=3)
+    held = identities(opened.dataset.test_batches(Share(4), "validation"))
+    assert sorted(held + identities(opened.train(0))) == ALL and opened.dataset.validates and not whole.validates
+    assert opened.dataset.train_size + len(held) == whole.train_size == sum(TRAIN)
+    assert f"; {len(held)} of the training images" in opened.dataset.source and opened.dataset.test_size == sum(VAL)
+    if make.source == "files":
+        assert sorted(label for label, _ in held) == [0, 0, 1, 2]
+    others = [data.with_validation(whole, 0.2, seed).test_batches(Share(4), "validation") for seed in (3, 1)]
+    assert identities(others[0]) == held != identities(others[1])
+    with pytest.raises(UserError, match="data.validation=0.2 must be 0"):
+        data.with_validation(opened.dataset, 0.2, seed=0)
+
+
+@needs_tensorflow
+def test_one_file_of_records_cannot_be_shared(tars, tmp_path):
+    build(tars, tmp_path, shards=1)
+    with pytest.raises(UserError, match="data.validation=0.5 .* one from the TFDS directory"):
+        data.with_validation(open_("tfds", tmp_path), 0.5, seed=0)
 
 
 @needs_tensorflow

@@ -27,6 +27,10 @@ CASES = {
     "1-D downsampling, ImageNet stem": ("onebnet", dict(ds_1d=(32,), stem="imagenet"), (29, 31)),
     "Bi-Real Net": ("birealnet", {}, (7, 7)),
     "Bi-Real Net, ImageNet stem": ("birealnet", dict(stem="imagenet"), (15, 16)),
+    "ReActNet-A": ("reactnet_a", {}, (15, 16)),
+    "ReActNet-A, ImageNet stem": ("reactnet_a", dict(stem="imagenet"), (29, 31)),
+    "Real-to-Bin": ("realtobin", {}, (7, 8)),
+    "Real-to-Bin, ImageNet stem": ("realtobin", dict(stem="imagenet"), (32, 31)),
     "XNOR-Net": ("xnornet", {}, (7, 8)),
     "XNOR-Net, ImageNet stem": ("xnornet", dict(stem="imagenet"), (16, 15)),
 }
@@ -56,8 +60,18 @@ def check(family, fields, size, binarization=Binarization()):  # noqa: B008
     agree(reference.run(plan, images + 2), expected)
 
 
-@pytest.mark.parametrize("pad_value", [0, 1])
-@pytest.mark.parametrize("case", CASES)
+# Both paddings of every kind of unit; of the other cases one in turn, the rest among the slow tests.
+BOTH = ("2-D", "1-D", "XNOR-Net")
+
+
+@pytest.mark.parametrize(
+    ("case", "pad_value"),
+    [
+        pytest.param(case, pad_value, marks=[pytest.mark.slow] * (case not in BOTH and pad_value != number % 2))
+        for number, case in enumerate(CASES)
+        for pad_value in (0, 1)
+    ],
+)
 def test_binarized_networks(case, pad_value):
     family, fields, size = CASES[case]
     check(family, fields | {"pad_value": pad_value}, size)
@@ -77,7 +91,7 @@ IN_PART = {
 }
 
 
-@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet"])
+@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet", "reactnet_a", "realtobin"])
 @pytest.mark.parametrize("kind", IN_PART)
 def test_networks_binarized_in_part(kind, family):
     binarization, pad_value = IN_PART[kind]
@@ -119,6 +133,12 @@ def test_signs_of_sums_as_lce_forms_them(multiplier, whole, fraction, bias_alone
         count = np.float32((terms - n) / 2)
         sum_of_lce = (np.float32(multiplier) * terms + decided) - np.float32(2 * multiplier) * count
         assert (sum_of_lce >= 0) == (multiplier * n + bias > 0)
+
+
+def test_refuses_a_tanh_in_place_of_the_signs():
+    structure, soft = dyadic.structure("realtobin"), Binarization(activations=False, weights=False, soft_sign="tanh")
+    with pytest.raises(UserError, match="tanh"):
+        fold.deployment_plan(structure, soft, dyadic.variables(structure), dyadic.IMAGE_SHAPE)
 
 
 def test_refuses_values_that_are_not_finite():

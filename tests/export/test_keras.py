@@ -30,6 +30,10 @@ CASES = {
     "2-D and 1-D, pad 1, naive": ("onebnet", dict(ds_1d=(32,), pad_value=1, stem_relu=True), (8, 8), False),
     "Bi-Real Net, pad 0": ("birealnet", dict(pad_value=0), (8, 8), True),
     "Bi-Real Net, pad 1": ("birealnet", dict(pad_value=1), (7, 8), True),
+    "ReActNet-A, folded": ("reactnet_a", dict(pad_value=0), (15, 16), True),
+    "ReActNet-A, naive": ("reactnet_a", dict(stem="imagenet", pad_value=1), (29, 31), False),
+    "Real-to-Bin, folded": ("realtobin", dict(pad_value=0), (8, 8), True),
+    "Real-to-Bin, naive": ("realtobin", dict(stem="imagenet", pad_value=1), (32, 31), False),
     "XNOR-Net, pad 0, folded": ("xnornet", dict(pad_value=0), (8, 8), True),
     "XNOR-Net, pad 0, naive": ("xnornet", dict(pad_value=0), (8, 8), False),
     "XNOR-Net, pad 1": ("xnornet", dict(pad_value=1), (8, 8), True),
@@ -45,7 +49,11 @@ def convert(plan):
     return model, tflite
 
 
-@pytest.mark.parametrize("case", CASES)
+# The default tests have their families, paddings and forms in other cases.
+REPEATED = ("Bi-Real Net, pad 0", "XNOR-Net, pad 0, naive")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in REPEATED)) for case in CASES])
 def test_exact_on_dyadic_values(case):
     family, fields, size, folded = CASES[case]
     structure, shape = dyadic.structure(family, **fields), (*size, 3)

@@ -34,7 +34,7 @@ def of_kind(operators, kind):
     return [operator for operator in operators if operator.kind == kind]
 
 
-@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet", "resnet"])
+@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet", "reactnet_a", "realtobin", "resnet"])
 def test_accepts_what_the_plan_asks_for(family):
     plan = make_plan(family=family)
     operators = make_operators(plan)

@@ -26,6 +26,9 @@ CASES = {
     "ImageNet stem": ("onebnet", dict(ds_1d=(32,), stem="imagenet"), (29, 31)),
     "Bi-Real Net": ("birealnet", dict(stem="imagenet", width_multiplier=1.5), (15, 16)),
     "XNOR-Net": ("xnornet", dict(width_multiplier=0.875), (7, 8)),
+    "Real-to-Bin": ("realtobin", dict(stem="imagenet", width_multiplier=2.125), (15, 16)),
+    "ReActNet-A": ("reactnet_a", dict(width_multiplier=1.0), (7, 8)),
+    "ReActNet-A, half a block": ("reactnet_a", dict(stem="imagenet"), (15, 16)),
 }
 
 
@@ -65,12 +68,11 @@ def test_every_row_of_table_1(number):
 @engines.needs_engine
 @pytest.mark.parametrize("pad_value", [0, 1])
 @pytest.mark.parametrize("folded", [True, False])
-@pytest.mark.parametrize("family", ["birealnet", "xnornet", "onebnet"])
+@pytest.mark.parametrize("family", ["birealnet", "xnornet", "onebnet", "reactnet_a", "realtobin"])
 def test_small_images_of_one_channel(family, folded, pad_value):
-    fields = dict(conv_1d=(16,), ds_1d=(32, 64)) if family == "onebnet" else {}
-    structure = families.build(
-        family, depth=8, width_multiplier=1.3, stem="cifar", pad_value=pad_value, num_classes=5, channels=1, **fields
-    )
+    fields = dict(conv_1d=(16,), ds_1d=(32,)) if family == "onebnet" else {}
+    fields |= dict(width_multiplier=1.3, stem="cifar", pad_value=pad_value, num_classes=5, channels=1)
+    structure = dyadic.structure(family, **fields)
     check_units(structure, (13, 10, 1), folded, raw=False)
 
 

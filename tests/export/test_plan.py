@@ -9,6 +9,7 @@ from onebnet_jax.export import fold
 from onebnet_jax.networks.structure import Binarization
 
 BINARY = dict(LceQuantize=1, LceBconv2d=1)
+GATE = dict(MEAN=1, FULLY_CONNECTED=2, LOGISTIC=1, MUL=1)
 # Family, padding, folded -> the operators of the two units of stage 1, which keep the shape.
 STAGE1 = {
     ("onebnet", 0, True): [dict(BINARY, SUB=1, ADD=1, PRELU=1)] * 2,
@@ -18,6 +19,12 @@ STAGE1 = {
     ("xnornet", 0, True): [dict(BINARY, SUB=1), dict(BINARY, ADD=1)],
     ("xnornet", 0, False): [dict(BINARY, MUL=1, ADD=1), dict(BINARY, ADD=1)],
     ("xnornet", 1, True): [dict(BINARY, MUL=1, ADD=1), dict(BINARY, ADD=1)],
+    ("reactnet_a", 0, True): [
+        dict(BINARY, SUB=1, ADD=1, PRELU=1),
+        dict(BINARY, SUB=1, ADD=1, PRELU=1, CONCATENATION=1),
+    ],
+    ("realtobin", 0, True): [dict(BINARY, **GATE, SUB=1, ADD=1, PRELU=1)] * 2,
+    ("realtobin", 0, False): [dict(BINARY, **GATE, ADD=2, PRELU=1) | {"MUL": 2}] * 2,
     ("resnet", None, True): [dict(CONV_2D=1), dict(CONV_2D=1, ADD=1)],
 }
 
@@ -29,7 +36,8 @@ def test_operators_of_units(case):
     plan = fold.deployment_plan(structure, Binarization(), dyadic.variables(structure), dyadic.IMAGE_SHAPE, folded)
     assert [dict(unit.operators()) for unit in plan.units[1:3]] == STAGE1[case]
     whole = plan.operators()
-    assert whole["head"] == {"MEAN": 1, "FULLY_CONNECTED": 1} and whole["stem"] == {"CONV_2D": 1}
+    assert whole["head"] == {"MEAN": 1, "FULLY_CONNECTED": 1}
+    assert whole["stem"] == {"CONV_2D": 1} | ({"PRELU": 1} if family == "realtobin" else {})
     total = sum((unit.operators() for unit in plan.units), collections.Counter()) + whole["head"]
     # With a padding of 1, a convolution whose output is compared with 0 at once writes bits itself.
     total["LceQuantize"] -= 2 * (family == "xnornet" and pad_value == 1)

@@ -32,14 +32,22 @@ def unit(u, inputs):
     if "weights" not in u:
         seen = windows(x, u["pads"], u["strides"], u["kernel"].shape, 0)
         y = np.einsum("nhwijc,ijco->nhwo", seen, u["kernel"], optimize=True)
-        y = np.maximum(y + u["bias"], 0 if u["relu"] else -np.inf)
+        y = slope(y + u["bias"], u)
         return windows(y, u["pool_pads"], (2, 2), (3, 3), -np.inf).max(axis=(3, 4)) if "pool_pads" in u else y
     y = sums(np.where((x > u["threshold"]) != u["reversed"], np.float32(1), np.float32(-1)), u)
     y = y * u["multiplier"] + u["bias"]
-    if u["span"]:
-        y = y + shortcut(inputs[-u["span"]], u)
-    y = y - u["gamma"]
-    return np.where(y > 0, y, u["beta"] * y) + u["zeta"]
+    if "gate/inner" in u:
+        hidden = np.maximum(x.mean(axis=(1, 2)) @ u["gate/inner"] + u["gate/bias"], 0)
+        y = y / (1 + np.exp(-hidden @ u["gate/outer"]))[:, None, None]
+    s = shortcut(inputs[-u["span"]], u) if u["span"] else np.float32(0)
+    last = u["span"] and u["shortcut/last"]
+    y = y - u["gamma"] if last else y + s - u["gamma"]
+    y = slope(y, u) + u["zeta"]
+    return y + s if last else y
+
+
+def slope(y, u):
+    return np.where(y > 0, y, u["beta"] * y)
 
 
 def sums(b, u):
@@ -54,7 +62,7 @@ def shortcut(x, u):
     pads = ((0, -x.shape[1] % rows), (0, -x.shape[2] % columns))
     x = np.nanmean(windows(x, pads, (rows, columns), (rows, columns), np.nan), axis=(3, 4), dtype=np.float32)
     if "shortcut/kernel" not in u:
-        return x
+        return np.tile(x, u["shortcut/repeats"])
     strides = u["shortcut/strides"]
     return x[:, :: strides[0], :: strides[1]] @ u["shortcut/kernel"][0, 0] + u["shortcut/bias"]
 

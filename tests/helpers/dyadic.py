@@ -16,11 +16,12 @@ IMAGE_SHAPE = (8, 8, 3)  # halved once: 16 pixels are averaged by the head
 def structure(family="onebnet", **fields):
     """A small network of a family: two stages of one block, with 8 and 16 channels if `fields` say nothing else.
 
-    conv_1d and ds_1d name them 16 and 32.
+    conv_1d and ds_1d name them 16 and 32. ReActNet-A, whose blocks double the channels, has 32 and 64.
     """
-    fields = dict(width_multiplier=0.5, stem="cifar", num_classes=10) | fields
-    whole = families.build(family, depth=8, **fields)
-    units = tuple(unit for unit in whole.units if not unit.name.startswith("stage3"))
+    small = dict(depth=8, width_multiplier=0.5, stem="cifar", num_classes=10)
+    taken = {name: value for name, value in small.items() if name in families.parameters(family)}
+    whole = families.build(family, **taken | fields)
+    units = tuple(unit for unit in whole.units if unit.name.startswith(("stem", "stage1", "stage2_block1")))
     return dataclasses.replace(whole, units=units, recipe=())
 
 
@@ -47,6 +48,8 @@ def variables(structure, seed=0):
         if layer[-1] == "shortcut_conv":
             # Each output takes at most one input, so that few values occur and thresholds are hit.
             return rng.permuted(np.eye(shape[2], shape[3]), axis=0).reshape(shape) * rng.choice([-1, 1], shape[3])
+        if layer[-1] == "gate_out":
+            return np.zeros(shape)  # the sigmoid of 0 is 1/2, all others are no multiples of a power of two
         values = {
             "kernel": [-1.0, 1.0, *[0.0] * (14 if layer in float_body else 1)],
             "scale": [-1.0, 0.5, 1.0, *[0.0] * (layer in before_signs)],

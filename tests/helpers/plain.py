@@ -77,6 +77,8 @@ def network(family, fields, stages, binarization, variables, images, train, prog
     def binary_conv(x, w, strides):
         if binarization.activations:
             x = binarize(x, binarization.estimator, binarization.window, progress)
+        elif binarization.soft_sign == "tanh":
+            x = jnp.tanh(x)
         if binarization.weights:
             scale = {"mean": lax.stop_gradient(jnp.mean(jnp.abs(w), (0, 1, 2))), "none": 1.0}[binarization.weight_scale]
             w = scale * binarize(w, binarization.weight_estimator, 1.0, progress)
@@ -85,15 +87,28 @@ def network(family, fields, stages, binarization, variables, images, train, prog
     def unit(x, name, strides):
         """Of Bi-Real Net, and with two more functions of ReActNet and OneBNet."""
         p, y = params[name], x
-        if family == "onebnet":
+        if family != "birealnet":
             y = y - p["rsign"]["alpha"]
         y = batch_norm(binary_conv(y, p["conv"]["kernel"], strides), name, "bn")
-        if strides != (1, 1):
+        if family == "reactnet_a":
+            x = average_pool(x, strides)
+            x = jnp.concatenate([x] * (y.shape[-1] // x.shape[-1]), axis=-1)
+        elif strides != (1, 1):
             x = batch_norm(conv(average_pool(x, strides), p["shortcut_conv"]["kernel"]), name, "shortcut_bn")
         if family == "birealnet":
             return x + y
         centered = x + y - p["rprelu"]["gamma"]
         return jnp.where(centered > 0, centered, p["rprelu"]["beta"] * centered) + p["rprelu"]["zeta"]
+
+    def gated_unit(x, name, strides):
+        p, y = params[name], batch_norm(x, name, "bn")
+        hidden = jax.nn.relu(y.mean((1, 2)) @ p["gate_in"]["kernel"])
+        gate = 1 / (1 + jnp.exp(-hidden @ p["gate_out"]["kernel"]))
+        y = gate[:, None, None] * binary_conv(y, p["conv"]["kernel"], strides)
+        y = jnp.where(y > 0, y, p["prelu"]["beta"] * y)
+        if strides != (1, 1):
+            x = batch_norm(conv(average_pool(x, strides), p["shortcut_conv"]["kernel"]), name, "shortcut_bn")
+        return y + x
 
     def block_of_units(x, name, stage, strides):
         for place, step in ((1, strides), (2, (1, 1))):
@@ -101,7 +116,7 @@ def network(family, fields, stages, binarization, variables, images, train, prog
                 x = unit(x, f"{name}_conv{place}_3x1", (step[0], 1))
                 x = unit(x, f"{name}_conv{place}_1x3", (1, step[1]))
             else:
-                x = unit(x, f"{name}_conv{place}", step)
+                x = (gated_unit if family == "realtobin" else unit)(x, f"{name}_conv{place}", step)
         return x
 
     def shortcut(x, name, strides):
@@ -124,7 +139,9 @@ def network(family, fields, stages, binarization, variables, images, train, prog
     x = batch_norm(x, "stem_bn")
     if family == "xnornet" or fields.get("stem_relu", family == "resnet"):
         x = jax.nn.relu(x)
-    if imagenet:
+    if family == "realtobin":
+        x = jnp.where(x > 0, x, params["stem_prelu"]["beta"] * x)
+    if imagenet and family != "reactnet_a":
         padding = ((0, 0), (1, 1), (1, 1), (0, 0)) if symmetric else "SAME"
         x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
     block = {"xnornet": xnornet_block, "resnet": resnet_block}.get(family, block_of_units)

@@ -33,10 +33,14 @@ def unit(layer: Unit, inputs: list[jax.Array]) -> jax.Array:
         b = b - layer.threshold
     if layer.sign:
         b = jnp.where(b >= 0, 1.0, -1.0)
-    y = conv(layer.conv, b)
+    y, s, last = conv(layer.conv, b), 0, layer.shortcut and layer.shortcut.last
+    if layer.gate:
+        hidden = jax.nn.relu(jnp.mean(inputs[-1], axis=(1, 2)) @ layer.gate.inner + layer.gate.bias)
+        y = y * jax.nn.sigmoid(hidden @ layer.gate.outer)[:, None, None]
     if layer.shortcut:
         s = average_pool(inputs[-layer.shortcut.span], layer.shortcut.pool)
-        y = y + (conv(layer.shortcut.conv, s) if layer.shortcut.conv else s)
+        s = conv(layer.shortcut.conv, s) if layer.shortcut.conv else jnp.tile(s, layer.shortcut.repeats)
+    y = y if last else y + s
     if layer.relu:
         y = jax.nn.relu(y)
     if layer.gamma is not None:
@@ -45,6 +49,7 @@ def unit(layer: Unit, inputs: list[jax.Array]) -> jax.Array:
         y = jnp.where(y > 0, y, layer.beta * y)
     if layer.zeta is not None:
         y = y + layer.zeta
+    y = y + s if last else y
     if layer.max_pool:
         pads = "SAME" if layer.pool_pads is None else ((0, 0), *layer.pool_pads, (0, 0))
         y = lax.reduce_window(y, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)

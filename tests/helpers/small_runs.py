@@ -63,8 +63,9 @@ def shortened(family):
     @functools.wraps(family)
     def short(**fields):
         whole = family(**fields)
-        units = (unit for unit in whole.units[1:] if unit.name.startswith("stage2_block1_"))
-        return dataclasses.replace(whole, units=(whole.units[0], *units))
+        units = [unit for unit in whole.units[1:] if unit.name.startswith("stage2_block1_")]
+        stem = dataclasses.replace(whole.units[0], out_channels=units[0].in_channels)
+        return dataclasses.replace(whole, units=(stem, *units))
 
     return short
 

@@ -187,10 +187,11 @@ def test_instructions_on_arm(tmp_path):
     assert 100e6 < counts[1] - counts[0] < INSTRUCTIONS * 1e6
 
 
-def sanitized(sanitizers, *files):
+def sanitized(sanitizers, *files, compiler=None):
     """A command that compiles files with the library's, all under sanitizers."""
     flags = ["-g", "-O1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", f"-I{runtime.SOURCES}"]
-    return [*runtime.compiler(), *runtime.FLAGS[:1], *flags, *files, *runtime.sources(), "-lm", "-pthread", "-o"]
+    compiler = compiler or runtime.compiler()
+    return [*compiler, *runtime.FLAGS[:1], *flags, *files, *runtime.sources(), "-lm", "-pthread", "-o"]
 
 
 @pytest.mark.slow
@@ -199,6 +200,20 @@ def test_broken_files_under_sanitizers(place, tmp_path):
     run(*sanitized("address,undefined", fuzz), tmp_path / "fuzz")
     text = run(tmp_path / "fuzz", 30, *(place / f"{k}.onb" for k in range(4)))
     assert int(text.split()[0]) > 1000 and "contradicts" in text and "no error" in text
+
+
+@pytest.mark.slow
+@needs("clang")
+def test_a_minute_of_libfuzzer(place, tmp_path):
+    """It searches by what code a file reaches; `-max_total_time=600` by hand is the longer search."""
+    fuzz = pathlib.Path(__file__).with_name("fuzz.c")
+    run(*sanitized("address,undefined,fuzzer", fuzz, "-DLIBFUZZER", compiler=["clang"]), tmp_path / "fuzz")
+    (tmp_path / "files").mkdir()
+    for k in range(4):
+        shutil.copy(place / f"{k}.onb", tmp_path / "files")
+    limits = ["-max_total_time=60", "-max_len=1000000", "-rss_limit_mb=4000", f"-artifact_prefix={tmp_path}/"]
+    done = subprocess.run([tmp_path / "fuzz", tmp_path / "files", *limits], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "Done" in done.stderr, done.stderr[-2000:]
 
 
 @pytest.mark.slow

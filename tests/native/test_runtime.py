@@ -93,7 +93,7 @@ def test_refuses_what_is_no_whole_file(tmp_path):
     file, _ = network()
     cases = {
         "wrote": [b"", MAGIC[:7], b"x" * 200, b"TFL3" * 100],
-        "version": [file[:8] + struct.pack("<I", 2) + file[12:]],
+        "version": [file[:8] + struct.pack("<I", 1) + file[12:]],
         "as long": [file[:20], file[:SIZE], file[:-1], file + bytes(64)],
         "checksum": [file[:-1] + bytes([file[-1] ^ 1]), file.replace(b"classes", b'cla"ses')],
         "card": [altered(file, file.index(b"{"), b"x"), altered(file, file.index(b"["), b"7, ")],

@@ -28,6 +28,8 @@ TABLE = {
     "Bi-RealNet18": ("birealnet", {}, 11_689_512, 3.995, 137_793_536, 1_676_279_808, 163.99, 2.68),
     "Bi-RealNet34": ("birealnet", dict(depth=34), 21_797_672, 5.228, 137_793_536, 3_525_967_872, 192.89, 3.94),
     "XNOR-Net ResNet18": ("xnornet", {}, 11_688_616, 3.999, 137_793_536, 1_676_279_808, 163.99, 3.44),
+    "ReActNet-A": ("reactnet_a", {}, 29_343_592, 7.528, 11_862_016, 4_816_896_000, 87.13, 25.89),
+    "Real-to-Bin ResNet18": ("realtobin", {}, 11_986_920, 5.13, 138_087_936, 1_676_279_808, 164.28, 11.54),
     "ReActNet18": ("onebnet", IMAGENET, 11_704_424, 4.052, 137_793_536, 1_676_279_808, 163.99, 8.88),
     "TypeI": ("onebnet", TYPE_I, 12_055_656, 5.392, 195_596_288, 1_734_082_560, 222.69, 10.99),
     "TypeII": ("onebnet", TYPE_II, 9_102_952, 5.027, 176_328_704, 1_483_603_968, 199.51, 10.91),
@@ -47,6 +49,13 @@ def test_every_family_has_its_row():
     assert {family for family, *_ in TABLE.values()} == set(families.FAMILIES)
 
 
+@pytest.mark.parametrize(("family", "scale", "mib"), [("realtobin", "mean", 5.1444), ("xnornet", "none", 3.9919)])
+def test_what_scales_of_weights_take_where_no_norm_follows(family, scale, mib):
+    structure = families.build(family)
+    published, other = (cost.total(cost.layers(structure, SHAPE, weight_scale=kind)) for kind in ("", scale))
+    assert round(other.storage_mib, 4) == mib != round(published.storage_mib, 4)
+
+
 def small(family, shape, **fields):
     return families.build(family, num_classes=7, channels=shape[2], **fields), shape
 
@@ -56,6 +65,8 @@ STRUCTURES = {
     "1-D": small("onebnet", (29, 31, 1), depth=20, conv_1d=(16, 64), ds_1d=(32, 64), width_multiplier=0.7),
     "Bi-Real Net": small("birealnet", (32, 33, 3), depth=10),
     "XNOR-Net": small("xnornet", (13, 9, 2), depth=8),
+    "Real-to-Bin": small("realtobin", (33, 35, 2), depth=10),
+    "ReActNet-A": small("reactnet_a", (33, 35, 2), width_multiplier=0.17),
     "FP32": small("resnet", (28, 28, 1), depth=20, width_multiplier=1.4),
     "FP32, torch padding": small("resnet", (61, 64, 3), depth=34, stem="imagenet", padding="torch"),
     "made by hand": (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks import cost, families
 from onebnet_jax.networks.network import Network, variable_shapes
-from onebnet_jax.networks.structure import Binarization, placed
+from onebnet_jax.networks.structure import Binarization, placed, strided
 from onebnet_jax.ops import binarize
 
 
@@ -22,14 +22,19 @@ def body(family="onebnet", **fields):
 
 
 # The units of a place, without and with downsampling, in 2-D and in 1-D: kernels, and strides where they are not 1.
-S, DS = ["3x3"], ["3x3/2x2"]
+S, DS, P = ["3x3"], ["3x3/2x2"], ["3x3", "1x1"]
 S1, DS1 = ["3x1", "1x3"], ["3x1/2x1", "1x3/1x2"]
 RESNET18 = [S * 4, DS + S * 3, DS + S * 3, DS + S * 3]
 NAMED = {  # stage by stage
     "ReActNet18": (dict(), RESNET18),
     "Bi-RealNet18": (dict(family="birealnet"), RESNET18),
     "XNOR-Net ResNet18": (dict(family="xnornet"), RESNET18),
+    "Real-to-Bin ResNet18": (dict(family="realtobin"), RESNET18),
     "FP32 ResNet18": (dict(family="resnet"), RESNET18),
+    "ReActNet-A": (
+        dict(family="reactnet_a"),
+        [P, [*DS, "1x1"] + P, [*DS, "1x1"] + P, [*DS, "1x1"] + P * 5] + [[*DS, "1x1"] + P],
+    ),
     "FP32 ResNet34": (dict(family="resnet", depth=34), [S * 6, DS + S * 7, DS + S * 11, DS + S * 5]),
     "TypeI": (dict(ds_1d=(128, 256, 512)), [S * 4, DS1 + S * 3, DS1 + S * 3, DS1 + S * 3]),
     "TypeII": (dict(conv_1d=(256, 512), ds_1d=(256, 512)), [S * 4, DS + S * 3, DS1 + S1 * 3, DS1 + S1 * 3]),
@@ -64,7 +69,14 @@ def test_names_say_stage_block_place_and_kernel():
 
 def test_what_surrounds_binarized_maps_if_nothing_is_said():
     pads = {family: {unit.pad_value for unit in body(family)} for family in families.FAMILIES}
-    assert pads == {"onebnet": {1}, "birealnet": {0}, "xnornet": {0}, "resnet": {0}}
+    assert pads == {
+        "onebnet": {1},
+        "birealnet": {0},
+        "xnornet": {0},
+        "resnet": {0},
+        "reactnet_a": {0},
+        "realtobin": {0},
+    }
 
 
 def test_multipliers_of_table_7():
@@ -89,6 +101,8 @@ def test_multipliers_of_table_7():
         ("conv_1d", dict(depth=20, conv_1d=(128,))),
         ("ds_1d", dict(ds_1d=(64,))),  # the first stage does not downsample
         *[("width_multiplier", dict(width_multiplier=m)) for m in (0.0, -1.0, 0.005, 17.0, math.nan, math.inf)],
+        ("width_multiplier", dict(family="reactnet_a", width_multiplier=0.01)),
+        ("stem", dict(family="reactnet_a", stem="mnist")),
         ("num_classes", dict(family="birealnet", num_classes=1)),
     ],
 )
@@ -99,11 +113,16 @@ def test_what_cannot_be_built_is_refused_in_one_sentence_that_names_the_field(fi
     assert message.startswith(f"model.{field}") and message.endswith(".") and "\n" not in message
 
 
+def body_of(family, depth):
+    """(output channels of each stage at multiplier 1, blocks of each)."""
+    return families.stages(depth) if family != "reactnet_a" else ((64, 128, 256, 512, 1024), (1, 2, 2, 6, 2))
+
+
 @st.composite
 def recipes(draw, depths):
     """A family and fields of it that can be built."""
     family, depth = draw(st.sampled_from(list(families.FAMILIES))), draw(st.sampled_from(depths))
-    widths, _ = families.stages(depth)
+    widths, _ = body_of(family, depth)
     fields = dict(
         depth=st.just(depth),
         conv_1d=st.lists(st.sampled_from(widths), unique=True).map(tuple),
@@ -125,24 +144,31 @@ def test_every_network_is_a_chain_that_halves_once_a_stage(recipe):
     structure = families.build(family, **fields)
     assert structure == families.build(**dict(structure.recipe))
     stem, *units = structure.units
-    widths, counts = families.stages(fields["depth"])
+    widths, counts = body_of(family, fields.get("depth"))
+    multiplier = fields["width_multiplier"]
+    if family == "reactnet_a":
+        multiplier = stem.out_channels / 32
+        assert stem.out_channels == round(32 * fields["width_multiplier"])
     assert (stem.in_channels, structure.num_classes) == (fields["channels"], fields["num_classes"])
     assert len({unit.name for unit in structure.units}) == len(structure.units)
     for unit, following in itertools.pairwise(structure.units):
         assert unit.out_channels == following.in_channels
     for index, (stage, count) in enumerate(zip(widths, counts, strict=True)):
         own = [unit for unit in units if unit.stage == stage]
-        assert {unit.out_channels for unit in own} == {round(fields["width_multiplier"] * stage)}
+        channels = {unit.out_channels for unit in own[1:]}  # the first unit of ReActNet-A keeps those before it
+        assert channels == {round(multiplier * stage)}
         halvings = [math.prod(strides) for strides in zip(*(unit.strides for unit in own), strict=True)]
         assert halvings == ([1, 1] if index == 0 else [2, 2])
-        # Each of the two 3x3 places of a block reaches over 3x3 pixels, be it in one unit or in two.
+        # Each of the 3x3 places of a block, two or one, reaches over 3x3 pixels, be it in one unit or in two.
         reach = [sum(k - 1 for k in sizes) for sizes in zip(*(unit.kernel for unit in own), strict=True)]
-        assert reach == [2 * 2 * count] * 2
+        assert reach == [2 * (1 if family == "reactnet_a" else 2) * count] * 2
     # Each unit lies under one shortcut, which follows its changes of shape.
     assert sum(unit.span for unit in units) == len(units)
     for place in placed(structure, (32, 32, stem.in_channels)):
         if place.shortcut and not place.shortcut.projects:
-            assert place.shortcut.input == place.convolved
+            *size, channels = place.shortcut.input
+            kept = (*strided(size, place.shortcut.pool), channels * place.shortcut.repeats)
+            assert kept == place.convolved and (family == "reactnet_a" or kept == place.shortcut.input)
 
 
 @settings(max_examples=8)

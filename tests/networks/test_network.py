@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 UNIT = ["conv/kernel", "bn/scale", "bn/bias"]
 REACT_UNIT = ["rsign/alpha", *UNIT, "rprelu/gamma", "rprelu/beta", "rprelu/zeta"]
+GATED_UNIT = [*UNIT, "gate_in/kernel", "gate_out/kernel", "prelu/beta"]
 BLOCK = ["conv1/kernel", "bn1/scale", "bn1/bias", "conv2/kernel", "bn2/scale", "bn2/bias"]
 SHORTCUT = ["shortcut_conv/kernel", "shortcut_bn/scale", "shortcut_bn/bias"]
 PARAMETERS = {
@@ -38,6 +39,13 @@ PARAMETERS = {
     },
     "xnornet": {"stage1_block1": BLOCK, "stage2_block1": BLOCK + SHORTCUT},
     "resnet": {"stage1_block1": BLOCK, "stage2_block1": BLOCK + SHORTCUT},
+    "realtobin": {
+        "stage1_block1_conv1": GATED_UNIT,
+        "stage1_block1_conv2": GATED_UNIT,
+        "stage2_block1_conv1": GATED_UNIT + SHORTCUT,
+        "stage2_block1_conv2": GATED_UNIT,
+    },
+    "reactnet_a": {f"stage{stage}_block1_conv{place}": REACT_UNIT for stage in (1, 2) for place in (1, 2)},
 }
 
 
@@ -52,6 +60,7 @@ def test_names_of_parameters(family):
     for binarization in (Binarization(), Binarization(activations=False), Binarization(weights=False)):
         params = variable_shapes(Network(structure, binarization), dyadic.IMAGE_SHAPE)["params"]
         modules = {"": ["stem_conv/kernel", "stem_bn/scale", "stem_bn/bias", "head/kernel", "head/bias"]}
+        modules[""] += ["stem_prelu/beta"] * (family == "realtobin")
         modules |= PARAMETERS[family]
         expected = {f"{module}/{part}".strip("/") for module, parts in modules.items() for part in parts}
         paths = jax.tree_util.tree_leaves_with_path(params)
@@ -60,6 +69,7 @@ def test_names_of_parameters(family):
 
 # Values and gradients ------------------------------------------------------------------------------------------
 
+SOFT = Binarization(activations=False, weights=False, soft_sign="tanh")
 CASES = {
     # family, its fields, what is binarized, progress
     "1-D, clip, ReLU": (
@@ -83,6 +93,14 @@ CASES = {
         Binarization(estimator="tanh", weight_estimator="tanh"),
         0.6,
     ),
+    "Real-to-Bin": (
+        "realtobin",
+        dict(stem="imagenet", width_multiplier=1.0),
+        Binarization(estimator="clip", weight_scale="none"),
+        1.0,
+    ),
+    "Real-to-Bin, tanh": ("realtobin", dict(width_multiplier=1.0), SOFT, 1.0),
+    "ReActNet-A": ("reactnet_a", dict(stem="imagenet", width_multiplier=0.1), Binarization(), 1.0),
     "FP32": ("resnet", dict(), Binarization(), 1.0),
     "FP32, torch padding": ("resnet", dict(stem="imagenet", padding="torch"), Binarization(), 1.0),
 }
@@ -101,7 +119,8 @@ def random_variables(structure, dtype):
     return jax.tree_util.tree_map_with_path(draw, variable_shapes(Network(structure), IMAGES.shape[1:]))
 
 
-@pytest.mark.parametrize("case", CASES)
+# Of the two float networks the one with torch's padding has all that the other has; SAME is tests/ops/'s.
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case == "FP32")) for case in CASES])
 def test_values_and_gradients_are_those_of_the_plain_version(case, float64):
     family, fields, binarization, progress = CASES[case]
     fields = dict(width_multiplier=0.25, stem="cifar") | fields
@@ -223,10 +242,11 @@ def test_intermediates_on_dyadic_values(family):
     hits = np.zeros(2)
     for module in PARAMETERS[family]:
         y, p, kind = x, params[module], np.arange(x.shape[-1]) % 2
-        if family == "onebnet":
+        if family in ("onebnet", "reactnet_a"):
             y, kind = x - p["rsign"]["alpha"], p["rsign"]["alpha"] != 0
-        elif family == "xnornet":
-            bn, running = p["bn1"], variables["batch_stats"][module]["bn1"]
+        elif family in ("xnornet", "realtobin"):
+            norm = "bn1" if family == "xnornet" else "bn"
+            bn, running = p[norm], variables["batch_stats"][module][norm]
             y = (x - running["mean"]) / np.sqrt(running["var"] + 1e-5) * bn["scale"] + bn["bias"]
             kind = np.select([bn["scale"] > 0, bn["scale"] < 0], [0, 1], 2)
         if structure.binary:

@@ -16,6 +16,7 @@ UNITS = (
     Unit("c", (1, 3), (1, 1), 16, 16, module="c"),
     Unit("d", (1, 1), (1, 1), 16, 24, shortcut="strided", module="d"),
     Unit("e", (3, 3), (2, 2), 24, 24, binary=False, span=0, module="e"),
+    Unit("f", (1, 3), (1, 2), 24, 48, shortcut="repeated", module="f"),
 )
 STRUCTURE = Structure(UNITS, 10)
 
@@ -29,12 +30,12 @@ def test_where_parameters_are():
         ("b", "conv"),
     ]
     assert a2.beside("shortcut_bn") == ("a", "shortcut_bn")
-    assert [unit.section for unit in UNITS] == ["stem", "a", "a", "b", "c", "d", "e"]
+    assert [unit.section for unit in UNITS] == ["stem", "a", "a", "b", "c", "d", "e", "f"]
 
 
 def test_a_whole_network():
-    assert (STRUCTURE.reduction, STRUCTURE.binary) == ((32, 16), True)
-    assert not Structure((UNITS[0], UNITS[-1]), 10).binary
+    assert (STRUCTURE.reduction, STRUCTURE.binary) == ((32, 32), True)
+    assert not Structure((UNITS[0], UNITS[-2]), 10).binary
 
 
 def test_sizes_of_maps_round_up():
@@ -43,7 +44,7 @@ def test_sizes_of_maps_round_up():
     assert [place.input for place in places] == [(61, 34, 3)] + [place.output for place in places[:-1]]
     assert places[0].convolved == (31, 17, 8)
     assert all(place.output == place.convolved for place in places[1:])
-    outputs = [(16, 9, 8), (8, 5, 16), (8, 5, 16), (4, 5, 16), (4, 5, 16), (4, 5, 24), (2, 3, 24)]
+    outputs = [(16, 9, 8), (8, 5, 16), (8, 5, 16), (4, 5, 16), (4, 5, 16), (4, 5, 24), (2, 3, 24), (2, 2, 48)]
     assert [place.output for place in places] == outputs
 
 
@@ -56,6 +57,7 @@ def test_shortcuts_follow_changes_of_shape():
         Shortcut((4, 5, 16), pool=(1, 1), strides=(1, 1), projects=False),
         Shortcut((4, 5, 16), pool=(1, 1), strides=(1, 1), projects=True),
         None,
+        Shortcut((2, 3, 24), pool=(1, 2), strides=(1, 1), projects=False, repeats=2),
     ]
 
 

@@ -299,10 +299,9 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_shipped_config_is_found_by_name_from_any_folder(name, elsewhere):
-    known = [f"--config.{field}" for field in FOLDER.split()[2:] if name == "folder"]
-    by_path = config_lib.load(str(ROOT / "configs" / f"{name}.py"), known)
+    by_path = config_lib.load(str(ROOT / "configs" / f"{name}.py"), assumed=2)
     for path in (name, f"{name}.py", f"configs/{name}.py"):
-        assert config_lib.load(path, known) == by_path and config_lib.name(path) == name
+        assert config_lib.load(path, assumed=2) == by_path and config_lib.name(path) == name
 
 
 def test_a_shipped_config_takes_its_argument_by_name(elsewhere):

@@ -19,12 +19,11 @@ from onebnet_jax.training import stage, steps
 
 CONFIGS = sorted(path for path in pathlib.Path("configs").glob("*.py") if path.stem not in ("__init__", "default"))
 BATCH = 3  # on one device
-KNOWN = {"folder": ["--config.data.classes=('a', 'b')", "--config.data.mean=(0.5,)", "--config.data.std=(0.2,)"]}
 
 
 def load(path, *overrides):
-    """A config, with what it would ask the folder of images for."""
-    return config_lib.load(str(path), [*KNOWN.get(path.stem, ()), *overrides])
+    """A config; a folder of images has two classes."""
+    return config_lib.load(str(path), overrides, assumed=2)
 
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -43,7 +42,7 @@ def path(request):
 
 def test_the_docstring_gives_the_command(path):
     docstring = ast.get_docstring(ast.parse(path.read_text()))
-    assert re.search(rf"^ *python -m onebnet_jax\.\w+ .*\b{path.stem}\b", docstring, re.MULTILINE)
+    assert re.search(rf"^ *(onebnet|python -m onebnet_jax\.)\w* .*\b{path.stem}\b", docstring, re.MULTILINE)
     assert len(docstring.splitlines()[0]) > 30 and docstring.splitlines()[0].endswith(".")
 
 
@@ -58,10 +57,14 @@ ROWS = {
     "fashionmnist_ds32_64": (280_714, 0.083, 1.4),
     "fashionmnist_fp32": (272_186, 1.038, 31.0),
     "fashionmnist_two_stage": (280_714, 0.083, 1.4),
-    "folder": (2_887_426, 0.865, 28.8),
+    "folder": (2_888_002, 0.868, 31.2),
     "imagenet": (9_102_952, 5.027, 199.5),  # TypeII, where no row is named
     "imagenet_birealnet": (11_689_512, 3.995, 164.0),
     "imagenet_fp32": (11_689_512, 44.592, 1814.1),
+    "cifar10_baseline": (11_173_962, 2.029, 16.6),  # Bi-RealNet, where no family is named
+    "fashionmnist_baseline": (272_186, 0.065, 1.4),
+    "imagenet_reactnet_a": (29_343_592, 7.528, 87.1),
+    "imagenet_realtobin": (11_986_920, 5.13, 164.3),
     "imagenet_reactnet": (11_704_424, 4.052, 164.0),
     "imagenet_teacher": (21_797_672, 83.152, 3663.8),
     "imagenet_typeI": (12_055_656, 5.392, 222.7),
@@ -69,6 +72,7 @@ ROWS = {
     "imagenet_typeIII": (9_620_584, 4.822, 181.7),
     "imagenet_typeII_scratch": (9_102_952, 5.027, 199.5),
     "imagenet_xnornet": (11_688_616, 3.999, 164.0),
+    "imagenette": (1_319_362, 0.674, 6.2),
     "quickstart": (280_714, 0.083, 1.4),
 }
 
@@ -96,9 +100,66 @@ def last_stage(structure):
     return dataclasses.replace(structure, units=(dataclasses.replace(stem, out_channels=units[0].in_channels), *units))
 
 
-@pytest.mark.parametrize("part", [last_stage, pytest.param(lambda whole: whole, marks=pytest.mark.slow, id="whole")])
+FAMILIES = ("birealnet", "xnornet", "realtobin", "reactnet_a", "resnet")
+
+
+@pytest.mark.parametrize("name", ["cifar10_baseline", "fashionmnist_baseline"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_baselines_of_every_family(name, family):
+    model = config_lib.load(f"configs/{name}.py:{family}").model
+    assert model.family == family and model.stem == "cifar"
+    assert (model.estimator == "clip") == (family in ("xnornet", "realtobin"))
+    assert (model.weight_scale == "none") == (family == "realtobin")
+
+
+WITH_ARGUMENTS = ("imagenet_realtobin.py:1", "imagenet_realtobin.py:2", "fashionmnist_baseline.py:reactnet_a")
+WITH_ARGUMENTS = [pathlib.Path("configs") / name for name in WITH_ARGUMENTS]
+
+
+def aspects(path):
+    """What the code of a config's steps follows from: its kinds of units, and its kinds of stages; without numbers."""
+    experiment = config_lib.experiment(load(path))
+    plain = dict(name="", module="", parts="", stage=0, in_channels=0, out_channels=0)
+    units = [dataclasses.replace(unit, **plain) for unit in last_stage(experiment.structure).units]
+    stages = [
+        (
+            each.label_weight > 0,
+            each.teacher_weight > 0,
+            each.attention_weight > 0,
+            each.binarization,
+            each.optimizer.name,
+            experiment.dtype,
+        )
+        for each in experiment.stages
+    ]
+    return {*units, *stages}
+
+
+def different():
+    """The configs without those all of whose aspects others have."""
+    found, seen = [], set()
+    for path in sorted([*CONFIGS, *WITH_ARGUMENTS], key=lambda path: -len(aspects(path))):
+        if aspects(path) - seen:
+            found.append(path)
+            seen |= aspects(path)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        *(pytest.param(path, last_stage, id=path.name) for path in different()),
+        *(
+            pytest.param(path, lambda whole: whole, marks=pytest.mark.slow, id=f"{path.name}, whole")
+            for path in [*CONFIGS, *WITH_ARGUMENTS]
+        ),
+    ],
+)
 def test_it_takes_a_training_step_in_each_stage(path, part):
-    """At an eighth of the width, ImageNet in 32x32; a stage begins with what the one before left."""
+    """At an eighth of the width, ImageNet in 32x32; a stage begins with what the one before left.
+
+    Every kind of unit and of stage that there is in a config takes one; the slow tests take all configs.
+    """
     config = load(path, "--config.model.width_multiplier=0.125")
     if data_info.DATASETS[config.data.name].streamed:
         config.data.image_size = 32
@@ -106,8 +167,8 @@ def test_it_takes_a_training_step_in_each_stage(path, part):
     experiment = config_lib.experiment(config)
     experiment = dataclasses.replace(experiment, structure=part(experiment.structure))
     info = experiment.data.info
-    resnet = families.build("resnet", depth=8, width_multiplier=0.125, num_classes=info.num_classes)
-    resnet = dataclasses.replace(resnet, units=(dataclasses.replace(resnet.units[0], in_channels=info.shape[2]),))
+    model = dict(depth=config.model.depth, stem=config.model.stem, width_multiplier=0.125)
+    resnet = part(families.build("resnet", **model, num_classes=info.num_classes, channels=info.shape[2]))
     teacher = dataclasses.replace(
         trained.untrained(config), structure=resnet, variables=random_variables(resnet, info.shape, seed=1)
     )

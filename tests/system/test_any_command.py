@@ -7,7 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onebnet_jax import errors, main
-from onebnet_jax.commands import agree, benchmark, compare, convert, data_benchmark, predict, teacher, train_benchmark
+from onebnet_jax.commands import (
+    agree,
+    benchmark,
+    compare,
+    convert,
+    data_benchmark,
+    figure,
+    predict,
+    report,
+    teacher,
+    train_benchmark,
+)
 from onebnet_jax.commands import cost as cost_command
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -78,6 +89,31 @@ COMMANDS = {
             "--plot": ("x.zzz", "nowhere/x.png", f"{LONG}.png"),
             "--layers": ("3",),
             "--noconfig.data.flip": ("",),
+        },
+    ),
+    "figure": (
+        figure.main,
+        ["2", f"--config={CONFIG}", "--output=x.png"],
+        {
+            "--config": ("nothing.py", "", LONG, "empty"),
+            "--workdir": ("empty", LONG),  # beside --config
+            "--unit": ("nothing", "stem", "stage1_block1,stage2_block1"),
+            "--output": ("x", "x.zzz", "nowhere/x.png", f"{LONG}.png", "empty"),
+            "--images": COUNTS,
+            "--checkpoint": ("", "first"),
+            "word": ("8", "x"),
+        },
+    ),
+    "figure of a run": (figure.main, ["3", "--output=x.png"], {"--workdir": ("", "empty", "nowhere", "a_file", LONG)}),
+    "report": (
+        report.main,
+        ["--output=x"],
+        {
+            "word": ("nothing", "", "empty", LONG, "a_file"),
+            "--output": ("a_file", "a_file/x", LONG),
+            "--logs": ("", "empty", "nowhere", LONG, "logs"),
+            "--network": ("", "empty", "nowhere", "a_file", LONG),
+            "--files": ("3",),
         },
     ),
     "convert": (

@@ -43,7 +43,7 @@ def harmless():
         signal.signal(number, handler)
 
 
-def test_a_run_stopped_ten_times_at_random_moments_ends_as_the_quiet_run(tmp_path, quiet, harmless, monkeypatch):
+def test_a_run_stopped_six_times_at_random_moments_ends_as_the_quiet_run(tmp_path, quiet, harmless, monkeypatch):
     """A signal comes when the processes agree whether to stop, or a few milliseconds later, in whatever follows."""
     chance, agree, left = random.Random(0), hosts.agree, 0
 
@@ -59,7 +59,7 @@ def test_a_run_stopped_ten_times_at_random_moments_ends_as_the_quiet_run(tmp_pat
         return agree(*values)
 
     monkeypatch.setattr(hosts, "agree", agree_and_signal)
-    for _ in range(10):
+    for _ in range(6):
         left = chance.randint(1, 3)
         with pytest.raises(errors.Interrupted):
             main.main(command(tmp_path))

@@ -85,6 +85,10 @@ def test_without_its_folder_it_is_converted_and_predicts(copied, tmp_path, capsy
     logits = np.asarray(network.network().apply(network.variables, images))[0]
     share = np.exp(logits.max()) / np.exp(logits).sum()
     assert line == f"{photo}: {NAMES[logits.argmax()]} {100 * share:.1f} %"
+    convert.main([f"--workdir={workdir}", f"--native={tmp_path / 'alone.onb'}"])
+    capsys.readouterr()
+    predict.main([str(tmp_path / "alone.onb"), str(photo)])
+    assert capsys.readouterr().out.startswith(f"{photo}: {NAMES[logits.argmax()]} ")
 
 
 def test_its_labels_are_its_names_wherever_the_photographs_are(run, copied, capsys):

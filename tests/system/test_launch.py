@@ -306,12 +306,12 @@ def test_the_quick_start_goes_from_training_to_the_time_of_its_file(project):
     setup, *commands = project.calls
     assert setup == ["setup.sh", ".venv", "requirements.txt"]
     assert [command[command.index("-m") + 1 :] for command in commands] == [
-        ["onebnet_jax.main", "--config=configs/quickstart.py", "--workdir=a folder", "--config.seed=1"],
-        ["onebnet_jax.main", "--mode=eval", "--workdir=a folder"],
-        ["onebnet_jax.compare", "a folder", "--plot=a folder/curves.png"],
-        ["onebnet_jax.convert", "--workdir=a folder", "--output=a folder/model.tflite"],
-        ["onebnet_jax.agree", "a folder/model.tflite", "--images=200"],
-        ["onebnet_jax.benchmark", "a folder/model.tflite"],
+        ["onebnet_jax", "train", "--config=quickstart", "--workdir=a folder", "--config.seed=1"],
+        ["onebnet_jax", "evaluate", "--workdir=a folder"],
+        ["onebnet_jax", "compare", "a folder", "--plot=a folder/curves.png"],
+        ["onebnet_jax", "convert", "--workdir=a folder", "--output=a folder/model.tflite"],
+        ["onebnet_jax", "agree", "a folder/model.tflite", "--images=200"],
+        ["onebnet_jax", "benchmark", "a folder/model.tflite"],
     ]
 
 
@@ -340,10 +340,13 @@ def test_setup_installs_once(tmp_path):
             check=True,
         )
     words = (tmp_path / "calls").read_text().split("\0")[1:-1]
-    pip = ["python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = ["python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     # What finds by itself what is built, each after its number of words.
     builds = [word for name in ("build", "runtime") for word in ("3", "python", "-m", f"onebnet_jax.native.{name}")]
     assert words == [*pip, "-r", "requirements.txt", "jax[x]", *builds, *builds]
+    (tmp_path / "new venv").rename(tmp_path / "moved")
+    subprocess.run([tmp_path / "moved" / "bin" / "onebnet", "cost"], cwd="/", env=environment, check=True)
+    assert (tmp_path / "calls").read_text().split("\0")[-5:-1] == ["python", "-m", "onebnet_jax", "cost"]
 
 
 def test_the_newest_versions_are_looked_for_each_time(project):

@@ -28,7 +28,7 @@ EXTRAS = {
 PLACES = {
     "deploy": re.compile("onebnet_jax/export/.*"),
     "imagenet": re.compile("onebnet_jax/data/imagenet/pipeline.py"),
-    "plots": re.compile("onebnet_jax/(commands|paper)/figures.py"),
+    "plots": re.compile("onebnet_jax/(commands/figures|paper/(diagrams|plots|report_figures)).py"),
     "torch": re.compile("onebnet_jax/runs/torch_weights.py"),
 }
 
@@ -54,6 +54,9 @@ def test_nothing_heavy_is_imported_before_there_is_work(words):
     imported = result.stderr.splitlines()[-1].split()
     assert HEAVY & {name.partition(".")[0] for name in imported} == set()
     assert words[0] not in COMMANDS or f"onebnet_jax.{COMMANDS[words[0]][0]}" in imported
+    if words[0] in COMMANDS and words[-1] == "--help":
+        *_, examples = result.stdout.partition("\nexamples:\n")
+        assert re.search(rf"^  onebnet {words[0]} \S.*\Z", examples, re.MULTILINE | re.DOTALL)
 
 
 def test_help_lists_every_command(capsys):

@@ -1,27 +1,53 @@
-"""The Python in README runs as it stands there."""
+"""The Python in README and in the pages of docs/ runs as it stands there, in a process of its own; with small networks
+on few images.
+"""
 
 import os
-import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
+from small_runs import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# Before the block: the second stage of each network alone, and the first of the images. Imports neither Keras nor
+# TensorFlow: whether the block's own calls find the right Keras is part of what is tested.
+SMALL = """
+import dataclasses
+import small_runs
+from onebnet_jax.data import load
+from onebnet_jax.networks import families
+
+whole = load.open("fashion_mnist_mini")
+names = "train_images", "train_labels", "test_images", "test_labels"
+few = dataclasses.replace(whole, **{name: getattr(whole, name)[:192] for name in names})
+load.open = lambda *_, **__: few
+families.FAMILIES = small_runs.SHORT
+"""
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_a_python_block_of_the_readme_runs(number, tmp_path):
-    if "convert(" in BLOCKS[number]:
+def blocks():
+    """Each block of Python, by its page. What takes long is run by default on README alone."""
+    for page in PAGES:
+        found = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+        for number, block in enumerate(found, start=1):
+            long = page != PAGES[0] and re.search(r"\b(train|convert)\(", block)
+            yield pytest.param(block, id=f"{page.name}-{number}", marks=[pytest.mark.slow] if long else [])
+
+
+@pytest.mark.parametrize("block", [*blocks()])
+def test_a_block_of_python_runs(block, tmp_path):
+    if "convert(" in block:
         pytest.importorskip("larq_compute_engine")
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    command = [sys.executable, "-c", BLOCKS[number]]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers"))), "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", SMALL + block]
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout
 
 
-def test_the_readme_has_python():
-    assert len(BLOCKS) >= 2
+def test_the_readme_has_python_and_is_short():
+    text = PAGES[0].read_text()
+    assert "```python\n" in text and len(text.split()) < 900

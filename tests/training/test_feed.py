@@ -76,7 +76,7 @@ class Reader:
                 self.changed.notify()
             yield batches[step]
 
-    def test_batches(self, share):
+    def test_batches(self, share, split="test"):
         yield from self._batches(self._dataset.test_images, self._dataset.test_labels)
         blank = np.zeros((BATCH, *self._dataset.info.shape), np.uint8)
         yield {"images": blank, "labels": np.zeros(BATCH, np.int32), "mask": np.zeros(BATCH, np.float32)}

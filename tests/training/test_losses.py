@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from onebnet_jax.training.losses import cross_entropy, distribution, in_top_k
+from onebnet_jax.training.losses import attention, cross_entropy, distribution, in_top_k
 
 
 def log_softmax(logits):
@@ -18,6 +18,7 @@ def targets(labels, classes, smoothing):
 
 
 LOGITS = np.random.default_rng(0).normal(size=(6, 10)).astype(np.float32)
+MAPS, TEACHER_MAPS = ((4, 5, 6), (2, 3, 8)), ((4, 5, 2), (2, 3, 8))
 LABELS = np.array([0, 9, 3, 3, 5, 1])
 TEACHER_LOGITS = np.random.default_rng(1).normal(0, 3, (6, 10)).astype(np.float32)
 
@@ -65,6 +66,22 @@ def test_distribution_loss_is_least_where_the_student_answers_as_the_teacher():
     q = np.exp(log_softmax(TEACHER_LOGITS))
     np.testing.assert_allclose(distribution(TEACHER_LOGITS + 5, TEACHER_LOGITS), -(q * np.log(q)).sum(-1), rtol=1e-5)
     assert (distribution(LOGITS, TEACHER_LOGITS) > distribution(TEACHER_LOGITS, TEACHER_LOGITS)).all()
+
+
+def test_attention_loss_and_its_gradients():
+    rng = np.random.default_rng(2)
+    maps, teacher = ([rng.normal(size=(3, *size)) for size in sizes] for sizes in (MAPS, TEACHER_MAPS))
+    shares = []
+    for x, y in zip(maps, teacher):
+        squares = [np.square(each).mean(-1) for each in (x, y)]
+        shares.append([each / each.max((1, 2), keepdims=True) for each in squares])
+    wanted = np.mean([np.square(x - y).mean((1, 2)) for x, y in shares], axis=0)
+    found, vjp = jax.vjp(attention, [jnp.float32(x) for x in maps], [jnp.float32(x) for x in teacher])
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    of_maps, of_teacher = vjp(jnp.ones(3))
+    assert all(np.any(grad) for grad in of_maps) and not any(np.any(grad) for grad in of_teacher)
+    assert not attention([2 * jnp.float32(x) for x in teacher], teacher).any()
+    assert np.isfinite(attention([jnp.zeros((1, 2, 2, 3))], [jnp.ones((1, 2, 2, 3))])).all()
 
 
 def test_in_top_k():

@@ -4,6 +4,7 @@ Folders are shuffled as a whole, so that a global batch does not depend on the n
 can only be read in turn, each process shuffles its own part, by file and then in windows of `WINDOW`.
 """
 
+import copy
 import dataclasses
 import functools
 import os
@@ -16,11 +17,13 @@ import numpy as np
 from onebnet_jax.data import folder, tfds
 from onebnet_jax.data.catalog import Info
 from onebnet_jax.data.formats import Missing, naming, tolerate
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, quietly
 
 Batch = dict[str, np.ndarray]
 WINDOW = 4096  # records that are shuffled among themselves, about 0.45 GB of JPEGs
-_FOLDERS = {"train": "train", "validation": "val"}
+# As the splits are called where they are stored: ImageNet's validation images are for testing here.
+_RECORDS = {"train": "train", "test": "validation"}
+_FOLDERS = {"train": "train", "test": "val"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +45,14 @@ class Share:
 
 
 def _labelled(info: Info, listing: folder.Listing) -> tuple[np.ndarray, np.ndarray]:
-    """Paths [N] of images, and labels int32 [N]: the places of their classes in `info`, or in a row if it has none."""
-    root, names = listing.root, info.class_names or sorted(listing.classes)
+    """Paths [N] of images, and labels int32 [N]: the places of their class folders in `info`."""
+    root, names = listing.root, info.class_folders
     if not listing.classes:
         raise UserError(f"{root} has no class folders with images such as {root}/n01440764/*.JPEG.")
     if foreign := sorted(listing.classes.keys() - {*names}):
         raise UserError(f"{root}/{foreign[0]} is no class of {info.title}; data.name='folder' reads other classes.")
+    if not info.class_names and len(names) != info.num_classes:  # in a row they would mean other classes
+        raise UserError(f"{root} has {len(names)} classes, and the numbers of {info.title}'s are not known here.")
     labels = {name: label for label, name in enumerate(names)}
     counts = [len(paths) for paths in listing.classes.values()]
     paths = np.array([path for paths in listing.classes.values() for path in paths], object)
@@ -66,14 +71,19 @@ class Folders:
         classes, others = (listing.classes.keys() for listing in listings.values())
         if classes != others:
             raise UserError(f"{directory} has a class folder {min(classes ^ others)} in only one of train and val.")
-        if len(classes) > info.num_classes:
-            raise UserError(f"{directory}/train has {len(classes)} classes, where {info.num_classes} may be.")
         few = [f"{len(classes)} of {info.num_classes} classes"] * (len(classes) < info.num_classes)
         said = "; ".join([*few, *folder.left_out(listings.values())])
         self.origin = f"from the folders train and val in {directory}{said and f' ({said})'}"
 
     def size(self, split: str) -> int:
-        return len(self._files[split][1])
+        return len(self._files[split][1]) if split in self._files else 0
+
+    def held_out(self, part: float, seed: int) -> tuple["Folders", str]:
+        """The same with a part of the training images for validation, and in words: see `load.with_validation`."""
+        held, words = folder.for_validation(self._files["train"][1], part, seed)
+        other = copy.copy(self)
+        other._files = folder.split(self._files, held)
+        return other, words
 
     def examples(self, pipeline, split: str, key, share: Share, first_step: int, threads: int):
         """A process's undecoded images, from a step on, by a key (seed, epoch), or as they are stored for None."""
@@ -85,28 +95,44 @@ class Folders:
 
 
 class Records:
-    """TFRecord files of a prepared TFDS data directory, which may lie in a bucket (gs://...)."""
+    """TFRecord files of a prepared TFDS data directory."""
 
     def __init__(self, info: Info, directory: str):
         folder = tfds.find(directory, info.name)
         builder = tfds.open_directory(folder)
         with naming(folder):
-            self._splits = {split: builder.info.splits[split] for split in _FOLDERS}
+            splits = {split: builder.info.splits[name] for split, name in _RECORDS.items()}
+            self._files = {
+                split: (np.array([str(path) for path in found.filepaths], object), np.array(found.shard_lengths))
+                for split, found in splits.items()
+            }
             self._features, file_format = builder.info.features, builder.info.file_format.value
         if file_format != "tfrecord":
             raise UserError(f"{folder} is in {file_format} format, but only tfrecord, TFDS's default, can be read.")
         self.origin = f"from the TFDS directory {folder}"
 
     def size(self, split: str) -> int:
-        return self._splits[split].num_examples
+        return int(self._files[split][1].sum()) if split in self._files else 0
+
+    def held_out(self, part: float, seed: int) -> tuple["Records", str]:
+        """The same with whole files of training records for validation: see `load.with_validation`."""
+        files = len(self._files["train"][0])
+        if files < 2:
+            raise UserError(
+                f"data.validation={part} takes whole files of records, of which there is one {self.origin}."
+            )
+        held, _ = folder.for_validation(np.zeros(files), part, seed)
+        other = copy.copy(self)
+        other._files = folder.split(self._files, held)
+        count = other.size("validation")
+        return other, f"; {count} of the training images, {held.sum()} whole files, held out for validation"
 
     def examples(self, pipeline, split: str, key, share: Share, first_step: int, threads: int):
         shares = (dataclasses.replace(share, process_index=index) for index in range(share.process_index + 1))
         *before, count = [len(each.positions(self.size(split))) for each in shares]
         start = sum(before)
         first = start + first_step * share.batch_size
-        paths = np.array([str(path) for path in self._splits[split].filepaths], object)
-        lengths = np.array(self._splits[split].shard_lengths)
+        paths, lengths = self._files[split]
         if key is not None:
             order = np.random.default_rng(key).permutation(len(paths))
             paths, lengths = paths[order], lengths[order]
@@ -145,8 +171,6 @@ class Streamed:
     batch is filled up and where an image cannot be decoded. `info.shape` is that of the images here.
     """
 
-    validates = False
-
     def __init__(self, info: Info, stored: Folders | Records, image_size=0, lighting=0.0, max_unreadable=10, threads=0):
         """Reads no image before the first batch is asked for. Raises UserError where TensorFlow is not installed.
 
@@ -156,7 +180,8 @@ class Streamed:
         """
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions
         try:
-            from onebnet_jax.data.imagenet import pipeline
+            with quietly():
+                from onebnet_jax.data.imagenet import pipeline
         except ModuleNotFoundError as error:
             if error.name != "tensorflow":
                 raise
@@ -167,17 +192,35 @@ class Streamed:
         self._threads = threads or len(os.sched_getaffinity(0))
         size = image_size or info.shape[0]
         self.info = dataclasses.replace(info, shape=(size, size, 3))
-        self.train_size, self.test_size = stored.size("train"), stored.size("validation")
         self.source = info.describe(self.train_size, self.test_size, stored.origin)
         self.unreadable: set[str] = set()  # names of the images that could not be decoded so far
+
+    @property
+    def train_size(self) -> int:
+        return self._stored.size("train")
+
+    @property
+    def test_size(self) -> int:
+        return self._stored.size("test")
+
+    @property
+    def validates(self) -> bool:
+        return self._stored.size("validation") > 0
+
+    def held_out(self, part: float, seed: int) -> "Streamed":
+        """See `load.with_validation`."""
+        other = copy.copy(self)
+        other._stored, words = self._stored.held_out(part, seed)
+        other.source += words
+        return other
 
     def train_batches(self, share: Share, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """A process's batches of an epoch from a step on. Raises UserError, with a name, where files cannot be read."""
         return self._batches("train", share, (seed, epoch), first_step)
 
-    def test_batches(self, share: Share) -> Iterator[Batch]:
-        """The test images in their stored order, each in one batch of one process. Raises as `train_batches`."""
-        return self._batches("validation", share, None, 0)
+    def test_batches(self, share: Share, split: str = "test") -> Iterator[Batch]:
+        """The images of a split in their stored order, each in one batch of one process. Raises as `train_batches`."""
+        return self._batches(split, share, None, 0)
 
     def _batches(self, split: str, share: Share, key: tuple[int, int] | None, first_step: int) -> Iterator[Batch]:
         stored, size = self._stored, self._stored.size(split)

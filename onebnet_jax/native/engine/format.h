@@ -8,31 +8,35 @@
 #include <stdint.h>
 
 #define FORMAT_MAGIC "OneBNet\n"
-enum { FORMAT_VERSION = 1, BLOCK = 32, ALIGNMENT = 64 };
+enum { FORMAT_VERSION = 2, BLOCK = 32, ALIGNMENT = 64 };
 /* What a file may hold: far above any network, far below where a product could overflow 64 bits. */
 enum { MAX_SIDE = 8192, MAX_CHANNELS = 8192, MAX_KERNEL = 15, MAX_STRIDE = 15, MAX_CLASSES = 1 << 20 };
 enum { MAX_UNITS = 4096 };
 
-/* float [H][W][C] -> conv -> bias -> ReLU, perhaps -> 3x3 max pool with stride 2, perhaps -> [out_h][out_w][out_c] */
+/* float [H][W][C] -> conv -> bias -> PReLU, perhaps -> 3x3 max pool with stride 2, perhaps -> [out_h][out_w][out_c] */
 typedef struct {
   int32_t h, w, c;          /* of the image */
   int32_t conv_h, conv_w;   /* of the convolution's result */
   int32_t out_h, out_w, out_c;
   int32_t kh, kw, sr, sc;   /* kernel and strides */
   int32_t top, left;        /* rows and columns of zeros before the image */
-  int32_t relu, pool;       /* 0 or 1 */
+  uint32_t beta;            /* float [out_c], or 0 for no PReLU; all 0 for a ReLU */
+  int32_t pool;             /* 0 or 1 */
   int32_t pool_top, pool_left;
   uint32_t weights;         /* float [out_c / 32][kh][kw][c][32] */
   uint32_t bias;            /* float [out_c] */
 } Stem;
 
-/* What a unit does beside y = multiplier * conv(signs) + bias. There is one float map at any time. */
+/* What a unit does beside y = multiplier * conv(signs) + bias. There is one float map at any time. A gate is
+   sigmoid(relu(mean of the map * gate_in + gate_bias) * gate_out), before all else. */
 enum {
-  UNIT_PROJECT = 1, /* first, map = 1x1 convolution of its average pool */
+  UNIT_PROJECT = 1, /* first, map = 1x1 convolution of its average pool, or the pool's blocks over and over */
   UNIT_ADD = 2,     /* y += map */
   UNIT_STORE = 4,   /* map = PReLU(y - gamma) + zeta; without it only the signs of that are kept */
   UNIT_SHIFT = 8,   /* there are gamma and zeta */
-  UNIT_FLAGS = 15
+  UNIT_GATE = 16,   /* y *= gate */
+  UNIT_LAST = 32,   /* the map is added behind zeta, not to y */
+  UNIT_FLAGS = 63
 };
 
 typedef struct {
@@ -48,7 +52,9 @@ typedef struct {
   uint32_t weights;        /* words [out_c / 32][kh][kw][c / 32][32 output channels] */
   uint32_t multiplier, bias, beta; /* float [out_c] */
   uint32_t gamma, zeta;    /* float [out_c], or 0 */
-  uint32_t project, project_bias; /* float [out_c / 32][c of the map][32], [out_c], or 0 */
+  uint32_t project, project_bias; /* float [out_c / 32][c of the map][32], [out_c], or 0 for no convolution */
+  int32_t hidden;          /* channels between the gate's matrices, 0 for no gate */
+  uint32_t gate_in, gate_bias, gate_out; /* float [c][hidden], [hidden], [hidden][out_c], or 0 */
 } Unit;
 
 typedef struct {
@@ -66,5 +72,5 @@ typedef struct {
   Stem stem;
 } Header;
 
-_Static_assert(sizeof(Unit) == 128 && sizeof(Stem) == 80 && sizeof(Header) == 144, "no gaps in the file's records");
+_Static_assert(sizeof(Unit) == 144 && sizeof(Stem) == 80 && sizeof(Header) == 144, "no gaps in the file's records");
 #endif

@@ -8,13 +8,13 @@
 
 /* Float maps are [row][block of 32 channels][column][32]; maps of signs are [row][column][block] words in a border. */
 
-/* out[p] = bias + the sum over `count` rows i and t < run of rows[i][p * step + t] * weights[i][t], each [32];
+/* out[p] = PReLU of: bias + the sum over `count` rows i and t < run of rows[i][p * step + t] * weights[i][t], each [32];
    p < n. Terms are added in this order, each by one fused multiply-add, whatever the instruction set. */
 typedef struct {
   const float *const *rows;
-  int count, run, relu, n;
+  int count, run, n;
   size_t step;
-  const float *weights, *bias;
+  const float *weights, *bias, *beta; /* beta: NULL for no PReLU */
   float *out;
 } FloatRow;
 
@@ -30,7 +30,7 @@ typedef struct {
   const float *multiplier, *bias, *beta;
   const float *gamma, *zeta; /* NULL for none */
   float *map;               /* [n][32] */
-  int add, store;
+  int add, add_last, store; /* the map to y, or behind zeta */
   const float *threshold;   /* of the next signs, NULL for none */
   uint32_t *signs;          /* where these go, `sign_step` apart */
   size_t sign_step;
@@ -60,7 +60,7 @@ extern const Kernels onebnet_avx512, onebnet_avx2, onebnet_neon, onebnet_wasm, o
 
 /* Where everything lies in a net's memory, in bytes from its start. */
 typedef struct {
-  size_t map, words[2], scratch, scratch_of_thread, bytes;
+  size_t map, words[2], gate, scratch, scratch_of_thread, bytes;
 } Layout;
 
 struct onebnet {
@@ -71,6 +71,7 @@ struct onebnet {
   int threads;
   float *map;           /* the one float map, as large as the largest */
   uint32_t *words[2];   /* signs that a unit reads and those that it writes, in turn */
+  float *gate;          /* see onebnet_gate_floats */
   char *scratch;
   size_t scratch_of_thread;
   atomic_int arrived, turn; /* of the barrier */
@@ -81,6 +82,12 @@ size_t onebnet_padded_h(const Unit *u);
 size_t onebnet_padded_w(const Unit *u);
 size_t onebnet_stem_scratch(const Stem *s);
 size_t onebnet_tile_rows(const Unit *u, int map_c, int threads);
+
+/* Of a unit with a gate, one after the other: the means of the map, the hidden channels, and the unit's multipliers
+   and biases times the gate, which onebnet_gate computes from the means. */
+size_t onebnet_gate_floats(const Unit *u);
+float *onebnet_gated(const onebnet *net, const Unit *u);
+void onebnet_gate(const onebnet *net, const Unit *u);
 
 /* Runs a net up to a unit, or to the logits if these are not NULL; image: uint8 pixels or float. */
 void onebnet_go(onebnet *net, int thread, const uint8_t *pixels, const float *image, int units, float *logits);

@@ -48,6 +48,8 @@ INLINE void float_taps(int P, int taps, const FloatRow *a, const float *x, const
   }
 }
 
+INLINE vf prelu(vf y, const float *beta) { return f_fma(f_load(beta), f_min(y, f_set(0)), f_max(y, f_set(0))); }
+
 INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
   vf sum[FLOAT_PIXELS][FLOAT_VECTORS];
   const float *w = a->weights + v0 * VL;
@@ -59,9 +61,12 @@ INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
     for (; t + TAPS <= a->run; t += TAPS, w += TAPS * BLOCK) float_taps(P, TAPS, a, x + t, w, sum);
     for (; TAPS > 1 && t < a->run; t++, w += BLOCK) float_taps(P, 1, a, x + t, w, sum);
   }
+  if (a->beta)
+    UNROLL for (int p = 0; p < P; p++)
+      UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = prelu(sum[p][v], a->beta + (v0 + v) * VL);
   UNROLL for (int p = 0; p < P; p++)
     UNROLL for (int v = 0; v < FLOAT_VECTORS; v++)
-      f_store(a->out + (size_t)(p0 + p) * BLOCK + (v0 + v) * VL, a->relu ? f_max(sum[p][v], f_set(0)) : sum[p][v]);
+      f_store(a->out + (size_t)(p0 + p) * BLOCK + (v0 + v) * VL, sum[p][v]);
 }
 
 static void float_row(const FloatRow *row) {
@@ -118,9 +123,9 @@ INLINE void finish_block(int P, const BinaryRow *a, int p0, vu total[][NV]) {
       y[v] = f_fma(u_value(base + v * VL, total[p][v]), f_load(a->multiplier + v * VL), f_load(a->bias + v * VL));
     if (a->add) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
     if (a->gamma) UNROLL for (int v = 0; v < NV; v++) y[v] = f_sub(y[v], f_load(a->gamma + v * VL));
-    UNROLL for (int v = 0; v < NV; v++)
-      y[v] = f_fma(f_load(a->beta + v * VL), f_min(y[v], f_set(0)), f_max(y[v], f_set(0)));
+    UNROLL for (int v = 0; v < NV; v++) y[v] = prelu(y[v], a->beta + v * VL);
     if (a->zeta) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(a->zeta + v * VL));
+    if (a->add_last) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
     if (a->store) UNROLL for (int v = 0; v < NV; v++) f_store(map + v * VL, y[v]);
     if (a->threshold) a->signs[(size_t)(p0 + p) * a->sign_step] = f_above(y, a->threshold);
   }

@@ -22,8 +22,8 @@ static int check_stem(const Header *h) {
     if (!within(sides[i], 1, MAX_SIDE)) return 0;
   int conv = within(s->c, 1, 4096) && within(s->out_c, 1, MAX_CHANNELS) && within(s->kh, 1, MAX_KERNEL) &&
              within(s->kw, 1, MAX_KERNEL) && within(s->sr, 1, MAX_STRIDE) && within(s->sc, 1, MAX_STRIDE) &&
-             within(s->top, 0, s->kh - 1) && within(s->left, 0, s->kw - 1) && within(s->relu, 0, 1) &&
-             within(s->pool, 0, 1);
+             within(s->top, 0, s->kh - 1) && within(s->left, 0, s->kw - 1) && within(s->pool, 0, 1) &&
+             (!s->beta || holds(h, s->beta, (uint64_t)blocks(s->out_c) * BLOCK, 4));
   /* Each window of the pool holds a pixel. */
   int pool = s->pool ? within(s->pool_top, 0, 2) && within(s->pool_left, 0, 2) &&
                            within((s->out_h - 1) * 2 - s->pool_top, -2, s->conv_h - 1) &&
@@ -57,11 +57,16 @@ static int check_unit(const Header *h, const Unit *u, int32_t *m) {
                holds(h, u->weights, out * taps * in, 4) &&
                holds(h, u->multiplier, out, 4) && holds(h, u->bias, out, 4) && holds(h, u->beta, out, 4);
   if (u->flags & UNIT_SHIFT) arrays = arrays && holds(h, u->gamma, out, 4) && holds(h, u->zeta, out, 4);
+  if (u->flags & UNIT_GATE)
+    arrays = arrays && m[0] == u->h && m[1] == u->w && m[2] == u->c && within(u->hidden, 1, MAX_CHANNELS) &&
+             holds(h, u->gate_in, (uint64_t)u->c * u->hidden, 4) && holds(h, u->gate_bias, (uint64_t)u->hidden, 4) &&
+             holds(h, u->gate_out, (uint64_t)u->hidden * out, 4);
   if (u->flags & UNIT_PROJECT) {
     arrays = arrays && within(u->window_r, 1, MAX_STRIDE) && within(u->window_c, 1, MAX_STRIDE) &&
              within(u->step_r, 1, MAX_STRIDE) && within(u->step_c, 1, MAX_STRIDE) &&
              (int64_t)(u->out_h - 1) * u->step_r < m[0] && (int64_t)(u->out_w - 1) * u->step_c < m[1] &&
-             holds(h, u->project, out * blocks(m[2]) * BLOCK, 4) && holds(h, u->project_bias, out, 4);
+             ((!u->project && !u->project_bias) ||
+              (holds(h, u->project, out * blocks(m[2]) * BLOCK, 4) && holds(h, u->project_bias, out, 4)));
   }
   if (u->flags & (UNIT_PROJECT | UNIT_STORE)) {
     if (u->flags & UNIT_ADD && !(u->flags & UNIT_PROJECT))
@@ -130,8 +135,10 @@ static Layout lay_out(const Header *h, int threads) {
   const Stem *s = &h->stem;
   int c = s->out_c;
   uint64_t map = (uint64_t)s->out_h * s->out_w * blocks(c), words = 0, part = onebnet_stem_scratch(s), whole = 0;
+  uint64_t gate = 0;
   for (int i = 0; i < h->unit_count; i++, u++) {
     words = most(words, (uint64_t)onebnet_padded_h(u) * onebnet_padded_w(u) * blocks(u->c));
+    if (u->flags & UNIT_GATE) gate = most(gate, onebnet_gate_floats(u));
     if (u->flags & UNIT_PROJECT)
       whole = most(whole, (uint64_t)onebnet_tile_rows(u, c, threads) * u->out_w * blocks(c));
     if (u->flags & (UNIT_PROJECT | UNIT_STORE)) {
@@ -146,6 +153,7 @@ static Layout lay_out(const Header *h, int threads) {
   l.map = place(&l.bytes, map * BLOCK * sizeof(float));
   l.words[0] = place(&l.bytes, words * sizeof(uint32_t));
   l.words[1] = place(&l.bytes, words * sizeof(uint32_t));
+  l.gate = place(&l.bytes, gate * sizeof(float));
   l.scratch_of_thread = (part + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   l.scratch = place(&l.bytes, most((uint64_t)l.scratch_of_thread * threads, whole * BLOCK * sizeof(float)));
   l.bytes += ALIGNMENT; /* to align it */
@@ -212,7 +220,7 @@ int onebnet_init(void *memory, size_t bytes, const void *file, size_t file_bytes
   *n = (onebnet){.file = file, .header = h, .units = (const Unit *)((const char *)file + h->units), .kernels = kernels,
                  .threads = threads, .map = (float *)(base + l.map),
                  .words = {(uint32_t *)(base + l.words[0]), (uint32_t *)(base + l.words[1])},
-                 .scratch = base + l.scratch, .scratch_of_thread = l.scratch_of_thread};
+                 .gate = (float *)(base + l.gate), .scratch = base + l.scratch, .scratch_of_thread = l.scratch_of_thread};
   return ONEBNET_OK;
 }
 

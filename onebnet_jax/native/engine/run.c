@@ -128,7 +128,7 @@ static void run_stem(onebnet *net, int thread, const uint8_t *pixels, const floa
   size_t width = stem_padded_w(s) * s->c;
   float *input = (float *)(net->scratch + thread * net->scratch_of_thread);
   float *ring = (float *)((char *)input + stem_input(s));
-  const float *weights = at(net, s->weights), *bias = at(net, s->bias);
+  const float *weights = at(net, s->weights), *bias = at(net, s->bias), *beta = s->beta ? at(net, s->beta) : NULL;
   Range mine = share(net, thread, s->out_h);
   if (thread == 0) draw_border(net, net->units, net->words[0]);
   int first = mine.first, last = mine.last; /* rows of the convolution */
@@ -145,8 +145,9 @@ static void run_stem(onebnet *net, int thread, const uint8_t *pixels, const floa
     for (int i = 0; i < s->kh; i++) rows[i] = input + (y + i + s->top) % s->kh * width;
     for (int block = 0; block < n; block++) {
       float *out = s->pool ? ring + (row % 3) * stem_row(s) : net->map + row * stem_row(s);
-      net->kernels->float_row(&(FloatRow){rows, s->kh, run, s->relu, s->conv_w, (size_t)s->sc * s->c,
+      net->kernels->float_row(&(FloatRow){rows, s->kh, run, s->conv_w, (size_t)s->sc * s->c,
                                           weights + (size_t)block * s->kh * run * BLOCK, bias + block * BLOCK,
+                                          beta ? beta + block * BLOCK : NULL,
                                           out + (size_t)block * s->conv_w * BLOCK});
     }
     if (!s->pool) sign_rows(net, row);
@@ -155,8 +156,8 @@ static void run_stem(onebnet *net, int thread, const uint8_t *pixels, const floa
   }
 }
 
-/* map = 1x1 convolution of the map's average pool, in place: a tile of rows is pooled, then replaced. From above where
-   the rows shrink, else from below, so that what is written has been read. */
+/* map = 1x1 convolution of the map's average pool, or its blocks over and over, in place: a tile of rows is pooled,
+   then replaced. From above where the rows shrink, else from below, so that what is written has been read. */
 static void project(onebnet *net, int thread, const Unit *u, int map_h, int map_w, int map_c) {
   int in_blocks = blocks(map_c), out_blocks = blocks(u->out_c);
   int tile_rows = (int)onebnet_tile_rows(u, map_c, net->threads);
@@ -180,13 +181,34 @@ static void project(onebnet *net, int thread, const Unit *u, int map_h, int map_
     mine = share(net, thread, out_blocks * count);
     for (int item = mine.first; item < mine.last; item++) {
       int block = item / count, row = item % count;
+      float *out = net->map + (first + row) * out_row + (size_t)block * u->out_w * BLOCK;
+      if (!u->project) {
+        const float *from = tile + row * tile_row + (size_t)(block % in_blocks) * u->out_w * BLOCK;
+        memcpy(out, from, (size_t)u->out_w * BLOCK * sizeof(float));
+        continue;
+      }
       for (int i = 0; i < in_blocks; i++) rows[i] = tile + row * tile_row + (size_t)i * u->out_w * BLOCK;
-      net->kernels->float_row(&(FloatRow){rows, in_blocks, BLOCK, 0, u->out_w, BLOCK,
+      net->kernels->float_row(&(FloatRow){rows, in_blocks, BLOCK, u->out_w, BLOCK,
                                           weights + (size_t)block * in_blocks * BLOCK * BLOCK, bias + block * BLOCK,
-                                          net->map + (first + row) * out_row + (size_t)block * u->out_w * BLOCK});
+                                          NULL, out});
     }
     barrier(net);
   }
+}
+
+/* The mean of each channel of a block of the map. */
+static void mean_of_block(onebnet *net, int block, int h, int w, int c, float *out) {
+  net->kernels->mean_row(&(WindowRow){
+      .in = net->map + (size_t)block * w * BLOCK, .row_step = (size_t)w * blocks(c) * BLOCK, .height = h,
+      .width = w, .map_width = w, .n = 1, .out = out + block * BLOCK});
+}
+
+static void gate(onebnet *net, int thread, const Unit *u) {
+  Range mine = share(net, thread, blocks(u->c));
+  for (int block = mine.first; block < mine.last; block++) mean_of_block(net, block, u->h, u->w, u->c, net->gate);
+  barrier(net);
+  if (thread == 0) onebnet_gate(net, u);
+  barrier(net);
 }
 
 /* A unit's binarized convolution, and all that follows it up to the signs that `next`, if any, reads. */
@@ -197,7 +219,10 @@ static void convolve(onebnet *net, int thread, const Unit *u, const Unit *next, 
   BinaryRow row = {
       .row_words = (size_t)width * words, .step = (size_t)u->sc * words, .kh = u->kh, .run = u->kw * words,
       .n = u->out_w, .columns = at(net, u->columns), .class_step = (size_t)n * BLOCK, .sign_step = (size_t)n,
-      .add = u->flags & UNIT_ADD, .store = u->flags & UNIT_STORE};
+      .add = (u->flags & (UNIT_ADD | UNIT_LAST)) == UNIT_ADD, .store = u->flags & UNIT_STORE,
+      .add_last = (u->flags & (UNIT_ADD | UNIT_LAST)) == (UNIT_ADD | UNIT_LAST)};
+  const float *multiplier = at(net, u->multiplier), *bias = at(net, u->bias);
+  if (u->flags & UNIT_GATE) multiplier = onebnet_gated(net, u), bias = multiplier + (size_t)n * BLOCK;
   const uint8_t *classes = at(net, u->rows);
   Range mine = share(net, thread, n * u->out_h);
   for (int item = mine.first; item < mine.last; item++) {
@@ -205,8 +230,8 @@ static void convolve(onebnet *net, int thread, const Unit *u, const Unit *next, 
     row.words = in + (size_t)r * u->sr * row.row_words;
     row.weights = (const uint32_t *)at(net, u->weights) + (size_t)block * window;
     row.base = (const int32_t *)at(net, u->base) + classes[r] * u->column_classes * row.class_step + from;
-    row.multiplier = (const float *)at(net, u->multiplier) + from;
-    row.bias = (const float *)at(net, u->bias) + from;
+    row.multiplier = multiplier + from;
+    row.bias = bias + from;
     row.beta = (const float *)at(net, u->beta) + from;
     row.gamma = u->flags & UNIT_SHIFT ? (const float *)at(net, u->gamma) + from : NULL;
     row.zeta = u->flags & UNIT_SHIFT ? (const float *)at(net, u->zeta) + from : NULL;
@@ -225,17 +250,14 @@ static void run_head(onebnet *net, int thread, int h, int w, int c, float *logit
   float *mean = (float *)net->scratch;
   const float *rows[1] = {mean};
   if (thread == 0)
-    for (int block = 0; block < in_blocks; block++)
-      net->kernels->mean_row(&(WindowRow){
-          .in = net->map + (size_t)block * w * BLOCK, .row_step = (size_t)w * in_blocks * BLOCK, .height = h,
-          .width = w, .map_width = w, .n = 1, .out = mean + block * BLOCK});
+    for (int block = 0; block < in_blocks; block++) mean_of_block(net, block, h, w, c, mean);
   barrier(net);
   Range mine = share(net, thread, out_blocks);
   for (int block = mine.first; block < mine.last; block++) {
     float out[BLOCK];
     int count = header->classes - block * BLOCK < BLOCK ? header->classes - block * BLOCK : BLOCK;
     const float *w32 = weights + (size_t)block * in_blocks * BLOCK * BLOCK;
-    net->kernels->float_row(&(FloatRow){rows, 1, in_blocks * BLOCK, 0, 1, 0, w32, bias + block * BLOCK, out});
+    net->kernels->float_row(&(FloatRow){rows, 1, in_blocks * BLOCK, 1, 0, w32, bias + block * BLOCK, NULL, out});
     memcpy(logits + (size_t)block * BLOCK, out, (size_t)count * sizeof(float));
   }
 }
@@ -247,6 +269,7 @@ void onebnet_go(onebnet *net, int thread, const uint8_t *pixels, const float *im
   barrier(net);
   for (int i = 0; i < units; i++) {
     const Unit *u = net->units + i, *next = i + 1 < net->header->unit_count ? u + 1 : NULL;
+    if (u->flags & UNIT_GATE) gate(net, thread, u);
     if (u->flags & UNIT_PROJECT) project(net, thread, u, h, w, c);
     convolve(net, thread, u, next, net->words[i & 1], net->words[~i & 1]);
     if (u->flags & (UNIT_PROJECT | UNIT_STORE)) h = u->out_h, w = u->out_w, c = u->out_c;

@@ -5,7 +5,7 @@
 // vectors over its pixels; kernel_finish adds the items' accumulators in their order.
 
 constexpr int TO = LANES == 16 ? 8 : 4, TI = LANES == 16 ? 3 : 2;
-constexpr int STEPS = 32;  // groups of pixels between loading and storing an accumulator
+constexpr int STEPS = LANES == 16 ? 16 : 32;  // groups of pixels between loading and storing an accumulator
 
 struct Units {
   int channels, count, blocks;
@@ -33,8 +33,8 @@ size_t part_size(const KernelGradient *g) {
   return (accumulator(g) * sizeof(floats) + border + 63) / 64 * 64;
 }
 size_t chunk_size(const KernelGradient *g) {
-  size_t index = (size_t)Units(g->s).blocks * TI * STEPS, tables = (size_t)STEPS * TO;
-  return (index + tables) * sizeof(floats) + (size_t)g->s.o * 4 + 64;
+  size_t choices = (size_t)Units(g->s).blocks * TI * STEPS, tables = (size_t)STEPS * TO;
+  return choices * sizeof(ints) + tables * sizeof(floats) + (size_t)g->s.o * 4 + 64;
 }
 
 // Whether all taps lie in the map for output pixels of these classes.
@@ -54,12 +54,11 @@ void kernel_gradient(const KernelGradient *g, int item, void *scratch) {
   floats *sums = (floats *)((char *)g->parts + part_size(g) * item);
   float *border = (float *)(sums + accumulator(g));
   memset(sums, 0, part_size(g));
-  ints *index = (ints *)scratch;  // [block of units][step][TI]
-  floats *tables = (floats *)(index + (size_t)units.blocks * TI * STEPS);
+  ints *chosen = (ints *)scratch;  // [block of units][step][TI]
+  floats *tables = (floats *)(chosen + (size_t)units.blocks * TI * STEPS);
   float *zeros = (float *)(tables + STEPS * TO);
-  memset(index, 0, (size_t)units.blocks * TI * STEPS * sizeof(ints));
+  memset(chosen, 0, (size_t)units.blocks * TI * STEPS * sizeof(ints));
   memset(zeros, 0, 4 * (size_t)s.o + 64);
-  const floats one = opaque_one();
   const int classes = g->classes.rows * g->classes.columns;
   const int border_outputs = s.o - split.first < outputs ? s.o - split.first : outputs;
   bool interior[MAX_CLASSES];
@@ -91,12 +90,12 @@ void kernel_gradient(const KernelGradient *g, int item, void *scratch) {
     for (int t = 0, u = 0; t < taps; t++) {
       const uint32_t *bits = g->bits + ((size_t)(t / s.kw) * s.padded_w + t % s.kw) * s.words;
       for (int c = 0; c < units.channels; c++, u++) {
-        ints *to = index + (size_t)(u / TI) * STEPS * TI + u % TI;
+        ints *to = chosen + (size_t)(u / TI) * STEPS * TI + u % TI;
         int word = c * LANES / 32, shift = c * LANES % 32;
         for (int j = 0; j < steps; j++) {
           const uint32_t *of[GROUP];
           UNROLL for (int i = 0; i < GROUP; i++) of[i] = bits + words[j * GROUP + i] + word;
-          to[j * TI] = indices(of, shift);
+          to[j * TI] = choices(of, shift);
         }
       }
     }
@@ -113,12 +112,15 @@ void kernel_gradient(const KernelGradient *g, int item, void *scratch) {
       }
       for (int ub = 0; ub < units.blocks; ub++) {
         floats *to = sums + ((size_t)ob * units.blocks + ub) * TO * TI, sum[TO][TI];
-        const ints *i = index + (size_t)ub * STEPS * TI;
+        const ints *c = chosen + (size_t)ub * STEPS * TI;
         const floats *t = tables;
         UNROLL for (int o = 0; o < TO; o++) UNROLL for (int u = 0; u < TI; u++) sum[o][u] = to[o * TI + u];
-        for (int j = 0; j < steps; j++, i += TI, t += TO)
+        for (int j = 0; j < steps; j++, c += TI, t += TO) {
+          floats turn[TI];
+          UNROLL for (int u = 0; u < TI; u++) turn[u] = turn_of(c[u]);
           UNROLL for (int o = 0; o < TO; o++)
-            UNROLL for (int u = 0; u < TI; u++) sum[o][u] = add_mixed(sum[o][u], pick(t[o], i[u]), one, o + u);
+            UNROLL for (int u = 0; u < TI; u++) sum[o][u] = add_chosen(sum[o][u], t[o], c[u], turn[u]);
+        }
         UNROLL for (int o = 0; o < TO; o++) UNROLL for (int u = 0; u < TI; u++) to[o * TI + u] = sum[o][u];
       }
     }

@@ -32,17 +32,6 @@ INLINE int even_part(int left, int most) {
   return (left + parts - 1) / parts;
 }
 
-// A 1 that the compiler does not know. Some CPUs add faster when part of the sums is written as x * 1 + sum, which
-// other units do; the value is the same.
-INLINE floats opaque_one() {
-  float one = 1;
-  __asm__("" : "+m"(one));
-  return splat(one);
-}
-INLINE floats add_mixed(floats sum, floats x, floats one, int which) {
-  return LANES == 16 && which % 2 ? sum + x * one : sum + x;
-}
-
 #include "forward.h"
 #include "map_gradient.h"
 #include "kernel_gradient.h"

@@ -25,7 +25,7 @@ void prepare_index(const MapGradient *g, int tap) {
     for (int o = 0; o < groups; o++, to += width) {
       uint32_t bits = 0;
       for (int i = 0; i < GROUP && o * GROUP + i < s.o; i++) bits |= (uint32_t)(row[o * GROUP + i] > 0) << i;
-      *to = index_of(bits);
+      *to = choice_of(bits);
     }
   }
 }
@@ -98,17 +98,14 @@ __attribute__((noinline)) void map_pixels(const MapGradient *g, const Taps *taps
                                           size_t at, size_t step, int c, float *part, const float *identity) {
   floats sum[P][V];
   UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) sum[p][v] = (floats){0};
-  floats one = opaque_one();
   for (int t = 0; t < taps->count; t++) {
     const floats *tables = taps->tables[t] + first;
     const ints *index = taps->index[t];
     for (int o = 0; o < groups; o++, tables += width, index += V) {
-      ints i[V];
-      UNROLL for (int v = 0; v < V; v++) i[v] = index[v];
-      UNROLL for (int p = 0; p < P; p++) {
-        floats e = tables[p];
-        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add_mixed(sum[p][v], pick(e, i[v]), one, p + v);
-      }
+      floats turn[V];
+      UNROLL for (int v = 0; v < V; v++) turn[v] = turn_of(index[v]);
+      UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add_chosen(sum[p][v], tables[p], index[v], turn[v]);
     }
   }
   auto finish = [&](int v, int there) __attribute__((always_inline)) {

@@ -1,7 +1,7 @@
-/* AVX2 and FMA. Its permutation has 8 entries, so a table holds the sums of 3 values. */
+/* AVX2 and FMA. Its permutation has 8 entries, so GROUP is 3 + 1. */
 #include <immintrin.h>
 #define LANES 8
-#define GROUP 3
+#define GROUP 4
 #define COUNTS 31 /* bytes, 8 more a word */
 typedef float floats __attribute__((vector_size(32)));
 typedef int32_t ints __attribute__((vector_size(32)));
@@ -26,13 +26,15 @@ INLINE ints count_sum(counts sum) {
 
 INLINE floats table(const float *d) {
   const floats s0 = {-1, 1, -1, 1, -1, 1, -1, 1}, s1 = {-1, -1, 1, 1, -1, -1, 1, 1}, s2 = {-1, -1, -1, -1, 1, 1, 1, 1};
-  return s0 * d[0] + s1 * d[1] + s2 * d[2];
+  return (s0 * d[0] + s1 * d[1]) + (s2 * d[2] + d[3]);
 }
-INLINE floats pick(floats t, ints index) { return (floats)_mm256_permutevar8x32_ps((__m256)t, (__m256i)index); }
-INLINE int32_t index_of(uint32_t bits) { return (int32_t)bits; }
-INLINE ints indices(const uint32_t *const *words, int shift) {
+INLINE floats pick(floats table, ints choice) {
+  return (floats)_mm256_permutevar8x32_ps((__m256)table, (__m256i)choice);
+}
+INLINE ints choices(const uint32_t *const *words, int shift) {
   const ints lane = (ints){1, 2, 4, 8, 16, 32, 64, 128} << shift, zero = {0};
   ints v = zero;
-  UNROLL for (int g = 0; g < GROUP; g++) v |= ((lane & (int32_t)*words[g]) != zero) & (1 << g);
-  return v;
+  UNROLL for (int g = 0; g < GROUP - 1; g++) v |= ((lane & (int32_t)*words[g]) != zero) & (1 << g);
+  ints minus = (lane & (int32_t)*words[GROUP - 1]) == zero;
+  return v ^ (minus & (INT32_MIN | ((1 << (GROUP - 1)) - 1)));
 }

@@ -1,7 +1,7 @@
 /* AVX-512: F, BW, VL and DQ; with VPOPCNTDQ (Ice Lake, Zen 4 and newer) it counts in one instruction. */
 #include <immintrin.h>
 #define LANES 16
-#define GROUP 4
+#define GROUP 5
 typedef float floats __attribute__((vector_size(64)));
 typedef int32_t ints __attribute__((vector_size(64)));
 
@@ -36,19 +36,21 @@ INLINE floats table(const float *d) {
   const floats s1 = {-1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1};
   const floats s2 = {-1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1};
   const floats s3 = {-1, -1, -1, -1, -1, -1, -1, -1, 1, 1, 1, 1, 1, 1, 1, 1};
-  return (s0 * d[0] + s1 * d[1]) + (s2 * d[2] + s3 * d[3]);
+  return (s0 * d[0] + s1 * d[1]) + (s2 * d[2] + (s3 * d[3] + d[4]));
 }
-INLINE floats pick(floats t, ints index) { return (floats)_mm512_permutexvar_ps((__m512i)index, (__m512)t); }
-/* The index of one lane from its GROUP bits. */
-INLINE int32_t index_of(uint32_t bits) { return (int32_t)bits; }
-/* Indices whose bits come from GROUP words: lane i takes bit `shift` + i of each. Here word g is rotated such that this
-   bit gets to position g; the permutation ignores all but the 4 lowest bits. */
-INLINE ints indices(const uint32_t *const *words, int shift) {
+INLINE floats pick(floats table, ints choice) {
+  return (floats)_mm512_permutexvar_ps((__m512i)choice, (__m512)table);
+}
+/* Word g is rotated such that the lane's bit gets to position g, the last word's to the sign's. */
+INLINE ints choices(const uint32_t *const *words, int shift) {
   const ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   __m512i by = (__m512i)(lane + shift), v[GROUP];
   UNROLL for (int g = 0; g < GROUP; g++)
-    v[g] = _mm512_rorv_epi32(_mm512_set1_epi32((int)*words[g]), _mm512_sub_epi32(by, _mm512_set1_epi32(g)));
+    v[g] = _mm512_rorv_epi32(_mm512_set1_epi32((int)*words[g]),
+                             _mm512_sub_epi32(by, _mm512_set1_epi32(g == GROUP - 1 ? 31 : g)));
   __m512i x = _mm512_ternarylogic_epi32(_mm512_set1_epi32(1), v[0], v[1], 0xCA); /* bits of the first choose */
   x = _mm512_ternarylogic_epi32(_mm512_set1_epi32(3), x, v[2], 0xCA);
-  return (ints)_mm512_ternarylogic_epi32(_mm512_set1_epi32(7), x, v[3], 0xCA);
+  x = _mm512_ternarylogic_epi32(_mm512_set1_epi32(7), x, v[3], 0xCA);
+  ints minus = ~(ints)_mm512_srai_epi32(v[GROUP - 1], 31);
+  return (ints)_mm512_ternarylogic_epi32(_mm512_set1_epi32(INT32_MAX), (__m512i)((ints)x ^ minus), (__m512i)minus, 0xCA);
 }

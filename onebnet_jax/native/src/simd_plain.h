@@ -1,5 +1,4 @@
-/* Any CPU: 4 lanes, which every compiler turns into SSE2 or NEON. A table of one value is that value, and its sign is
-   changed by its sign bit. */
+/* Any CPU: 4 lanes, which every compiler turns into SSE2 or NEON. */
 #define LANES 4
 #define GROUP 1
 #define COUNTS 31 /* bytes, 8 more a word */
@@ -24,9 +23,11 @@ INLINE ints count_sum(counts sum) {
 }
 
 INLINE floats table(const float *d) { return d[0] - (floats){0}; }
-INLINE floats pick(floats t, ints index) { return (floats)((ints)t ^ index); }
-INLINE int32_t index_of(uint32_t bits) { return bits ? 0 : INT32_MIN; }
-INLINE ints indices(const uint32_t *const *words, int shift) {
+INLINE floats pick(floats table, ints choice) {
+  (void)choice;
+  return table;
+}
+INLINE ints choices(const uint32_t *const *words, int shift) {
   const ints lane = (ints){1, 2, 4, 8} << shift, zero = {0};
   return ((lane & (int32_t)*words[0]) == zero) & INT32_MIN;
 }

@@ -1,0 +1,127 @@
+"""Draws README's picture from what lies in this folder and in results/: docs/pictures/overview.png
+
+    .venv/bin/python docs/make_pictures.py
+
+The units and their weights are those of results/fashionmnist_ds32_64; sizes, times and scores those of docs/measure.py;
+the agreement that of results/fashionmnist_ds32_64/agreement.txt; the paper's figures are from its Table 6.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from onebnet_jax.runs import trained
+
+ROOT = Path(__file__).parents[1]
+RUN = ROOT / "results" / "fashionmnist_ds32_64"
+OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
+GREY, BLUE, TEAL, INK, PALE = "#9aa0a6", "#4a7fb5", "#00897b", "#202124", "#e8eaed"
+PAPER = {"FP32": 93.6, "1 bit": 93.4}  # its Table 6, ResNet20 on FashionMNIST
+NAMES = {  # of measured.json: (label, colour)
+    "ResNet20 FP32, TFLite + XNNPACK": ("FP32\nTFLite", GREY),
+    "ResNet20 int8, TFLite + XNNPACK": ("int8\nTFLite", BLUE),
+    "fashionmnist_ds32_64, native engine": ("1 bit, OneBNet\nnative engine", TEAL),
+}
+
+
+def draw_units(axes) -> None:
+    """A unit with a 3x3 kernel, and the two that take its place, each with a kernel as it was trained."""
+    network = trained.load(RUN)
+    units = {unit.name: unit for unit in network.structure.units}
+    rows = {
+        "before": (GREY, ["stage2_block1_conv2"]),
+        "OneBNet": (TEAL, ["stage2_block1_conv1_3x1", "stage2_block1_conv1_1x3"]),
+    }
+    for y, (label, (colour, names)) in zip((5.0, 0.0), rows.items()):
+        bits = sum(np.prod(units[name].kernel) for name in names)
+        words = f"{label}\n{bits} bits\n{len(names)} shortcut{'s' * (len(names) > 1)}"
+        axes.text(-1.5, y, words, ha="right", va="center", weight="bold", color=colour)
+        for x, name in zip((0.0, 9.0), names):
+            module, part = units[name].at("conv")
+            kernel = network.variables["params"][module][part]["kernel"][:, :, 0, 0]
+            height, width = units[name].kernel
+            for i, j in np.ndindex(height, width):
+                corner = (x + j - width / 2 + 1.5, y - i + height / 2 - 1)
+                face = INK if kernel[i, j] > 0 else "white"
+                axes.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=face, edgecolor=colour, linewidth=1.6))
+            axes.text(x + 1.5, y - 2.1, f"{height}×{width}", ha="center", va="center", fontsize=10)
+            axes.text(x + 5.6, y, "BN\n+ shortcut\nRPReLU", ha="center", va="center", fontsize=9, color=INK)
+            for start, end in ((-1.0, -0.1), (3.1, 4.0), (7.2, 8.1)):
+                arrow = FancyArrowPatch((x + start, y), (x + end, y), arrowstyle="-|>", mutation_scale=9, color=GREY)
+                axes.add_patch(arrow)
+    words = "black: +1, white: -1, as trained; one input and one output channel"
+    axes.text(6, -3.6, words, ha="center", fontsize=9, color=GREY)
+    axes.set(xlim=(-6.2, 17.3), ylim=(-4, 7), title="One 3×3 unit becomes a 3×1 and a 1×3 unit")
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def draw_sizes(axes, measured: dict) -> None:
+    """Accuracy against size, of what was trained here and of the paper's figures."""
+    for name, (label, colour) in NAMES.items():
+        kind = label.split("\n")[0].split(",")[0]
+        kib, top1 = measured["networks"][name]["bytes"] / 1024, measured["networks"][name]["top1"]
+        axes.plot(kib, top1, "o", markersize=11, color=colour)
+        style = dict(textcoords="offset points", ha="center", color=colour)
+        axes.annotate(f"{kind}: {top1:.1f} %\n{kib:,.0f} KiB", (kib, top1), (0, -38), weight="bold", **style)
+        if kind in PAPER:
+            axes.plot(kib, PAPER[kind], "o", markersize=11, markerfacecolor="none", color=colour)
+            axes.annotate(f"paper: {PAPER[kind]} %\n(400 epochs)", (kib, PAPER[kind]), (0, 10), **style)
+    axes.set(xscale="log", xlim=(56, 2200), ylim=(91, 94.6), xlabel="size of the file (KiB)", ylabel="Top-1 (%)")
+    axes.set_xticks([64, 128, 256, 512, 1024], ["64", "128", "256", "512", "1024"])
+    axes.minorticks_off()
+    axes.set_title("Accuracy and size, FashionMNIST")
+
+
+def draw_times(axes, measured: dict) -> None:
+    """Milliseconds of an image, batch 1, one thread."""
+    bars = [(label, measured["networks"][name]["ms"], colour) for name, (label, colour) in NAMES.items()]
+    for y, (_, ms, colour) in enumerate(reversed(bars)):
+        axes.barh(y, ms, color=colour, height=0.62)
+        axes.text(ms, y, f"  {ms:.2f} ms", va="center", color=colour, weight="bold")
+    axes.set_yticks(range(len(bars)), [label for label, *_ in reversed(bars)])
+    axes.set(xlim=(0, 1.25 * max(ms for _, ms, _ in bars)), xticks=[])
+    axes.set_title(f"One image, one thread ({measured['processor'].split('(')[0]}, x86-64)")
+
+
+def draw_agreement(axes) -> None:
+    """How many predictions of each program equal those of training."""
+    text = (RUN / "agreement.txt").read_text()
+    rows = re.findall(r"^(JAX|Keras|LCE|engine) +([\d.]+) % +(\d+ of \d+|-)", text, re.MULTILINE)
+    titles = {"JAX": "trained in JAX", "Keras": "Keras + Larq", "LCE": "Larq Compute Engine", "engine": "native engine"}
+    for y, (name, top1, equal) in enumerate(reversed(rows)):
+        axes.add_patch(Rectangle((0, y - 0.38), 1, 0.76, facecolor=TEAL if name == "engine" else PALE))
+        colour = "white" if name == "engine" else INK
+        axes.text(0.03, y, titles[name], va="center", color=colour)
+        axes.text(0.68, y, f"{float(top1):.2f} %", va="center", ha="right", color=colour, weight="bold")
+        if equal != "-":
+            same, _ = equal.split(" of ")
+            axes.text(0.97, y, f"{int(same):,} equal", va="center", ha="right", color=colour)
+    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="10,000 images, one answer")
+    axes.axis("off")
+
+
+def main() -> None:
+    measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
+    figure = Figure(figsize=(10.6, 6.8), layout="constrained", facecolor="white")
+    grid = figure.subplots(2, 2, width_ratios=(1.25, 1))
+    draw_units(grid[0, 0])
+    draw_sizes(grid[0, 1], measured)
+    draw_times(grid[1, 0], measured)
+    draw_agreement(grid[1, 1])
+    for axes in grid.flat:
+        axes.title.set(weight="bold", fontsize=12)
+        for side in ("top", "right", *(("bottom", "left") if axes is grid[1, 0] else ())):
+            axes.spines[side].set_visible(False)
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
+    figure.savefig(OUTPUT, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Which runs are rows of the paper's tables: the same network on the same images, with or without a teacher."""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
+
+from onebnet_jax.runs import config as config_lib
+from onebnet_jax.runs import schema
+from onebnet_jax.runs.history import History
+
+# The paper says neither padding nor the stem's activation, and the data set decides on the rest.
+FREE = ("pad_value", "stem_relu", "padding", "num_classes", "channels")
+SLUGS = {"FP32 ResNet18": "fp32", "ReActNet18": "reactnet"}  # of networks whose configs have other names
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """What a run measured after its last epoch so far."""
+
+    run: str  # name of its work directory
+    top1: float  # percent, of the test images; so top5
+    top5: float | None
+    epochs: int  # trained, of all stages; `asked` of its config
+    asked: int
+
+
+def key(config: ConfigDict) -> tuple:
+    """What makes two runs the same row: data set, structure, binarization, teacher."""
+    run = config_lib.experiment(config)
+    recipe = tuple(item for item in run.structure.recipe if item[0] not in FREE)
+    last = run.stages[-1].binarization
+    binarized = run.structure.binary and last.activations and last.weights
+    return run.data.name, recipe, binarized, any(stage.teacher_weight for stage in run.stages)
+
+
+def matches(runs: Iterable[History]) -> dict[tuple, Match]:
+    """For each key of a run the one with the most epochs, of equals the first; runs without an evaluation are none."""
+    found = {}
+    for run in runs:
+        last = run.lines[run.config.stages[-1]]
+        tests = [line for line in last if line["split"] == "test"]
+        if not tests:
+            continue
+        epochs = sum(max((line["epoch"] for line in lines), default=0) for lines in run.lines.values())
+        asked = sum(run.config[stage].epochs for stage in run.config.stages)
+        match = Match(run.name, tests[-1]["top1"], tests[-1].get("top5"), epochs, asked)
+        row = key(run.config)
+        if row not in found or epochs > found[row].epochs:
+            found[row] = match
+    return found
+
+
+def config_name(dataset: str, label: str) -> str | None:
+    """The shipped config of a network by the paper's name, such as ("cifar10", "TypeI") -> "cifar10_typeI".
+
+    None where there is none: the network is not part of this project.
+    """
+
+    def plain(text):
+        return re.sub(r"[^a-z0-9+]", "", text.lower())
+
+    known = {plain(path.stem): path.stem for path in schema.SHIPPED.glob("*.py")}
+    return known.get(plain(f"{dataset}_{SLUGS.get(label, label)}"))

@@ -1,0 +1,218 @@
+"""The paper's Figures 1 to 7 of any network or run, and their sections in the report."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from onebnet_jax.data.catalog import DATASETS
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks.structure import Shape, Structure, placed
+from onebnet_jax.paper import cost_report, diagrams, latency, look, numbers, plots
+from onebnet_jax.paper.sections import NEEDS, Picture, Section
+from onebnet_jax.runs.history import History
+from onebnet_jax.runs.trained import Trained
+
+IMAGES = 64  # over which Figure 3 takes its distributions
+
+
+def place(structure: Structure, image_shape: Shape, downsampling: bool, unit: str = "") -> Figure:
+    """Figures 1 and 2: a place of a network with or without downsampling; of a OneBNet as a 2-D and as 1-D units.
+
+    unit is how the names of its units begin; "" for the first such place.
+    """
+    units = [each for each in structure.units if each.binary and each.name.startswith(unit)]
+    if not units:
+        raise UserError(f"{structure.title} has no binarized unit {unit!r}; figure 4 draws all that it has.")
+    strided = [each for each in units if (each.strides != (1, 1)) == downsampling]
+    first = (units if unit else strided or units)[0]
+    if dict(structure.recipe).get("family") == "onebnet":
+        name = first.name.removesuffix("_3x1").removesuffix("_1x3")
+        versions = zip(("(a) one 2-D unit", "(b) two 1-D units"), cost_report.two_versions(structure))
+        found = ((title, placed(each, image_shape)) for title, each in versions)
+        return diagrams.place([(title, [at for at in all_ if at.unit.name.startswith(name)]) for title, all_ in found])
+    section = [at for at in placed(structure, image_shape) if at.unit.section == first.section]
+    return diagrams.place([(f"{first.section} of {structure.title}", section)])
+
+
+def curves(runs: Sequence[History]) -> Figure:
+    """Figure 6 of runs."""
+    names = [run.name for run in runs]
+    titles = (run.name if names.count(run.name) == 1 else f"{run.folder.parent.name}/{run.name}" for run in runs)
+    return plots.curves(
+        [(name, run.curve("test"), run.curve("train"), run.stage_ends) for name, run in zip(titles, runs)]
+    )
+
+
+def diagnostics(run: History) -> Figure:
+    """The diagnostics of a run, its epochs counted through all stages. Raises UserError where it wrote none."""
+    lines, before = [], 0
+    for stage, written in run.lines.items():
+        found = (line for line in written if line["split"] == "diagnostics")
+        lines += [line | {"epoch": before + line["epoch"]} for line in found]
+        before += run.config[stage].epochs
+    if not lines:
+        raise UserError(f"{run.folder} wrote no diagnostics; train with --config.diagnostics=True in a new --workdir.")
+    return plots.diagnostics(lines)
+
+
+def distributions(trained: Trained, names: Sequence[str], count: int = IMAGES) -> Figure:
+    """Figure 3 of units of a trained network, over the first `count` test images."""
+    images, _ = look.test_images(trained, range(count))
+    return plots.distributions(look.look(trained, images, names))
+
+
+def activations(trained: Trained, names: Sequence[str], number: int) -> Figure:
+    """Figure 7 of units of a trained network, for one test image."""
+    images, classes = look.test_images(trained, [number])
+    return plots.activations(images[0], f"test image {number}:\n{classes[0]}", look.look(trained, images, names))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file of few bytes: 128 colours."""
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=plots.DPI, format="png")
+    Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+# Sections of the report ------------------------------------------------------------------------------------------
+
+EXAMPLE = "TypeII"  # of Table 1, the paper's own example of a network
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What the figures are of."""
+
+    runs: Sequence[History] = ()
+    network: Trained | None = None  # that Figures 3 and 7 look into
+
+
+def _example() -> tuple[Structure, Shape]:
+    return latency.table1_structure(numbers.table1_row(EXAMPLE)), latency.IMAGENET_INPUT
+
+
+def figure1(given: Given) -> Section:
+    caption = (
+        f"A place without downsampling of {EXAMPLE} at 224x224: one unit (a), or two, each with a bias, a shortcut "
+    )
+    caption += "and an RPReLU of its own (b). Sizes are channels x height x width."
+    return Section(
+        "Figure 1",
+        "A 3x3 place without downsampling, as one 2-D unit or as a 3x1 and a 1x3 one",
+        "Drawn from the list of units that the network is built from.",
+        commands=(("draw it of any network", "onebnet figure 1 --config=imagenet:TypeII --output=figure1.png"),),
+        pictures=(Picture(caption, png(place(*_example(), downsampling=False))),),
+    )
+
+
+def figure2(given: Given) -> Section:
+    caption = (
+        f"A place with downsampling of {EXAMPLE}: the 3x1 unit halves the height and widens the channels, the 1x3 "
+    )
+    caption += "unit halves the width; each has a pool and a 1x1 float convolution in its shortcut."
+    return Section(
+        "Figure 2",
+        "Downsampling, as one 2-D unit or first by rows and then by columns",
+        "Drawn from the list of units that the network is built from.",
+        commands=(("draw it of any network", "onebnet figure 2 --config=imagenet:TypeII --output=figure2.png"),),
+        pictures=(Picture(caption, png(place(*_example(), downsampling=True))),),
+    )
+
+
+def figure3(given: Given) -> Section:
+    title = "Distributions before and after the learnable bias and RPReLU, by rows and by columns"
+    command = "onebnet figure 3 --workdir=RUN --unit=stage2_block1_conv1 --output=figure3.png"
+    commands = (("draw it of any run", command),)
+    if given.network is None:
+        return Section("Figure 3", title, NEEDS + "a trained network: none of the runs keeps one.", commands=commands)
+    names = look.row_and_column(given.network)
+    caption = (
+        f"The first {IMAGES} test images in {given.network.title}. Left: what the sign is taken of; the bias moves "
+        "each channel by a threshold of its own. Right: RPReLU, whose slope shrinks what lies below its threshold."
+    )
+    picture = Picture(caption, png(distributions(given.network, names)))
+    return Section("Figure 3", title, _measured(given.network), commands=commands, pictures=(picture,))
+
+
+def figure4(given: Given) -> Section:
+    caption = f"{EXAMPLE}, all {len(_example()[0].units)} units."
+    return Section(
+        "Figure 4",
+        "The architecture based on ResNet18",
+        "Drawn from the list of units that the network is built from.",
+        commands=(("draw any network", "onebnet figure 4 --config=imagenet:TypeII --output=figure4.png"),),
+        pictures=(Picture(caption, png(diagrams.network(*_example()))),),
+    )
+
+
+def figure5(given: Given) -> Section:
+    structure, shape = _example()
+    counts = cost_report.unit_counts(cost_report.Entry(EXAMPLE, structure, shape))
+    ratios = {(stage, place): values["OPs (M)"][1] / values["OPs (M)"][0] for stage, place, values in counts}
+    saved = ", ".join(f"{100 * (1 - ratios[stage, 'convolution']):.0f} % at {stage}" for stage in (64, 256, 512))
+    more = min(ratio for (_, place), ratio in ratios.items() if place == "downsampling")
+    caption = (
+        "One 3x3 place of ResNet18 at 224x224. BOPs are binary operations, FLOPs float ones with every pass over the "
+        "elements, OPs = FLOPs + BOPs / 64."
+    )
+    return Section(
+        "Figure 5",
+        "What a place costs in 1-D against 2-D",
+        f"As in the paper: without downsampling 1-D saves operations, the more the wider the stage ({saved} channels); "
+        f"with downsampling it takes {more:.1f} times as many or more.",
+        cost_report.unit_table(cost_report.Entry(EXAMPLE, structure, shape)),
+        ("", "", "counted", "counted", "counted", "estimated"),
+        ("The paper prints bars without numbers. A cell gives one 3x3 unit -> a 3x1 and a 1x3 one.",),
+        (("count it for any OneBNet", "onebnet figure 5 --config=imagenet:TypeII --output=figure5.png"),),
+        (Picture(caption, png(plots.computations(counts))),),
+    )
+
+
+def figure6(given: Given) -> Section:
+    title = "Training curves, from scratch and in two stages with a teacher"
+    commands = (("draw any runs", "onebnet figure 6 --workdir RUN1 RUN2 --output=figure6.png"),)
+    longest = sorted(given.runs, key=lambda run: -len(run.curve("train")))[:7]
+    staged = [run for run in given.runs if len(run.config.stages) > 1]
+    alike = [(run.config.data.name, run.config.model) for run in staged]
+    scratch = [run for run in given.runs if run not in staged and (run.config.data.name, run.config.model) in alike]
+    longest = [run for run in longest if run not in (*staged, *scratch)]
+    beside = (
+        "Two stages beside runs from scratch of the same fields `model`; a dotted line is where a second stage begins."
+    )
+    groups = ((longest, "The longest other runs."), ([*staged, *scratch], beside))
+    suffix = "Solid: test images; dashed: training images."
+    pictures = [Picture(f"{words} {suffix}", png(curves(runs))) for runs, words in groups if runs]
+    names = {DATASETS[run.config.data.name].title for run in given.runs}
+    verdict = f"Drawn of {len(given.runs)} runs on {', '.join(sorted(names))}. " if pictures else ""
+    verdict += "The paper's own curves are of 256 epochs on ImageNet."
+    return Section("Figure 6", title, verdict, commands=commands, pictures=tuple(pictures))
+
+
+def figure7(given: Given) -> Section:
+    title = "Binarized activations and results of convolutions, as pictures"
+    command = "onebnet figure 7 --workdir=RUN --unit=stage1_block1,stage2_block1_conv1 --image=0 --output=figure7.png"
+    commands = (("draw it of any run", command),)
+    if given.network is None:
+        return Section("Figure 7", title, NEEDS + "a trained network: none of the runs keeps one.", commands=commands)
+    first = next(unit.name for unit in given.network.structure.units if unit.binary)
+    names = list(dict.fromkeys([first, *look.row_and_column(given.network)]))
+    caption = (
+        f"One test image in {given.network.title}. Black and white: signs, -1 and +1, that go into a convolution; in "
+        "colour what comes out. Of each the channels that vary most. Behind the 3x1 unit maps are half as high as wide."
+    )
+    picture = Picture(caption, png(activations(given.network, names, number=0)))
+    return Section("Figure 7", title, _measured(given.network), commands=commands, pictures=(picture,))
+
+
+def _measured(trained: Trained) -> str:
+    return f"Measured here on {trained.info.title}; the paper's own are of ImageNet."
+
+
+FIGURES: dict[str, Callable[[Given], Section]] = {
+    f"Figure {number}": make
+    for number, make in enumerate((figure1, figure2, figure3, figure4, figure5, figure6, figure7), start=1)
+}

@@ -1,0 +1,130 @@
+"""What a command meets on a machine: variables that other libraries read, other versions first on the path, addresses.
+
+Every command passes here before its work and, where something unforeseen breaks it, after. Sentences are returned, not
+raised: `errors` makes a UserError of each.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from pathlib import Path
+
+# Switches of JAX that change numbers or types. Commands set them; `hosts.check_devices` refuses others in a program.
+NUMERIC = {
+    "JAX_ENABLE_X64": False,
+    "JAX_DEFAULT_PRNG_IMPL": "threefry2x32",
+    "JAX_THREEFRY_PARTITIONABLE": True,
+    "JAX_RANDOM_SEED_OFFSET": 0,
+    "JAX_NUMPY_DTYPE_PROMOTION": "standard",
+    "JAX_NUMPY_RANK_PROMOTION": "allow",
+}
+_OF_OTHERS = re.compile(r"(JAX|XLA|TF|TFDS|KERAS|LIBTPU|CUDA|NCCL|OMP|TQDM)_\w+|MPLBACKEND|TMPDIR")
+_FAKE_DEVICES = re.compile(r"(\s*--xla_force_host_platform_device_count=\d+)*\s*")
+_PARSE_FLAGS = "from jaxlib import xla_client; xla_client.CompileOptions()"
+
+
+def prepare() -> str | None:
+    """Makes the surroundings the usual ones, and returns a sentence where that cannot be. Imports nothing heavy."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # of text that the terminal's encoding lacks
+    for name, ours in NUMERIC.items():
+        given, wanted = os.environ.get(name), str(ours).lower()
+        if given is not None and given.lower() not in (wanted, {"true": "1", "false": "0"}.get(wanted)):
+            print(f"note: {name}={given} is not taken over; onebnet_jax computes with {wanted}.", file=sys.stderr)
+        if given is not None:
+            os.environ[name] = wanted
+    return _refused_flags()
+
+
+def _refused_flags() -> str | None:
+    """What XLA says of XLA_FLAGS, asked in another process, as it aborts for those that it does not know."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _FAKE_DEVICES.fullmatch(flags):  # these are known
+        return None
+    asked = subprocess.run([sys.executable, "-c", _PARSE_FLAGS], stderr=subprocess.PIPE, text=True, errors="replace")
+    if asked.returncode != -signal.SIGABRT:
+        return None
+    said = asked.stderr.partition("\n")[0].partition("] ")[2].rstrip(".")
+    return f"XLA_FLAGS={flags!r} will not do for this version of JAX{said and f' ({said})'}; unset or mend it."
+
+
+def blame(error: Exception) -> str | None:
+    """A sentence, where what broke a command is a variable of the environment or a library; None for all else."""
+    words, places = _words(error), dict(_places(error))
+    for name, value in os.environ.items():
+        if _OF_OTHERS.fullmatch(name) and re.search(rf"\b{name}\b", str(error), re.IGNORECASE):
+            return f"{name}={value!r} will not do: {words}; unset or mend it."
+    if any(place.endswith("xla_bridge.py") for place in places):
+        names = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if name in os.environ]
+        if names:
+            return platform_fault(f"{names[0]}={os.environ[names[0]]}", words)
+    if "No usable temporary directory" in str(error):
+        return f"No temporary folder can be written ({words}); set TMPDIR to one that can."
+    if "<module>" in places.values():  # while a module was imported
+        switches = sorted(name for name in os.environ if name.startswith("JAX_"))
+        if switches and any(place.endswith(os.path.join("jax", "_src", "config.py")) for place in places):
+            return f"JAX takes one of {', '.join(switches)} for wrong: {words}; unset or mend it."
+        if isinstance(error, ImportError) or _first_on_path(error):
+            return f"A library cannot be used: {import_fault(error)}."
+    return None
+
+
+def platform_fault(asked: str, words: str) -> str:
+    """The sentence for a device that was asked for and is not there; words: what JAX says or uses instead."""
+    remedy = "mend its driver or JAX's plugin for it, or set JAX_PLATFORMS=cpu for the CPU"
+    return f"{asked} asks for a device that JAX cannot use here ({words}); {remedy}."
+
+
+def import_fault(error: Exception, install: str = "pip install -r requirements-train.txt") -> str:
+    """Why an import failed and what helps, without a full stop: "missing" is only what is nowhere."""
+    if isinstance(error, ModuleNotFoundError) and error.name and "." not in error.name:
+        return f"{error.name} is missing; {install}"
+    if found := _first_on_path(error):
+        return f"{_words(error)}; PYTHONPATH puts {found} first: take it off, or {install} in an environment of its own"
+    module = sys.modules.get(getattr(error, "name", None) or "")
+    version = getattr(module, "__version__", "")
+    return f"{_words(error)}{version and f' ({module.__name__} {version})'}; {install} in a new environment"
+
+
+def _first_on_path(error: Exception) -> str:
+    """A package that a folder of PYTHONPATH puts before the one of this environment, with its version; or ""."""
+    installed = Path(sysconfig.get_path("purelib"))
+    files = {getattr(module, "__file__", None): module for module in list(sys.modules.values())}
+    for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        for file in sorted(filter(None, [*files, *dict(_places(error))])):
+            if Path(file).is_relative_to(Path(folder).absolute()):
+                place = Path(file).relative_to(Path(folder).absolute())
+                place = place.parent if place.name == "__init__.py" else place
+                if (installed / place).exists():
+                    version = getattr(files.get(file), "__version__", "of an unknown version")
+                    return f"{str(place).replace(os.sep, '.')} {version} in {folder}"
+    return ""
+
+
+def remote(address: object) -> str | None:
+    """A sentence for the address of a bucket or of the network where a folder or file of this machine is needed."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(address))  # pathlib makes one slash of two
+    if not found:
+        return None
+    ways = {"gs": "mount the bucket (gcsfuse BUCKET FOLDER)", "s3": "mount the bucket (mount-s3 BUCKET FOLDER)"}
+    way = "leave file:// away" if found[1] == "file" else ways.get(found[1], "copy it here") + " and name the folder"
+    return f"{str(address)!r} is no path of this machine, and {found[1]}:// cannot be used; {way}"
+
+
+def _words(error: Exception) -> str:
+    return textwrap.shorten(str(error) or type(error).__name__, 300).rstrip(".")
+
+
+def _places(error: Exception) -> list[tuple[str, str]]:
+    """The files, and functions in them, that an exception came through."""
+    places, step = [], error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        places.append((code.co_filename, code.co_name))
+        step = step.tb_next
+    return places
