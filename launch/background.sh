@@ -12,7 +12,12 @@ state=runs/background
 
 mkdir -p "$state"
 exec 9>>"$state/lock" # the command holds it until it ends
-if flock --nonblock 9; then
+status=0
+flock --nonblock 9 || status=$?
+if ((status > 1)); then # 1: another holds it
+    echo "error: The file system of $PWD has no locks: keep the folder of onebnet_jax on another disk." >&2
+    exit 2
+elif ((status == 0)); then
     [[ $1 != --stop ]] || { echo "error: Nothing is running in $PWD." >&2; exit 2; }
     rm -f "$state/pid" "$state/status"
     : >"$state/log" # here, because tail may look for it before the command's shell has begun

@@ -3,6 +3,7 @@
 # paper's. Keeps the raw logs and a JSON in the output folder. Needs numpy on this machine; nothing on the Pi.
 #
 # usage: launch/rpi4_benchmark.sh [option ...] USER@HOST MODEL.tflite [...] [-- flags for lce_benchmark_model]
+#   HOST may be a name, an IPv4 or an IPv6 address, such as pi@fe80::1%eth0
 #   --binary FILE   LCE's benchmark program (default: $LCE_BENCHMARK_MODEL, else ./lce_benchmark_model_aarch64)
 #   --engine FILE   onebnet-run-aarch64 by launch/onebnet_run.sh: times NAME.onb beside each NAME.tflite in the same run
 #   --output DIR    a new folder for logs and JSON (default: runs/rpi4-TIME)
@@ -21,6 +22,7 @@ engine=
 output=runs/rpi4-$(date +%Y%m%d-%H%M%S)
 ssh_options=()
 host=
+scp_host=
 models=()
 extra_flags=()
 
@@ -68,13 +70,16 @@ parse_arguments() {
         esac
         shift
     done
+    host=${host//[\[\]]/} # of an IPv6 address: ssh wants none, and scp needs them
+    scp_host=$host
+    [[ $host != *:* ]] || scp_host="${host%"${host##*@}"}[${host##*@}]"
     ssh_options+=(-o ConnectTimeout=10 -o ServerAliveInterval=10) # behind the user's: ssh takes the first that it sees
     [[ -n $host && ${#models[@]} -gt 0 ]] ||
         fail "Name the Pi and at least one model: launch/rpi4_benchmark.sh USER@HOST MODEL.tflite ..."
 }
 
 check_files() {
-    local model name names=
+    local model name names='' words
     for model in "${models[@]}"; do
         name=$(basename "$model")
         [[ $name =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*\.tflite$ ]] ||
@@ -90,29 +95,34 @@ check_files() {
     [[ $dry_run == yes || -f $binary ]] ||
         fail "LCE's benchmark program is not at $binary: download lce_benchmark_model_aarch64 from a release on" \
             "https://github.com/larq/compute-engine/releases and name it with --binary."
-    [[ $dry_run == yes ]] || PYTHONPATH=$root "$python" -c 'import onebnet_jax.paper.pi_report' 2>/dev/null ||
-        fail "$python cannot make the report: set PYTHON to a Python 3.11 or 3.12 that has numpy."
+    [[ $dry_run == yes ]] || words=$(PYTHONPATH=$root "$python" -c 'import onebnet_jax.paper.pi_report' 2>&1) ||
+        fail "$python cannot make the report (${words##*$'\n'}): set PYTHON to a Python 3.11 or 3.12 that has numpy."
     [[ ! -e $output ]] || fail "$output is already there; name a new folder with --output."
 }
 
 check_model() { # FILE: a whole model, as its card says if it has one
     local card=${1%.tflite}.json
-    [[ -f $1 && -r $1 ]] || fail "There is no model $1; onebnet_jax.convert makes such files."
+    [[ -f $1 ]] || fail "There is no model $1; onebnet_jax.convert makes such files."
+    [[ -r $1 ]] || fail "$1 cannot be read: allow it."
     [[ $(head -c 8 "$1" | tail -c +5 | tr -d '\0') == TFL3 ]] || fail "$1 is not a .tflite file."
     [[ ! -f $card ]] || grep -q "\"sha256\": \"$(sha256sum <"$1" | cut -d ' ' -f 1)\"" "$card" ||
         fail "$1 is not the file that $card describes: convert it again."
 }
 
+# What the Pi is, behind a word of its own, as a .bashrc there may print too.
+# shellcheck disable=SC2016 # for the Pi's shell
+ask='echo onebnet: $(uname -m) $(getconf LONG_BIT)'
+
 check_host() {
     local answer machine bits
     if [[ $dry_run == yes ]]; then
-        run ssh "${ssh_options[@]}" "$host" 'uname -m; getconf LONG_BIT'
+        run ssh "${ssh_options[@]}" "$host" "$ask"
         return
     fi
-    answer=$(ssh "${ssh_options[@]}" "$host" 'uname -m; getconf LONG_BIT' 2>"$scratch/errors") ||
-        fail "Cannot reach $host over ssh ($(tail -n 1 "$scratch/errors" | tr -d '\r')): check that the Pi is on," \
-            "that its ssh service runs, and that 'ssh $host' works."
-    { read -r machine && read -r bits; } <<<"$answer" || true
+    # shellcheck disable=SC2029 # nothing in it is for this shell
+    answer=$(ssh "${ssh_options[@]}" "$host" "$ask" 2>"$scratch/errors") || unreachable
+    read -r machine bits <<<"$(sed -n 's/^onebnet: //p' <<<"$answer")" || true
+    [[ -n $machine ]] || fail "$host does not say what it is, but: ${answer:-nothing}; let 'ssh $host uname -m' work."
     case $machine/$bits in
     aarch64/64) ;;
     aarch64/32 | arm*) # A 32-bit system may have a 64-bit kernel.
@@ -121,6 +131,32 @@ check_host() {
         ;;
     *) fail "$host is not a 64-bit ARM machine but $machine: lce_benchmark_model_aarch64 cannot run there." ;;
     esac
+}
+
+unreachable() { # why ssh failed, and what helps
+    local said remedy
+    said=$(grep . "$scratch/errors" | tail -n 1 | tr -d '\r') || true
+    case $(<"$scratch/errors") in
+    *"REMOTE HOST IDENTIFICATION HAS CHANGED"*) said="its key is another one than before" remedy="if the Pi was set up anew, run ssh-keygen -R ${host##*@}" ;;
+    *"Host key verification failed"*) remedy="run 'ssh $host' once and accept its key" ;;
+    *"Permission denied"*) remedy="check the user and the password or key: 'ssh $host' must work" ;;
+    *"ould not resolve"* | *"ame or service not known"*) remedy="check the name, or give the address" ;;
+    *refused*) remedy="start the ssh service there, or name its port by -o Port=N" ;;
+    *) remedy="check that the Pi is on and in this network, and that 'ssh $host' works" ;;
+    esac
+    fail "Cannot reach $host over ssh ($said): $remedy."
+}
+
+not_copied() { # why scp failed, and what helps
+    local said remedy
+    said=$(grep . "$scratch/errors" | tail -n 1 | tr -d '\r') || true
+    case $(<"$scratch/errors") in
+    *"o space left"* | *uota*) remedy="make room in its home directory" ;;
+    *"ermission denied"* | *"ead-only"*) remedy="its home directory must be writable" ;;
+    *"essage too long"* | *"protocol error"*) remedy="a .bashrc or .profile there prints: let it do so in interactive shells only" ;;
+    *) remedy="try: scp FILE $scp_host:" ;;
+    esac
+    fail "The files could not be copied to $host (${said:-without a word}): $remedy."
 }
 
 send_files() {
@@ -134,12 +170,12 @@ send_files() {
     copied=yes
     if ! {
         run ssh "${ssh_options[@]}" "$host" "mkdir $folder" &&
-            run scp -q "${ssh_options[@]}" "$binary" "$host:$folder/lce_benchmark_model" &&
-            run scp -q "${ssh_options[@]}" "${files[@]}" "$host:$folder/" &&
-            { [[ -z $engine ]] || run scp -q "${ssh_options[@]}" "$engine" "$host:$folder/onebnet-run"; } &&
+            run scp -q "${ssh_options[@]}" "$binary" "$scp_host:$folder/lce_benchmark_model" &&
+            run scp -q "${ssh_options[@]}" "${files[@]}" "$scp_host:$folder/" &&
+            { [[ -z $engine ]] || run scp -q "${ssh_options[@]}" "$engine" "$scp_host:$folder/onebnet-run"; } &&
             run ssh "${ssh_options[@]}" "$host" "chmod +x $folder/lce_benchmark_model${engine:+ $folder/onebnet-run}"
-    }; then
-        fail "The files could not be copied to $host: its home directory must have room for them and be writable."
+    } 2>"$scratch/errors"; then
+        not_copied
     fi
     run_to "$output/SHA256SUMS" ssh "${ssh_options[@]}" "$host" "cd $folder && sha256sum lce_benchmark_model *.tflite"
 }

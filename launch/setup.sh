@@ -20,6 +20,21 @@ if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$requirements" "${@:3}"
     cat requirements*.txt >"$venv/installed"
 fi
+# The programs of an environment that was copied or moved, and bin/activate, still name the folder in which it was made.
+if [[ -f $venv/pyvenv.cfg ]] && ! grep -q "^command = .* $(cd "$venv" && pwd)\$" "$venv/pyvenv.cfg"; then
+    "$venv/bin/python" - "$venv" <<'END'
+import pathlib, re, sys
+
+venv = pathlib.Path(sys.argv[1]).absolute()
+made = re.search(r"^command = .* -m venv (?:--\S+ )*(/.+)$", (venv / "pyvenv.cfg").read_text(), re.MULTILINE)
+for path in [*(venv / "bin").iterdir(), venv / "pyvenv.cfg"] if made else ():
+    content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    if made[1].encode() in content and b"\0" not in content:
+        path.write_bytes(content.replace(made[1].encode(), bytes(venv)))
+if made:
+    print(f"{venv} was made as {made[1]}: its programs now name the folder in which they are")
+END
+fi
 # The command onebnet, from wherever it is called; nothing absolute, as the folder may be moved.
 cat >"$venv/bin/onebnet" <<'END'
 #!/bin/sh

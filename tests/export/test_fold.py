@@ -99,6 +99,16 @@ def test_networks_binarized_in_part(kind, family):
     check(family, fields | {"pad_value": pad_value}, (7, 8), binarization)
 
 
+@pytest.mark.parametrize("folded", [True, False])
+def test_gates_of_any_value(folded):
+    """Which float32 does not compute with exactly."""
+    structure, shape = dyadic.structure("realtobin"), (15, 16, 3)
+    variables, images = deployed.with_gates(dyadic.variables(structure)), deployed.images(shape)
+    expected, _ = deployed.answers(structure, variables, images)
+    plan = fold.deployment_plan(structure, Binarization(), variables, shape, folded)
+    np.testing.assert_allclose(reference.run(plan, images), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 TINY = np.finfo(np.float32).tiny
 FLOATS = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
 

@@ -103,16 +103,18 @@ def check_units(structure, shape, folded, raw):
 
 
 @engines.needs_engine
-def test_the_program_for_packed_bits(tmp_path):
-    structure = dyadic.structure("xnornet", stem="imagenet", pad_value=1)
+@pytest.mark.parametrize("family", ["xnornet", "reactnet_a", "realtobin"])
+def test_the_program_for_packed_bits(family, tmp_path):
+    structure = dyadic.structure(family, stem="imagenet", pad_value=1)
     variables, images = dyadic.variables(structure), deployed.images((16, 15, 3))
+    expected, _ = deployed.answers(structure, variables, images)
     plan = fold.deployment_plan(
         structure, Binarization(), variables, (16, 15, 3), normalization=(np.full(3, 2 / 255), np.full(3, 1 / 255))
     )
     path = tmp_path / "bits.npz"
     path.write_bytes(bits.pack(plan, native.pixel_table(plan, None), {"classes": []}))
     with np.load(path) as file:
-        np.testing.assert_array_equal(bits_program.run(file, np.uint8(images + 2)), reference.run(plan, images + 2))
+        np.testing.assert_array_equal(bits_program.run(file, np.uint8(images + 2)), expected)
 
 
 @pytest.mark.parametrize("binarization", [Binarization(weights=False), Binarization(activations=False)])

@@ -1,6 +1,7 @@
 """The comparison of every section alone: faults are found one by one, also behind a flip, where logits tell nothing."""
 
 import deployed
+import dyadic
 import numpy as np
 import pytest
 
@@ -8,7 +9,8 @@ import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is 
 
 pytest.importorskip("larq_compute_engine")
 
-from onebnet_jax.export import parity
+from onebnet_jax.export import agreement, fold, keras, lce, lint, parity
+from onebnet_jax.runs import trained
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -20,6 +22,22 @@ def test_a_faithful_plan():
     for section in found:
         assert section.explained and section.flips <= 1 and section.images >= 3 and section.max_output > 1
         assert section.max_difference < 1e-5 * section.max_output
+
+
+@pytest.mark.parametrize("family", ["reactnet_a", "realtobin"])
+def test_the_other_families(family):
+    """All that `onebnet agree` compares."""
+    structure, shape = dyadic.structure(family, pad_value=0), (13, 14, 3)
+    network = deployed.trained(structure, trained.random_variables(structure, shape))
+    plan = fold.deployment_plan(structure, network.binarization, network.variables, shape)
+    tflite, images = lce.convert(keras.keras_model(plan)), np.random.default_rng(0).normal(size=(4, *shape))
+    images = images.astype(np.float32)
+    lint.check_file(lce.operators(tflite), plan)
+    report = agreement.compare(network, plan, tflite, [(images, images, None)])
+    assert report.explained and all(other.images_with_flips < 2 for other in report.others.values())
+    found = parity.compare(network, plan, images)
+    assert [section.name for section in found] == [*(unit.name for unit in plan.signs), "head"]
+    assert all(section.explained for section in found)
 
 
 def test_faults_are_found_where_they_are():

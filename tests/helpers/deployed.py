@@ -31,6 +31,17 @@ def images(shape, count=8, seed=1):
     return result
 
 
+def with_gates(variables, seed=2):
+    """The variables of Real-to-Bin with other matrices of the gates, whose factors then lie all over 0 to 1."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        gate = any(key.key in ("gate_in", "gate_out") for key in path)
+        return rng.normal(size=leaf.shape).astype(np.float32) if gate else leaf
+
+    return jax.tree_util.tree_map_with_path(draw, variables)
+
+
 @functools.cache
 def _untrained():
     return trained_lib.untrained(config.load("configs/quickstart.py", ["--config.model.depth=8"]))

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 
+import dyadic
 import engines
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from onebnet_jax.paper import latency, numbers
 ROOT = pathlib.Path(__file__).parents[2]
 HERE = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}.get(platform.machine().lower())
 SHAPE = (12, 11, 3)
+COUNT = 6  # networks
 pytestmark = engines.needs_engine
 
 
@@ -38,16 +40,18 @@ def run(*command, status=0):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with networks in 0.onb to 3.onb and images of them in 0.raw to 2.raw."""
+    """A folder with networks in 0.onb to 5.onb and images of them in 0.raw to 2.raw."""
     folder = tmp_path_factory.mktemp("program")
     kinds = [
         ("onebnet", dict(stem="imagenet", conv_1d=(16,), ds_1d=(32,))),
         ("xnornet", dict(stem="cifar", pad_value=1)),
         ("birealnet", dict(stem="imagenet", pad_value=0)),
         ("onebnet", dict(stem="cifar", ds_1d=(32, 64), pad_value=0)),
+        ("realtobin", dict(stem="imagenet")),
+        ("reactnet_a", dict(stem="cifar", width_multiplier=1.0)),
     ]
     for number, (family, fields) in enumerate(kinds):
-        structure = families.build(family, depth=8, width_multiplier=0.6, num_classes=37, **fields)
+        structure = dyadic.structure(family, **dict(width_multiplier=0.6, num_classes=37) | fields)
         file, _ = engines.random_plan(structure, SHAPE, folded=number % 2 == 0)
         (folder / f"{number}.onb").write_bytes(file)
     for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)):
@@ -72,7 +76,7 @@ def printed_logits(text):
 
 def test_it_prints_what_python_computes(place, program):
     images = [place / f"{k}.raw" for k in range(3)]
-    for number in range(4):
+    for number in range(COUNT):
         model = place / f"{number}.onb"
         for options in ([], ["--threads=3"]):
             logits = printed_logits(run(program, model, "--logits", *options, *images))
@@ -156,7 +160,7 @@ needs_arm = needs("aarch64-linux-gnu-gcc", "qemu-aarch64")
 @needs_arm
 def test_the_same_bits_on_arm(place, tmp_path):
     program, images = build(tmp_path, "aarch64"), [place / f"{k}.raw" for k in range(3)]
-    for number in range(4):
+    for number in range(COUNT):
         model = place / f"{number}.onb"
         expected = Engine(model).logits(pixels(place))
         for instruction_set in ("neon", "plain"):  # plain C knows of the fused multiply-add there
@@ -198,7 +202,7 @@ def sanitized(sanitizers, *files, compiler=None):
 def test_broken_files_under_sanitizers(place, tmp_path):
     fuzz = pathlib.Path(__file__).with_name("fuzz.c")
     run(*sanitized("address,undefined", fuzz), tmp_path / "fuzz")
-    text = run(tmp_path / "fuzz", 30, *(place / f"{k}.onb" for k in range(4)))
+    text = run(tmp_path / "fuzz", 30, *(place / f"{k}.onb" for k in range(COUNT)))
     assert int(text.split()[0]) > 1000 and "contradicts" in text and "no error" in text
 
 
@@ -220,5 +224,5 @@ def test_a_minute_of_libfuzzer(place, tmp_path):
 @pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])
 def test_the_program_under_sanitizers(sanitizers, place, tmp_path):
     run(*sanitized(sanitizers, runtime.SOURCES / runtime.PROGRAM), tmp_path / "program")
-    for number in range(4):
+    for number in range(COUNT):
         run(tmp_path / "program", place / f"{number}.onb", "--bench=2")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from packed import pack, pack_kernel, packed_conv
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export.native import MAGIC, PROJECT, SHIFT, SIZE, STEM, UNIT
+from onebnet_jax.export.native import GATE, MAGIC, PROJECT, SHIFT, SIZE, STEM, UNIT
 from onebnet_jax.native import build, runtime
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.networks import families
@@ -19,10 +19,12 @@ from onebnet_jax.networks import families
 pytestmark = engines.needs_engine
 
 
-def network(**fields):
+def network(family="onebnet", **fields):
     """The file of a small network with all that a unit may have, and 5 images of it."""
-    fields = dict(depth=8, conv_1d=(16,), ds_1d=(32,), width_multiplier=1.3, stem="imagenet", num_classes=37) | fields
-    structure = families.build("onebnet", **fields)
+    fields = dict(depth=8, width_multiplier=1.3, stem="imagenet", num_classes=37) | fields
+    if family == "onebnet":
+        fields = dict(conv_1d=(16,), ds_1d=(32,)) | fields
+    structure = families.build(family, **fields)
     file, _ = engines.random_plan(structure, (33, 35, 3), folded=False)
     return file, np.random.default_rng(0).integers(0, 256, (5, 33, 35, 3), np.uint8)
 
@@ -52,7 +54,9 @@ def test_whole_numbers_of_binarized_convolutions(size, extent, strides, channels
         np.testing.assert_array_equal(engine.look(image, 1, signs=False)[1], expected)
 
 
-@pytest.mark.parametrize("fields", [dict(pad_value=0), dict(pad_value=1, stem="cifar", stem_relu=True)], ids=str)
+@pytest.mark.parametrize(
+    "fields", [dict(pad_value=0), dict(pad_value=1, stem="cifar", stem_relu=True), dict(family="realtobin")], ids=str
+)
 def test_sets_and_threads_give_the_same_bits(fields):
     file, images = network(**fields)
     engine = Engine(file)
@@ -109,9 +113,10 @@ def test_refuses_what_is_no_whole_file(tmp_path):
         Engine(tmp_path / "missing.onb")
 
 
-def test_refuses_each_number_that_is_out_of_bounds():
+@pytest.mark.parametrize("family", ["onebnet", "realtobin"])
+def test_refuses_each_number_that_is_out_of_bounds(family):
     """Every number of the header and of the units in turn, made one that no file could hold."""
-    file, _ = network()
+    file, _ = network(family)
     start, count = struct.unpack_from("<Ii", file, 40)
     size, stem = struct.calcsize(UNIT), SIZE - struct.calcsize(STEM)
     places = {*range(24, SIZE, 4)} - {60, stem + 64, stem + 68}  # not used, and padding before the pool: see below
@@ -120,6 +125,7 @@ def test_refuses_each_number_that_is_out_of_bounds():
         places |= {*range(unit, unit + 52, 4), *range(unit + 68, unit + 112, 4)}
         places |= {*range(unit + 52, unit + 68, 4), unit + 120, unit + 124} if flags & PROJECT else set()
         places |= {unit + 112, unit + 116} if flags & SHIFT else set()
+        places |= {*range(unit + 128, unit + 144, 4)} if flags & GATE else set()
     for at in places:
         for value in (-1, 2**31 - 1):
             with pytest.raises(UserError, match="contradicts|as long"):

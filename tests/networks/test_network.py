@@ -161,7 +161,10 @@ def test_values_and_gradients_are_those_of_the_plain_version(case, float64):
         close((new["mean"], new["var"]), (0.9 * old["mean"] + 0.1 * mean, 0.9 * old["var"] + 0.1 * var))
     assert len(jax.tree.leaves(stats)) == 2 * len(batch_stats)
     close(grads, plain_grads, 1e-8)  # a channel that is constant but for rounding has a factor of 1 / sqrt(1e-5)
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(grads))
+    gates, others = [], []  # a gate whose few ReLUs are all at 0 for three images has no gradient
+    for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
+        (gates if "gate" in jax.tree_util.keystr(path) else others).append(np.any(leaf))
+    assert all(others) and (any(gates) or not gates)
     assert not np.any(grads[1][MASK == 0])
 
 

@@ -1,0 +1,191 @@
+"""Any surroundings: a command gives what it always gives, or ends with status 2 and one sentence, before any work."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import jax
+import pytest
+import workdirs
+from small_runs import PROGRAM, QUICK, ROOT, environment, lines
+
+from onebnet_jax import errors, main, surroundings
+from onebnet_jax.training import hosts
+
+NOWHERE, NONSENSE = "/proc/nowhere", "--xla_nonsense=1"
+# (variables, what the sentence names where the command may not run as usual). PYTHONPATH: a folder of `shadows`.
+CHEAP = [  # each with the command that it is about
+    ("compare", {"XLA_FLAGS": NONSENSE}, "XLA_FLAGS"),
+    ("compare", {"PYTHONPATH": "protobuf"}, "PYTHONPATH"),
+    ("compare", {"JAX_LOG_COMPILES": "banana", "HOME": NOWHERE}, "JAX_LOG_COMPILES"),
+    ("compare", {"MPLBACKEND": "module://nowhere", "PYTHONIOENCODING": "ascii", "TMPDIR": NOWHERE}, None),
+    ("train", {"JAX_PLATFORMS": "cuda,cpu"}, "JAX_PLATFORMS"),
+    ("train", {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_RANDOM_SEED_OFFSET": "3"}, None),
+]
+ALL = [
+    *({"JAX_PLATFORMS": value} for value in ("cuda", "gpu", "nonsense", "cpu")),
+    {"JAX_PLATFORM_NAME": "cuda", "JAX_PLATFORMS": ""},
+    {"JAX_NUM_CPU_DEVICES": "banana"},
+    {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_THREEFRY_PARTITIONABLE": "0"},
+    {"JAX_DEBUG_NANS": "1"},
+    {"JAX_COMPILATION_CACHE_DIR": NOWHERE},
+    {"XLA_FLAGS": "--xla_force_host_platform_device_count=x"},
+    {"TF_CPP_MIN_LOG_LEVEL": "banana", "TF_USE_LEGACY_KERAS": "0", "KERAS_BACKEND": "nonsense", "KERAS_HOME": NOWHERE},
+    {"MPLCONFIGDIR": NOWHERE, "XDG_CACHE_HOME": NOWHERE},
+    {"OMP_NUM_THREADS": "banana"},
+    {"HOME": NOWHERE},
+    {"TMPDIR": NOWHERE, "PYTHONIOENCODING": "ascii"},
+    {"TFDS_DATA_DIR": "gs://bucket"},
+    {"PYTHONPATH": "protobuf"},
+    {"PYTHONPATH": "numpy"},
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A run to read, and folders with other versions of libraries."""
+    folder = tmp_path_factory.mktemp("surroundings")
+    workdirs.measured(folder / "rün", train=[(1.0, 50.0, 60.0)])
+    for name, package in (("protobuf", "google/protobuf"), ("numpy", "numpy")):
+        (folder / name / package).mkdir(parents=True)
+        (folder / name / package / "__init__.py").write_text('__version__ = "0.9"\n')
+    return folder
+
+
+def run(place, command, output, variables=None):
+    """The finished process of a command, whose files go to the folder `output`."""
+    commands = {
+        "compare": ["-m", "onebnet_jax.compare", place / "rün", f"--plot={output}/curves.png"],
+        "train": ["-c", PROGRAM, "--config=quickstart", f"--workdir={output}", "--config.train.epochs=1"],
+        "convert": ["-m", "onebnet_jax.convert", "--config=quickstart", f"--output={output}/m.tflite"],
+    }
+    output.mkdir(exist_ok=True)
+    if command == "train":
+        commands[command] += [f"--config.{name}={value}" for name, value in QUICK.items() if name != "train.epochs"]
+    usual = environment(devices=1)
+    changed = usual | {"JAX_ENABLE_X64": "0"} | (variables or {})
+    if "PYTHONPATH" in (variables or {}):
+        changed["PYTHONPATH"] = f"{place / variables['PYTHONPATH']}{os.pathsep}{usual['PYTHONPATH']}"
+    words = [sys.executable, *map(str, commands[command])]
+    return subprocess.run(words, env=changed, cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+
+def left(command, output, done):
+    """What a command gives: what it prints or the files that it leaves, without clocks."""
+    if command == "compare":
+        return done.stdout, (output / "curves.png").stat().st_size > 1000
+    return lines(output / "train") if command == "train" else (output / "m.tflite").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def usual(place):
+    """What the commands give where nothing is odd, each run once and when first asked for."""
+    kept = {}
+
+    def of(command):
+        if command not in kept:
+            done = run(place, command, place / f"usual {command}")
+            assert done.returncode == 0, done.stderr
+            kept[command] = left(command, place / f"usual {command}", done)
+        return kept[command]
+
+    return of
+
+
+def assert_usual_or_refused(place, usual, output, command, variables, named):
+    done = run(place, command, output, variables)
+    if done.returncode == 0:
+        assert left(command, output, done) == usual(command)
+        return True
+    assert done.returncode == errors.USER_ERROR, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1 and done.stderr.splitlines()[-1] == said[0] and said[0].endswith("."), done.stderr
+    assert any(name in said[0] for name in named), said
+    assert list(output.iterdir()) == []
+    return False
+
+
+@pytest.mark.parametrize(("command", "variables", "named"), CHEAP, ids=lambda value: str(value))
+def test_a_variable_changes_nothing_or_is_named(place, usual, tmp_path, command, variables, named):
+    ran = assert_usual_or_refused(place, usual, tmp_path / "output", command, variables, [named])
+    assert ran == (named is None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["compare", "train", "convert"])
+@pytest.mark.parametrize("variables", ALL, ids=str)
+def test_any_variable_changes_nothing_or_is_named(place, usual, tmp_path, command, variables):
+    assert_usual_or_refused(place, usual, tmp_path / "output", command, variables, variables)
+
+
+def test_no_temporary_folder_is_said(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [NOWHERE])
+    with pytest.raises(FileNotFoundError) as error:
+        tempfile.gettempdir()
+    assert "TMPDIR" in surroundings.blame(error.value)
+
+
+def test_what_no_variable_explains_is_not_blamed_on_one(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    with pytest.raises(ValueError) as error:
+        jax.numpy.reshape(jax.numpy.zeros(3), (2, 2))
+    assert surroundings.blame(error.value) is None
+
+
+def test_only_what_is_nowhere_is_missing(place, monkeypatch):
+    with pytest.raises(ImportError) as error:
+        import onebnet_nowhere  # noqa: F401
+    assert surroundings.import_fault(error.value, "do this") == "onebnet_nowhere is missing; do this"
+    with pytest.raises(ImportError) as error:
+        from yaml import nothing  # noqa: F401
+    said = surroundings.import_fault(error.value, "do this")
+    assert "missing" not in said and "cannot import name 'nothing'" in said and sys.modules["yaml"].__version__ in said
+
+
+@pytest.mark.parametrize("name", ["jax_enable_x64", "jax_default_prng_impl"])
+def test_numbers_of_another_kind_are_refused_in_a_program(name):
+    before, other = getattr(jax.config, name), {"jax_enable_x64": True, "jax_default_prng_impl": "rbg"}[name]
+    jax.config.update(name, other)
+    try:
+        with pytest.raises(errors.UserError, match=f"{name}={other!r}"):
+            hosts.check_devices()
+    finally:
+        jax.config.update(name, before)
+
+
+# Addresses -----------------------------------------------------------------------------------------------------
+
+ADDRESSES = ("gs://bucket/run", "s3://bucket/run", "gs:/bucket/run", "hdfs://host/run", "file:///tmp/run")
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_is_refused_wherever_a_path_is_wanted(address, tmp_path, monkeypatch, capsys):
+    from onebnet_jax.data import load as data
+    from onebnet_jax.runs import config, trained
+    from onebnet_jax.runs.workdir import Workdir
+
+    monkeypatch.chdir(tmp_path)
+    quickstart, loaded = str(ROOT / "configs" / "quickstart.py"), config.load("quickstart")
+    fields = [f"--config.data.dir={address}", f"--config.init={address}"]
+    fields += [f"--config.teacher={address}"]
+    attempts = [lambda field=field: config.load(quickstart, [field]) for field in fields]
+    attempts += [lambda: trained.load(address), lambda: Workdir(pathlib.Path(address), loaded).check()]
+    attempts += [lambda: data.open("cifar10", "auto", address)]
+    for attempt in attempts:
+        with pytest.raises(errors.UserError, match=f"{address.partition(':')[0]}:// cannot be used; "):
+            attempt()
+    monkeypatch.setenv("TFDS_DATA_DIR", address)
+    with pytest.raises(errors.UserError, match="^TFDS_DATA_DIR: "):
+        data.open("cifar10")
+    with pytest.raises(SystemExit):
+        main.main([f"--config={quickstart}", f"--workdir={address}"])
+    assert "cannot be used" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["runs/a", "/gs/a", "a:b", "./gs:/x", "~/x", "C:/x"])
+def test_a_path_is_no_address(path):
+    assert surroundings.remote(path) is None
