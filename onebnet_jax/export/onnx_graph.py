@@ -59,10 +59,11 @@ def padding(pads: Pads | None) -> dict:
     return {"auto_pad": "SAME_UPPER"} if pads is None else {"pads": [pads[0][0], pads[1][0], pads[0][1], pads[1][1]]}
 
 
-def int8(model: bytes, images: np.ndarray) -> bytes:
+def int8(model: bytes, images: np.ndarray, signed: bool = False) -> bytes:
     """The same network by ONNX Runtime's static quantization: a scale for each output channel of a kernel.
 
-    images: float32 [N, C, H, W], of which the ranges of the maps are taken.
+    images: float32 [N, C, H, W], of which the ranges of the maps are taken. signed: whether maps are signed, as ARM
+    multiplies them; x86 (VNNI) multiplies unsigned maps with signed weights.
     """
     from onnxruntime import quantization
 
@@ -75,7 +76,7 @@ def int8(model: bytes, images: np.ndarray) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         before.write_bytes(model)
-        # Unsigned maps and signed weights: what VNNI multiplies.
-        kinds = {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
+        kinds = {"weight_type": quantization.QuantType.QInt8}
+        kinds["activation_type"] = quantization.QuantType.QInt8 if signed else quantization.QuantType.QUInt8
         quantization.quantize_static(before, after, Reader(), per_channel=True, **kinds)
         return after.read_bytes()
