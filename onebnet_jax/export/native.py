@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import card
+from onebnet_jax.export import blocks, card
 from onebnet_jax.export.convert import Prediction, make_plan, predictions
 from onebnet_jax.export.plan import Conv, Pads, Plan, Unit
 from onebnet_jax.native.runtime import Engine
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onebnet_jax.runs.trained import Trained
 
 MAGIC, VERSION = b"OneBNet\n", 2
-BLOCK, ALIGNMENT = 32, 64
+ALIGNMENT = 64
 HEADER, STEM, UNIT = "<8sIIQIIIIIiIIii", "<14iI3i2I", "<19i13Ii3I"
 PROJECT, ADD, STORE, SHIFT, GATE, LAST = 1, 2, 4, 8, 16, 32  # flags of a unit
 SIZE = struct.calcsize(HEADER) + struct.calcsize(STEM)
@@ -74,8 +74,8 @@ def pack(plan: Plan, table: np.ndarray, facts: dict) -> bytes:
     mean_at = 0 if plan.pixel_mean is None else file.add(plan.pixel_mean, "<f4")
     stem, units = _stem(file, plan), [_unit(file, unit, flags) for unit, flags in zip(plan.units[1:], _flags(plan))]
     units_at = file.add(np.frombuffer(b"".join(units), np.uint8))
-    head, classes = _float_kernel(_whole_blocks(plan.head_kernel[None, None], 2)), plan.head_bias.size
-    head_at, bias_at = file.add(head, "<f4"), file.add(_channels(plan.head_bias), "<f4")
+    head, classes = blocks.float_kernel(blocks.whole(plan.head_kernel[None, None], 2)), plan.head_bias.size
+    head_at, bias_at = file.add(head, "<f4"), file.add(blocks.channels(plan.head_bias), "<f4")
     places = (card_at, len(words), table_at, mean_at, units_at, len(units), head_at, bias_at, classes, 0)
     fields = (MAGIC, VERSION, 0, len(file.content), *places)
     file.content[:SIZE] = struct.pack(HEADER, *fields) + stem
@@ -159,10 +159,10 @@ def _stem(file: _File, plan: Plan) -> bytes:
     if unit.max_pool:
         pooled = [axis(out[i], 3, 2, unit.pool_pads and unit.pool_pads[i]) for i in (0, 1)]
         out, pads = zip(*pooled)
-    kernel = _float_kernel(conv.kernel)
+    kernel = blocks.float_kernel(conv.kernel)
     plain = unit.beta is None and not unit.relu
-    beta = 0 if plain else file.add(_channels(slope(unit)), "<f4")
-    arrays = file.add(kernel, "<f4"), file.add(_channels(conv.bias), "<f4")
+    beta = 0 if plain else file.add(blocks.channels(slope(unit)), "<f4")
+    arrays = file.add(kernel, "<f4"), file.add(blocks.channels(conv.bias), "<f4")
     sizes = (*plan.image_shape, rows[0], columns[0], *out, conv.kernel.shape[3], *conv.kernel.shape[:2], *conv.strides)
     return struct.pack(STEM, *sizes, rows[1], columns[1], beta, unit.max_pool, *pads, *arrays)
 
@@ -186,23 +186,23 @@ def _unit(file: _File, unit: Unit, flags: int) -> bytes:
         else:
             kernel_1x1 = np.tile(np.eye(outputs // shortcut.repeats), shortcut.repeats)[None, None]
             bias_1x1 = np.zeros(outputs)
-        if shortcut.conv or (shortcut.repeats > 1 and kernel_1x1.shape[2] % BLOCK):
-            project = file.add(_float_kernel(_whole_blocks(kernel_1x1, 2)), "<f4")
-            project_bias = file.add(_channels(bias_1x1), "<f4")
+        if shortcut.conv or (shortcut.repeats > 1 and kernel_1x1.shape[2] % blocks.BLOCK):
+            project = file.add(blocks.float_kernel(blocks.whole(kernel_1x1, 2)), "<f4")
+            project_bias = file.add(blocks.channels(bias_1x1), "<f4")
     if flags & SHIFT:
         shifts = [np.zeros(outputs) if values is None else values for values in (unit.gamma, unit.zeta)]
-        gamma, zeta = (file.add(_channels(values), "<f4") for values in shifts)
+        gamma, zeta = (file.add(blocks.channels(values), "<f4") for values in shifts)
     if unit.gate:
-        gated = unit.gate.inner, unit.gate.bias, _channels(unit.gate.outer)
+        gated = unit.gate.inner, unit.gate.bias, blocks.channels(unit.gate.outer)
         gate = unit.gate.bias.size, *(file.add(values, "<f4") for values in gated)
     arrays = [
         file.add(row_classes, np.uint8),
         file.add(column_classes, np.uint8),
-        file.add(_channels(base), "<i4"),
-        file.add(_channels(threshold, np.inf), "<f4"),
-        file.add(_words(border), "<u4"),
-        file.add(_binary_kernel(kernel), "<u4"),
-        *(file.add(_channels(values), "<f4") for values in (conv.multiplier, conv.bias, slope(unit))),
+        file.add(blocks.channels(base), "<i4"),
+        file.add(blocks.channels(threshold, np.inf), "<f4"),
+        file.add(blocks.words(border), "<u4"),
+        file.add(blocks.binary_kernel(kernel), "<u4"),
+        *(file.add(blocks.channels(values), "<f4") for values in (conv.multiplier, conv.bias, slope(unit))),
     ]
     sizes = (*conv.input_size, inputs, rows[0], columns[0], outputs, height, width, *conv.strides, rows[1], columns[1])
     counts = row_classes.max() + 1, column_classes.max() + 1
@@ -245,31 +245,3 @@ def _base(conv: Conv, kernel: np.ndarray, rows, columns) -> tuple[np.ndarray, np
     within = inside[0][:, None, :, None] & inside[1][None, :, None, :]  # [row classes, column classes, kh, kw]
     outside = 2 * np.count_nonzero(kernel > 0, axis=2)  # [kh, kw, C_out]
     return *classes, np.where(within[..., None], inputs, outside).sum(axis=(2, 3))
-
-
-def _channels(values: np.ndarray, fill: float = 0) -> np.ndarray:
-    """[..., C] with the last block of channels filled up."""
-    return _whole_blocks(np.asarray(values), -1, fill)
-
-
-def _whole_blocks(values: np.ndarray, axis: int, fill: float = 0) -> np.ndarray:
-    pads = [(0, 0)] * values.ndim
-    pads[axis] = (0, -values.shape[axis] % BLOCK)
-    return np.pad(values, pads, constant_values=fill)
-
-
-def _float_kernel(kernel: np.ndarray) -> np.ndarray:
-    """[kh, kw, C_in, C_out] -> [C_out / 32, kh, kw, C_in, 32]."""
-    kernel = _channels(kernel)
-    return np.moveaxis(kernel.reshape(*kernel.shape[:3], -1, BLOCK), 3, 0)
-
-
-def _words(bits: np.ndarray) -> np.ndarray:
-    """[..., C] of bool -> [..., C / 32] of 32-bit words."""
-    return np.ascontiguousarray(np.packbits(_channels(bits), axis=-1, bitorder="little")).view("<u4")
-
-
-def _binary_kernel(kernel: np.ndarray) -> np.ndarray:
-    """[kh, kw, C_in, C_out] of -1 and +1 -> words [C_out / 32, kh, kw, C_in / 32, 32]."""
-    words = _channels(np.swapaxes(_words(np.swapaxes(kernel, 2, 3) > 0), 2, 3))  # [kh, kw, words, C_out]
-    return np.moveaxis(words.reshape(*words.shape[:3], -1, BLOCK), 3, 0)

@@ -1,5 +1,6 @@
 """Units inside real networks: what the native kernels give against float64 and XLA, on the maps that they get there."""
 
+import dyadic
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +14,11 @@ from onebnet_jax.ops import unit
 
 pytestmark = pytest.mark.skipif(not library.available(), reason=str(library.reason()))
 NETWORKS = {
-    "onebnet": dict(depth=8, conv_1d=(32,), ds_1d=(64,)),  # 2-D and 1-D, with and without downsampling
-    "xnornet": dict(depth=8, stem="cifar"),
-    "resnet": dict(depth=8),
+    # 2-D and 1-D, with and without downsampling
+    "onebnet": families.build("onebnet", depth=8, conv_1d=(32,), ds_1d=(64,)),
+    "xnornet": families.build("xnornet", depth=8, stem="cifar"),
+    "resnet": families.build("resnet", depth=8),
+    "reactnet_a": dyadic.structure("reactnet_a"),
 }
 
 
@@ -40,7 +43,7 @@ def by_xla(function):
 @pytest.mark.parametrize("family", NETWORKS)
 def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
     """Unit by unit, as a sign that rounding turns changes all that follows it in a whole network."""
-    structure = families.build(family, **NETWORKS[family])
+    structure = NETWORKS[family]
     network = Network(structure)
     images = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32)
     variables = network.init(jax.random.key(0), images[:1])
