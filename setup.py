@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the kernels for training on a CPU are compiled while the package is built."""
+"""What pyproject.toml cannot say: training's kernels and the native engine are compiled while the package is built."""
 
 import pathlib
 import sys
@@ -7,20 +7,25 @@ from setuptools import Distribution, setup
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from onebnet_jax.native import build  # noqa: E402
+from onebnet_jax.native import build, runtime  # noqa: E402
 
 
 class BuildWithKernels(build_py):
-    """Adds the library for this architecture; without a compiler the package works, but trains more slowly."""
+    """Adds the libraries for this architecture; without a compiler the package works, but not the engine, and trains
+    more slowly."""
 
     def run(self):
         super().run()
         folder = pathlib.Path(self.build_lib, "onebnet_jax", "native", "lib")
         build.folders = lambda: [folder]
-        try:
-            build.library(build.headers())
-        except build.BuildError as error:
-            print(f"Built without the kernels for training on a CPU: {error}.", file=sys.stderr)
+        for what, make in (
+            ("the kernels for training on a CPU", lambda: build.library(build.headers())),
+            ("the native engine", runtime.built),
+        ):
+            try:
+                make()
+            except build.BuildError as error:
+                print(f"Built without {what}: {error}.", file=sys.stderr)
 
 
 class ForOnePlatform(Distribution):

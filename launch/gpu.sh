@@ -13,5 +13,5 @@ check_trainer_flags "$@"
 need nvidia-smi "this script is for NVIDIA GPUs and their driver; launch/quickstart.sh does without"
 
 run launch/setup.sh .venv-gpu requirements-train.txt 'jax[cuda12]'
-# With its platforms named, JAX stops where the GPUs cannot be used, instead of training on the CPU.
+# With its platforms named, the training is refused where JAX would take the CPU in place of the GPUs.
 run exec env JAX_PLATFORMS=cuda,cpu .venv-gpu/bin/python -m onebnet_jax.main "$@"

@@ -43,7 +43,7 @@ for flag in "${flags[@]}" "--coordinator=$name-0.$name:8476" "--processes=$proce
     arguments+="$(json "$flag"), "
 done
 arguments="[$arguments\"--process=\$(JOB_COMPLETION_INDEX)\"]"
-platforms=cuda,cpu # named, or JAX would fall back on the CPU
+platforms=cuda,cpu # named, so that training on the CPU instead is refused
 ((gpus)) || platforms=cpu
 
 manifest=$(<launch/kubernetes.yaml)

@@ -28,16 +28,26 @@ def execute() -> nbformat.NotebookNode:
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": folder}}).execute(env=env)
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # times of this machine
-        for output in cell.get("outputs", []):
-            if "text" in output:
-                output.text = shown(output.text)
+        cell.metadata.pop("execution", None)  # when each cell ran
+        if "outputs" in cell:
+            cell.outputs = shown(cell.outputs)
     return notebook
 
 
-def shown(text: str) -> str:
-    """What a terminal shows of an output: of a line that was written over, the last state."""
-    return re.sub(r"[^\n]*\r(?!\n)", "", text)
+def shown(outputs: list) -> list:
+    """Outputs as a screen shows them in the end, without this machine's folders and TensorFlow's first words."""
+    result = []
+    for output in outputs:
+        if "text" in output and result and result[-1].get("name") == output.name:
+            result[-1].text += output.text
+        else:
+            result.append(output)
+    for output in result:
+        if "text" in output:
+            text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)  # a progress bar that was written over
+            text = re.sub(r"^(WARNING: All log messages before absl|I0000 ).*\n", "", text, flags=re.MULTILINE)
+            output.text = text.replace(f"{ROOT}/", "")
+    return [output for output in result if output.get("text", "shown").strip()]
 
 
 if __name__ == "__main__":

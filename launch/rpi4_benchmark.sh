@@ -177,7 +177,8 @@ send_files() {
     } 2>"$scratch/errors"; then
         not_copied
     fi
-    run_to "$output/SHA256SUMS" ssh "${ssh_options[@]}" "$host" "cd $folder && sha256sum lce_benchmark_model *.tflite"
+    run_to "$output/SHA256SUMS" ssh "${ssh_options[@]}" "$host" \
+        "cd $folder && sha256sum lce_benchmark_model *.tflite${engine:+ onebnet-run *.onb}"
 }
 
 # Repetitions are the outer loop, so that a Pi that grows warm slows all measurements alike.
@@ -210,7 +211,7 @@ time_engine() { # MODEL.onb REPETITION: with 1 and with 4 threads, each `runs` i
     local log=$output/${1%.onb}.engine.$2.txt
     run_to "$log" ssh "${ssh_options[@]}" "$host" "cd $folder && sh rpi4_remote.sh ./onebnet-run $1 --bench=$runs" ||
         fail "onebnet-run gave no result ($(tail -n 1 "$log")); its log is $log."
-    [[ $dry_run == yes ]] || grep ' threads [0-9]*: ' "$log"
+    [[ $dry_run == yes ]] || grep ' threads [0-9]*, ' "$log"
 }
 
 explain() { # STATUS LOG: ends with the reason why a run gave no result

@@ -24,7 +24,7 @@ need srun "it comes with Slurm"
 # The signal goes to the processes and not to this script, and the first to end does not take the others with it.
 command=(srun --kill-on-bad-exit=0)
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || command+=("--cpus-per-task=$SLURM_CPUS_PER_TASK") # srun may not inherit it
-command+=(env "JAX_PLATFORMS=cuda,cpu") # or JAX would fall back on the CPU
+command+=(env "JAX_PLATFORMS=cuda,cpu") # so that training on the CPU instead is refused
 if [[ ${SLURM_NTASKS_PER_NODE:-1} == 1 ]]; then # or JAX would take one GPU for each process
     command+=("JAX_LOCAL_DEVICE_IDS=$(seq -s , 0 $((${SLURM_GPUS_ON_NODE:-1} - 1)))")
 fi

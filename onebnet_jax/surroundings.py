@@ -55,22 +55,33 @@ def _refused_flags() -> str | None:
 
 def blame(error: Exception) -> str | None:
     """A sentence, where what broke a command is a variable of the environment or a library; None for all else."""
-    words, places = _words(error), dict(_places(error))
-    for name, value in os.environ.items():
-        if _OF_OTHERS.fullmatch(name) and re.search(rf"\b{name}\b", str(error), re.IGNORECASE):
-            return f"{name}={value!r} will not do: {words}; unset or mend it."
-    if any(place.endswith("xla_bridge.py") for place in places):
-        names = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if name in os.environ]
-        if names:
-            return platform_fault(f"{names[0]}={os.environ[names[0]]}", words)
-    if "No usable temporary directory" in str(error):
-        return f"No temporary folder can be written ({words}); set TMPDIR to one that can."
-    if "<module>" in places.values():  # while a module was imported
-        switches = sorted(name for name in os.environ if name.startswith("JAX_"))
-        if switches and any(place.endswith(os.path.join("jax", "_src", "config.py")) for place in places):
-            return f"JAX takes one of {', '.join(switches)} for wrong: {words}; unset or mend it."
-        if isinstance(error, ImportError) or _first_on_path(error):
-            return f"A library cannot be used: {import_fault(error)}."
+    places, start = _places(error), _start_of_jax()
+    importing = "<module>" in {function for _, function in places}
+    reading = any(file.endswith(os.path.join("jax", "_src", "config.py")) for file, _ in places)
+    said = str(start or error)
+    for name, value in os.environ.items() if start or importing else ():
+        if _OF_OTHERS.fullmatch(name) and re.search(rf"\b{name}\b", said, re.IGNORECASE):
+            return f"{name}={value!r} will not do: {_words(start or error)}; unset or mend it."
+    platforms = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
+    switches = sorted(name for name in os.environ if name.startswith("JAX_"))
+    if start and platforms:
+        return platform_fault(f"{platforms[0]}={os.environ[platforms[0]]}", _words(start))
+    if importing and reading and switches:
+        return f"JAX cannot use one of {', '.join(switches)} as it is set: {_words(error)}; unset or mend it."
+    if "No usable temporary directory" in said:
+        return f"No temporary folder can be written ({_words(error)}); set TMPDIR to one that can."
+    if importing and (isinstance(error, ImportError) or _first_on_path(error)):
+        return f"A library cannot be used: {import_fault(error)}."
+    return None
+
+
+def _start_of_jax() -> Exception | None:
+    """Why an imported JAX cannot start on the devices asked for; asked again, as it hides where it failed."""
+    try:
+        if backend := getattr(sys.modules.get("jax"), "default_backend", None):
+            backend()
+    except Exception as error:
+        return error
     return None
 
 
@@ -96,11 +107,11 @@ def _first_on_path(error: Exception) -> str:
     installed = Path(sysconfig.get_path("purelib"))
     files = {getattr(module, "__file__", None): module for module in list(sys.modules.values())}
     for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
-        for file in sorted(filter(None, [*files, *dict(_places(error))])):
+        for file in sorted(filter(None, {*files, *(file for file, _ in _places(error))})):
             if Path(file).is_relative_to(Path(folder).absolute()):
                 place = Path(file).relative_to(Path(folder).absolute())
                 place = place.parent if place.name == "__init__.py" else place
-                if (installed / place).exists():
+                if place.parts[0] != "onebnet_jax" and (installed / place).exists():
                     version = getattr(files.get(file), "__version__", "of an unknown version")
                     return f"{str(place).replace(os.sep, '.')} {version} in {folder}"
     return ""

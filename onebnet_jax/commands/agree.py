@@ -75,11 +75,14 @@ def main(argv: list[str]) -> None:
 
 def _test_images(network, count: int):
     """At most `count` test images (0 for all): how many, and in batches. Raises UserError where they are missing."""
+    from onebnet_jax.data.formats import Missing
     from onebnet_jax.data.imagenet.reader import Share
 
     try:
         stored = network.data.open()
     except UserError as error:
+        if not (isinstance(error.__cause__, Missing) or "data.dir=" in str(error)):  # as of damaged files
+            raise
         raise UserError(f"{error} (--config.data.dir=FOLDER names it here; --random-images needs none.)") from error
     count = min(count or stored.test_size, stored.test_size)
     if stored.info.streamed:

@@ -57,20 +57,25 @@ def main(argv: list[str]) -> None:
 def read_logs(folder: Path) -> tuple[list[pi_report.Result], list[str], dict[str, str]]:
     """What a Raspberry Pi measured: the results, the Pi in words, and the SHA-256 of the files by their names."""
     try:
-        texts = {str(path): path.read_text(errors="replace") for path in sorted(folder.glob("*.log"))}
+        texts, engine = (
+            {str(path): path.read_text(errors="replace") for path in sorted(folder.glob(pattern))}
+            for pattern in ("*.log", "*.engine.*.txt")
+        )
     except OSError as error:
         raise UserError(f"The logs in {folder} cannot be read: {error.strerror}.") from error
     if not texts:
         raise UserError(f"There is no .log file in {folder}; launch/rpi4_benchmark.sh writes them.")
     runs = [pi_log.parse(text, name) for name, text in texts.items()]
+    runs += [run for name, text in engine.items() for run in pi_log.parse_engine(text, name)]
     runs.sort(key=lambda run: run.before.get("time", ""))
     sums, cards = folder / "SHA256SUMS", {}
     lines = re.findall(r"^([0-9a-f]{64}) [ *](.+)$", sums.read_text() if sums.is_file() else "", re.MULTILINE)
     digests = {name: digest for digest, name in lines}
-    for path in (folder / f"{model}.json" for model in {run.model for run in runs}):
+    for path in (folder / f"{model}.json" for model in {run.model for run in runs if run.kernel != "engine"}):
         facts = card.load(path) if path.exists() else {}
         if facts and facts["sha256"] == digests.get(path.stem):
             cards[path.stem] = facts
+            cards[Path(path.stem).with_suffix(".onb").name] = facts | {"folded": None}  # the same network
         elif facts:
             print(f"warning: {path} describes another file: not used", file=sys.stderr)
     return pi_report.results(runs, cards), pi_report.device_lines(runs), digests

@@ -1,61 +1,72 @@
 """Times the native engine against what else runs such networks here: onebnet contenders
 
 TypeII at 224x224 by the native engine and by Larq Compute Engine, and ResNet18, the network that it replaces, by
-TensorFlow Lite with XNNPACK as FP32 and as int8. All take turns in one process, one image at a time. All parameters are
-random: they change no time.
+TensorFlow Lite with XNNPACK and by ONNX Runtime, as FP32 and as int8. All take turns in one process, one image at a
+time. All parameters are random: they change no time. With several threads the engine also runs on one, and on several
+images side by side, of which the time of one is given.
 """
 
+import ctypes
+import importlib.util
 import platform
+import struct
 import time
 from collections.abc import Callable
 
 import numpy as np
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.errors import UserError, cli
+from onebnet_jax.errors import UserError, cli, quietly
 from onebnet_jax.tables import show
 
 EXAMPLES = """examples:
   onebnet contenders --threads=2 --rounds=20
+  onebnet contenders --without-amx
 """
 BEFORE = 3  # inferences that do not count, as caches and frequencies settle
+SIDE_BY_SIDE = 4  # images for each thread
+
+Run = tuple[Callable[[], object], int]  # and how many images a call takes
 
 
 def main(argv: list[str]) -> None:
     parser = arguments.parser("contenders", __doc__, EXAMPLES)
     parser.add_argument("--threads", type=int, default=1, help="within an image (default 1)")
     parser.add_argument("--rounds", type=int, default=10, help="each contender runs 5 times in each (default 10)")
+    parser.add_argument(
+        "--without-amx", action="store_true", help="refuse the matrix unit AMX, as on a CPU with AVX-512 alone (Linux)"
+    )
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     args = parser.parse_args(argv)
     for name in ("threads", "rounds"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be 1 or more")
-    times = in_turn(contenders(args.threads), args.rounds)
+    if args.without_amx:
+        refuse_amx()
+    with quietly():  # what runs them has much to say of how
+        runs = contenders(args.threads)
+    times = in_turn(runs, args.rounds)
     first = np.median(next(iter(times.values())))
     rows = [["", "median (ms)", "shortest", "slower than the first by"]]
     rows += [
         [name, f"{np.median(each):.2f}", f"{min(each):.2f}", f"{np.median(each) / first:.2f}"]
         for name, each in times.items()
     ]
-    title = f"{processor()}, {args.threads} threads, {5 * args.rounds} inferences each, batch 1, 224x224"
+    held = ", AMX refused" if args.without_amx else ""
+    title = f"{processor()}{held}, {args.threads} threads, {5 * args.rounds} inferences each, batch 1, 224x224"
     note = "LCE's x86 kernels are reference code: this says nothing about the two on ARM."
     show(title, rows, note, markdown=args.markdown)
 
 
-def contenders(threads: int) -> dict[str, Callable[[], object]]:
-    """What runs one image of each, by its name. Raises UserError where the engine, TensorFlow or LCE is missing."""
+def contenders(threads: int) -> dict[str, Run]:
+    """What runs images of each, by its name. Raises UserError where the engine, TensorFlow or LCE is missing."""
     from onebnet_jax.export import keras, lce, native
     from onebnet_jax.export.convert import make_plan
-    from onebnet_jax.export.keras2 import tf
     from onebnet_jax.native.runtime import Engine
     from onebnet_jax.runs import config, trained
 
     image = np.random.default_rng(0).standard_normal((1, 224, 224, 3)).astype(np.float32)
-
-    def plan(name):
-        return make_plan(trained.untrained(config.load(name)))
-
-    binary, resnet = plan("imagenet_typeII"), keras.keras_model(plan("imagenet_fp32"))
+    binary, resnet = (make_plan(trained.untrained(config.load(f"imagenet_{name}"))) for name in ("typeII", "fp32"))
     file, tflite = native.pack(binary, native.pixel_table(binary, None), {}), lce.convert(keras.keras_model(binary))
     result = {}
     for name in (None, "avx2"):
@@ -65,17 +76,30 @@ def contenders(threads: int) -> dict[str, Callable[[], object]]:
             if name is None:
                 raise
             continue
-        result[f"TypeII, native engine, {engine.instruction_set}"] = lambda engine=engine: engine.logits(image)
+        result[f"TypeII, native engine, {engine.instruction_set}"] = lambda engine=engine: engine.logits(image), 1
+    if threads > 1:
+        alone, several, images = Engine(file), Engine(file, threads), np.repeat(image, SIDE_BY_SIDE * threads, 0)
+        result["TypeII, native engine, one thread"] = lambda: alone.logits(image), 1
+        result[f"TypeII, native engine, {threads} images side by side"] = lambda: several.logits(images), len(images)
     for name, options in (("default", {}), ("indirect", {"use_indirect_bgemm": True})):
         run = lce.executable(tflite, num_threads=threads, use_xnnpack=True, **options)
-        result[f"TypeII, LCE, {name} kernel"] = lambda run=run: run(images=image)
+        result[f"TypeII, LCE, {name} kernel"] = lambda run=run: run(images=image), 1
+    return result | by_tflite(resnet, image, threads) | by_onnx_runtime(resnet, image, threads)
+
+
+def by_tflite(resnet, image: np.ndarray, threads: int) -> dict[str, Run]:
+    """An FP32 network's plan, as it is and as int8."""
+    from onebnet_jax.export import keras
+    from onebnet_jax.export.keras2 import tf
+
+    model, result = keras.keras_model(resnet), {}
 
     @tf.function(input_signature=[tf.TensorSpec(image.shape, tf.float32)])
     def serve(images):
-        return resnet(images, training=False)
+        return model(images, training=False)
 
     for name in ("FP32", "int8"):
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], resnet)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
         if name == "int8":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([image] for _ in range(4))
@@ -85,23 +109,61 @@ def contenders(threads: int) -> dict[str, Callable[[], object]]:
         interpreter.allocate_tensors()
         (taken,) = interpreter.get_input_details()
         interpreter.set_tensor(taken["index"], image.astype(taken["dtype"]))
-        result[f"ResNet18 {name}, TFLite + XNNPACK"] = interpreter.invoke
+        result[f"ResNet18 {name}, TFLite + XNNPACK"] = interpreter.invoke, 1
     return result
 
 
-def in_turn(runs: dict[str, Callable[[], object]], rounds: int, times: int = 5) -> dict[str, list[float]]:
-    """Milliseconds of each of `rounds` x `times` calls; in each round every contender runs `times` in a row."""
-    for run in runs.values():
+def by_onnx_runtime(resnet, image: np.ndarray, threads: int) -> dict[str, Run]:
+    """The same; {} and a sentence where it is not installed."""
+    if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
+        print("ONNX Runtime is left out: pip install onnx onnxruntime (requirements-onnx.txt has tested versions).")
+        return {}
+    from onnxruntime import InferenceSession, SessionOptions
+
+    from onebnet_jax.export import onnx_graph
+
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    images, result = image.transpose(0, 3, 1, 2), {}
+    model = onnx_graph.graph(resnet)
+    for name, file in (("FP32", model), ("int8", onnx_graph.int8(model, images))):
+        session = InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        run = lambda session=session: session.run(None, {"images": images})  # noqa: E731
+        result[f"ResNet18 {name}, ONNX Runtime"] = run, 1
+    return result
+
+
+def refuse_amx() -> None:
+    """From now on the kernel refuses this process AMX's registers; int8 then runs on AVX-512's own instructions.
+
+    A seccomp filter answers arch_prctl(ARCH_REQ_XCOMP_PERM), by which a program asks for them, with EPERM. Raises
+    UserError on other systems.
+    """
+    load, equal, end = 0x20, 0x15, 0x06  # of the filter's language, see seccomp(2); 0 and 16: system call, argument
+    allow, refuse, arch_prctl, ask = 0x7FFF0000, 0x00050001, 158, 0x1023
+    steps = (load, 0, 0, 0), (equal, 0, 3, arch_prctl), (load, 0, 0, 16), (equal, 0, 1, ask)
+    steps += (end, 0, 0, refuse), (end, 0, 0, allow)
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code)))
+    linux = (platform.system(), platform.machine()) == ("Linux", "x86_64")
+    prctl = ctypes.CDLL(None).prctl if linux else None
+    if not linux or prctl(38, 1, 0, 0, 0) or prctl(22, 2, program):
+        raise UserError("AMX can be refused on Linux on x86-64 only, whose kernel takes a filter; drop --without-amx.")
+
+
+def in_turn(runs: dict[str, Run], rounds: int, times: int = 5) -> dict[str, list[float]]:
+    """Milliseconds an image of `rounds` x `times` calls; in each round every contender runs `times` in a row."""
+    for run, _ in runs.values():
         for _ in range(BEFORE):
             run()
     result = {name: [] for name in runs}
     for _ in range(rounds):
-        for name, run in runs.items():
+        for name, (run, images) in runs.items():
             run()
             for _ in range(times):
                 start = time.perf_counter()
                 run()
-                result[name].append(1e3 * (time.perf_counter() - start))
+                result[name].append(1e3 * (time.perf_counter() - start) / images)
     return result
 
 

@@ -22,6 +22,8 @@ def main(argv: list[str]) -> None:
 
     if args.model.suffix == ".onb":
         facts, predict = native.Engine(args.model).card, native.predict
+        if not isinstance(facts.get("input"), dict):
+            raise UserError(f"{args.model} does not say how images become its input: convert the network again.")
     else:
         facts, predict = card.read(args.model)[1], convert.predict
     pixels, faults = {}, []

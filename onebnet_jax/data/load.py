@@ -168,7 +168,8 @@ def _of_folder(
 
 def _read_tfds(info: Info, directory: str) -> tuple[Arrays, str]:
     folder = tfds.find(directory, info.name)
-    return tfds.read(folder), f"from the TFDS directory {folder} (no published SHA-256 to compare with)"
+    unseen = "; the checksums of its records are not looked at" if any(folder.glob("*.tfrecord*")) else ""
+    return tfds.read(folder), f"from the TFDS directory {folder} (no published SHA-256 to compare with{unseen})"
 
 
 def _folders(info: Info, directory: str) -> list[epath.Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from onebnet_jax.data import photos
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, local
 
 # What of a card, and of its source, is needed to run the file and to compare it with the network it was made from.
 KINDS = dict(sha256=str, source=dict, config=dict, input=dict, classes=list, raw_input=bool, folded=bool)
@@ -96,6 +96,7 @@ def read(model: Path) -> tuple[bytes, dict]:
 
 def read_bytes(path: Path) -> bytes:
     """What a file holds. Raises UserError if it cannot be read."""
+    local("The file", path)
     try:
         return path.read_bytes()
     except OSError as error:
@@ -111,6 +112,7 @@ def check_place(model: Path) -> None:
 
 def check_writable(path: Path, suffix: str, field: str = "") -> None:
     """Raises UserError if a file is not named *suffix, cannot be written, or is there and not JSON with `field`."""
+    local("The file", path)
     if path.suffix != suffix:
         raise UserError(f"{path} must end in {suffix}.")
     if os.path.isdir(path):

@@ -45,7 +45,9 @@ def deployment_plan(
     for path, values in jax.tree_util.tree_leaves_with_path(variables):
         if not np.all(np.isfinite(values)):
             name = "/".join(key.key for key in path)
-            raise UserError(f"{name} of the network holds values that are not finite.")
+            raise UserError(
+                f"{name} of the network holds values that are not finite; convert another checkpoint, or train it anew."
+            )
     places = list(placed(structure, image_shape))
     pixel_mean, divisor = None, 1.0
     if normalization is not None:

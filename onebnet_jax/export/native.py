@@ -43,7 +43,7 @@ def predict(model: str | Path, images: np.ndarray, threads: int = 1) -> list[Pre
 
     Raises UserError for images of another size or type, files that are broken or missing, and where there is no engine.
     """
-    engine, images = Engine(model, threads), np.asarray(images)
+    engine = Engine(model, threads)
     if images.dtype != np.uint8:
         raise UserError(f"{model} takes uint8 images, not {images.dtype}.")
     names = engine.card.get("classes")

@@ -75,5 +75,7 @@ def int8(model: bytes, images: np.ndarray) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         before.write_bytes(model)
-        quantization.quantize_static(before, after, Reader(), per_channel=True)
+        # Unsigned maps and signed weights: what VNNI multiplies.
+        kinds = {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
+        quantization.quantize_static(before, after, Reader(), per_channel=True, **kinds)
         return after.read_bytes()

@@ -30,16 +30,21 @@ def compiler() -> list[str]:
     return build.compiler("CC", ("cc", "gcc", "clang"))
 
 
-@functools.cache
-def library() -> ctypes.CDLL:
-    """The engine, compiled at the first call on a machine. Raises UserError where that fails."""
+def built() -> pathlib.Path:
+    """The library's file, compiled at the first call on a machine. Raises BuildError where that fails."""
 
     def make(folder: pathlib.Path) -> pathlib.Path:
         build.run([*compiler(), *FLAGS, "-shared", *map(str, sources()), "-lm", "-o", str(folder / "built")])
         return folder / "built"
 
+    return build.kept(build.named("engine", SOURCES, FLAGS), make)
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The engine. Raises UserError where it is not built and cannot be."""
     try:
-        loaded = ctypes.CDLL(str(build.kept(build.named("engine", SOURCES, FLAGS), make)))
+        loaded = ctypes.CDLL(str(built()))
     except (build.BuildError, OSError) as error:
         raise UserError(f"The native engine is not there: {error}.") from error
     loaded.onebnet_error.restype = loaded.onebnet_set.restype = loaded.onebnet_version.restype = ctypes.c_char_p

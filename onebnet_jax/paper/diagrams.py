@@ -34,8 +34,6 @@ def place(panels: Sequence[tuple[str, Sequence[Placed]]]) -> Figure:
 def _unit(axes, at: Placed, y: float, begins: str) -> float:
     """One unit from its input to its output at height y; where it ends."""
     boxes = [(f"{begins}\n{_size(at.input)}", "map"), *_steps(at)]
-    if at.shortcut:
-        boxes.insert(-1 if at.unit.activation != "none" else len(boxes), ("+", "add"))
     boxes.append((f"output\n{_size(at.output)}", "map"))
     gap = 1.3
     for index, (text, kind) in enumerate(boxes):
@@ -60,7 +58,7 @@ def _unit(axes, at: Placed, y: float, begins: str) -> float:
 
 
 def _steps(at: Placed) -> list[tuple[str, str]]:
-    """(text, kind) of all that a unit does between its input and the shortcut's end, and its activation behind it."""
+    """(text, kind) of all that a unit does, in order; "add" is the shortcut's end."""
     unit, steps = at.unit, []
     if unit.norm == "before":
         steps.append(("batch\nnorm", "element"))
@@ -71,12 +69,14 @@ def _steps(at: Placed) -> list[tuple[str, str]]:
     stride = "" if unit.strides == (1, 1) else f"\nstrides {unit.strides[0]}, {unit.strides[1]}"
     kind = "binary" if unit.binary else "float"
     steps.append((f"{kind} conv {_kernel(at)}{stride}\n{unit.in_channels} to {unit.out_channels}", kind))
+    if unit.gate:
+        steps.append((f"times a gate\n0 to 1, from\n{unit.gate} channels", "float"))
+    names = {"rprelu": "RPReLU", "prelu": "PReLU", "relu": "ReLU"}
+    activation = [(names[unit.activation], "element")] if unit.activation != "none" else []
+    add = [("+", "add")] if at.shortcut else []
     if unit.norm == "after":
-        steps.append(("batch\nnorm", "element"))
-    if unit.activation != "none":
-        names = {"rprelu": "RPReLU", "prelu": "PReLU", "relu": "ReLU"}
-        steps.append((names.get(unit.activation, unit.activation), "element"))
-    return steps
+        return [*steps, ("batch\nnorm", "element"), *add, *activation]
+    return [*steps, *activation, *add]
 
 
 def _shortcut(at: Placed) -> list[str]:
@@ -87,6 +87,8 @@ def _shortcut(at: Placed) -> list[str]:
     if shortcut.projects:
         strides = "" if shortcut.strides == (1, 1) else f", strides {shortcut.strides[0]}, {shortcut.strides[1]}"
         steps += [f"float conv 1x1{strides}\n{shortcut.input[2]} to {at.unit.out_channels}", "batch\nnorm"]
+    if shortcut.repeats > 1:
+        steps.append(f"channels\n{shortcut.repeats} times")
     return steps
 
 

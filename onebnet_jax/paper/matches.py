@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from onebnet_jax.paper import numbers
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs import schema
 from onebnet_jax.runs.history import History
@@ -53,13 +54,16 @@ def matches(runs: Iterable[History]) -> dict[tuple, Match]:
 
 
 def config_name(dataset: str, label: str) -> str | None:
-    """The shipped config of a network by the paper's name, such as ("cifar10", "TypeI") -> "cifar10_typeI".
+    """The shipped config of a network by the paper's name: ("cifar10", "TypeI") -> "cifar10_typeI".
 
-    None where there is none: the network is not part of this project.
+    It may have an argument, as in "cifar10_baseline:birealnet". None where there is none: the network is not part of
+    this project.
     """
 
     def plain(text):
         return re.sub(r"[^a-z0-9+]", "", text.lower())
 
     known = {plain(path.stem): path.stem for path in schema.SHIPPED.glob("*.py")}
-    return known.get(plain(f"{dataset}_{SLUGS.get(label, label)}"))
+    baseline = known.get(plain(f"{dataset}_baseline"))
+    others = f"{baseline}:{numbers.FAMILIES[label]}" if baseline and label in numbers.FAMILIES else None
+    return known.get(plain(f"{dataset}_{SLUGS.get(label, label)}"), others)

@@ -22,6 +22,10 @@ _TIMINGS = re.compile(", ".join(f"{name}: {_NUMBER}" for name in _NAMES) + "$", 
 _COUNT = re.compile(r"\bcount=[1-9]\d* .*$", re.MULTILINE)
 _FIELD = re.compile(rf"(\w+)={_NUMBER}")
 _FILE_SIZE = re.compile(rf"input model file size \(MB\): {_NUMBER}")
+_FIGURES = ("mean", "std", "min", "max", "init", "first", "count")
+_ENGINE = re.compile(
+    r"^\S+, \w+, threads (\d+), ms: " + ", ".join(f"{name} {_NUMBER}" for name in _FIGURES) + "$", re.MULTILINE
+)
 _MEMORY = re.compile(rf"\(MB\): init={_NUMBER} overall={_NUMBER}")
 
 
@@ -29,9 +33,9 @@ _MEMORY = re.compile(rf"\(MB\): init={_NUMBER} overall={_NUMBER}")
 class Run:
     """Repeated inferences of one model by one process, or by one interpreter."""
 
-    model: str  # name of the .tflite file
+    model: str  # name of the .tflite file, or of the native engine's .onb file
     threads: int  # of the interpreter
-    kernel: str  # of the binary convolution: "default", "indirect" or "reference"
+    kernel: str  # of the binary convolution: "default", "indirect" or "reference"; or "engine", the native one
     xnnpack: bool  # whether XNNPACK ran the float operators
     count: int  # inferences behind the four figures that follow; warming up is not among them
     mean_ms: float  # of one inference with batch 1
@@ -60,9 +64,6 @@ def parse(text: str, name: str) -> Run:
     if timings is None or mean != float(timings[4]):
         *_, last = _STATE.sub("", text).strip().splitlines()
         raise UserError(f"{name} holds no complete result: measure again or remove it; it ends: {last.strip()}")
-    states = {"before": {}, "after": {}}
-    for when, key, value in _STATE.findall(text):
-        states[when][key] = value
     microseconds = {"mean": mean, "std": fields.get("std", 0.0), "init": float(timings[1]), "first": float(timings[2])}
     microseconds |= {name: fields.get(name, mean) for name in ("min", "max")}
     size, memory = _FILE_SIZE.search(text), _MEMORY.search(text)
@@ -75,8 +76,37 @@ def parse(text: str, name: str) -> Run:
         **{f"{name}_ms": value / 1e3 for name, value in microseconds.items()},
         size_mib=float(size[1]) * 1e6 / 2**20 if size else None,
         memory_mb=float(memory[2]) if memory else None,
-        **states,
+        **_states(text),
     )
+
+
+def parse_engine(text: str, name: str) -> list[Run]:
+    """The runs of a log of `onebnet-run MODEL.onb --bench`: three with one thread and three with four.
+
+    Raises UserError, with the log's name, if it is no such log or not complete.
+    """
+    command, lines = _COMMAND.search(text), _ENGINE.findall(text)
+    model = re.search(r"\S+\.onb", command[1]) if command else None
+    if not model or len(lines) != 6:
+        raise UserError(f"{name} is not a whole log of the native engine: measure again or remove it.")
+    facts = dict(model=model[0], kernel="engine", xnnpack=False, **_states(text))
+    return [
+        Run(
+            threads=int(threads),
+            count=int(count),
+            **{f"{figure}_ms": float(value) for figure, value in zip(_FIGURES, values)},
+            **facts,
+        )
+        for threads, *values, count in lines
+    ]
+
+
+def _states(text: str) -> dict[str, dict[str, str]]:
+    """The state of the Pi before and after a command."""
+    states = {"before": {}, "after": {}}
+    for when, key, value in _STATE.findall(text):
+        states[when][key] = value
+    return states
 
 
 def throttling(runs: list[Run]) -> list[str] | None:

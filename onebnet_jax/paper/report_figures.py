@@ -127,8 +127,8 @@ def figure3(given: Given) -> Section:
     title = "Distributions before and after the learnable bias and RPReLU, by rows and by columns"
     command = "onebnet figure 3 --workdir=RUN --unit=stage2_block1_conv1 --output=figure3.png"
     commands = (("draw it of any run", command),)
-    if given.network is None:
-        return Section("Figure 3", title, NEEDS + "a trained network: none of the runs keeps one.", commands=commands)
+    if missing := _missing(given.network):
+        return Section("Figure 3", title, missing, commands=commands)
     names = look.row_and_column(given.network)
     caption = (
         f"The first {IMAGES} test images in {given.network.title}. Left: what the sign is taken of; the bias moves "
@@ -175,11 +175,12 @@ def figure5(given: Given) -> Section:
 def figure6(given: Given) -> Section:
     title = "Training curves, from scratch and in two stages with a teacher"
     commands = (("draw any runs", "onebnet figure 6 --workdir RUN1 RUN2 --output=figure6.png"),)
-    longest = sorted(given.runs, key=lambda run: -len(run.curve("train")))[:7]
     staged = [run for run in given.runs if len(run.config.stages) > 1]
     alike = [(run.config.data.name, run.config.model) for run in staged]
     scratch = [run for run in given.runs if run not in staged and (run.config.data.name, run.config.model) in alike]
-    longest = [run for run in longest if run not in (*staged, *scratch)]
+    others = [run for run in given.runs if run not in (*staged, *scratch)]
+    most = max((len(run.curve("train")) for run in others), default=0)
+    longest = [run for run in others if 2 * len(run.curve("train")) >= most][:7]
     beside = (
         "Two stages beside runs from scratch of the same fields `model`; a dotted line is where a second stage begins."
     )
@@ -196,8 +197,8 @@ def figure7(given: Given) -> Section:
     title = "Binarized activations and results of convolutions, as pictures"
     command = "onebnet figure 7 --workdir=RUN --unit=stage1_block1,stage2_block1_conv1 --image=0 --output=figure7.png"
     commands = (("draw it of any run", command),)
-    if given.network is None:
-        return Section("Figure 7", title, NEEDS + "a trained network: none of the runs keeps one.", commands=commands)
+    if missing := _missing(given.network):
+        return Section("Figure 7", title, missing, commands=commands)
     first = next(unit.name for unit in given.network.structure.units if unit.binary)
     names = list(dict.fromkeys([first, *look.row_and_column(given.network)]))
     caption = (
@@ -206,6 +207,17 @@ def figure7(given: Given) -> Section:
     )
     picture = Picture(caption, png(activations(given.network, names, number=0)))
     return Section("Figure 7", title, _measured(given.network), commands=commands, pictures=(picture,))
+
+
+def _missing(trained: Trained | None) -> str:
+    """What Figures 3 and 7 lack, in words; "" for nothing."""
+    if trained is None:
+        return NEEDS + "a trained network: none of the runs keeps one."
+    try:
+        look.test_images(trained, [0])
+    except UserError as error:
+        return f"{NEEDS}the images that {trained.title} was trained on. {error}"
+    return ""
 
 
 def _measured(trained: Trained) -> str:

@@ -49,6 +49,10 @@ def load(path: str, overrides: Sequence[str] = (), run: Path | None = None, assu
             raise TypeError(f"get_config() gives a {type(config).__name__}, not a ConfigDict")
     except UserError:
         raise
+    except ImportError as error:
+        remedy = "; schema.begin_with('NAME') begins with a shipped config, whatever else is called configs"
+        own = remedy if re.search(r"\bconfigs\b", str(error)) else "; install it, or name its folder by PYTHONPATH"
+        raise UserError(f"{file} imports what is not there: {_one_line(error)}{own}.") from error
     except Exception as error:  # whatever a file that is no config may raise
         raise UserError(f"{file} is not a config: {_one_line(error)}.") from error
     config, default = _overridden(config, overrides), flat(schema.get_config())

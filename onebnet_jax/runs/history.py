@@ -50,7 +50,7 @@ def read(workdirs: Sequence[Path]) -> list[History]:
             config = load_json(workdir / "config.json")
             lines = {stage: metrics.read(workdir / stage / "metrics.jsonl") for stage in config.stages}
             if not any(lines.values()):
-                raise UserError(f"{workdir} has not been trained yet.")
+                raise UserError(f"{workdir} has no measurements: train it, or copy its metrics.jsonl files too.")
             runs.append(History(workdir, config, lines))
         except UserError as error:
             others.append(error)

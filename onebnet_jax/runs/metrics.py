@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -46,9 +47,20 @@ class Metrics:
 
 
 def read(path: Path) -> list[dict]:
-    """The lines of a metrics.jsonl file, if it is there, without one that was cut short when the run was killed."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    """The lines of a metrics.jsonl file, if it is there, without a last one that was cut short when the run was killed.
+
+    Others that cannot be read are said on standard error.
+    """
+    texts = path.read_text(errors="replace").splitlines() if path.exists() else []
+    lines, lost = [], []
+    for number, text in enumerate(texts, start=1):
+        line = None
         with contextlib.suppress(json.JSONDecodeError):
-            lines.append(json.loads(text))
-    return [line for line in lines if isinstance(line, dict) and "step" in line]
+            line = json.loads(text)
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
+        elif number < len(texts):
+            lost.append(number)
+    if lost:
+        print(f"left out: {len(lost)} lines of {path} that cannot be read, first line {lost[0]}", file=sys.stderr)
+    return lines

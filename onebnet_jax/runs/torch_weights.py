@@ -91,6 +91,8 @@ def _read_torch(path: Path, content: bytes) -> dict[str, np.ndarray]:
         fault = "is damaged, no file of torch.save, or holds more than tensors, which could run code when read"
         raise UserError(f"{path} {fault}: get it again, or as a .safetensors file.") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):  # a checkpoint of a training script
+        others = ", ".join(sorted(map(str, state.keys() - {"state_dict"})))
+        print(f"of {path} only state_dict is taken{others and f', not {others}'}", flush=True)
         state = state["state_dict"]
     try:
         return {str(name): value.detach().numpy() for name, value in state.items()}

@@ -29,7 +29,7 @@ def make(run, folder, *words):
 
 def test_the_whole_report_of_a_run_without_a_checkpoint(run, tmp_path, capsys):
     made = make(run, tmp_path / "out")
-    text = (tmp_path / "out" / "README.md").read_text()
+    text = (tmp_path / "out" / "index.md").read_text()
     names = [*report_tables.TABLES, *report_figures.FIGURES]
     assert [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")] == ["At a glance", *names]
     pictures = {str(path) for path in made if path.suffix == ".png"}

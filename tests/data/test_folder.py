@@ -311,3 +311,45 @@ def test_a_format_that_is_not_named_is_not_opened(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.tiff")
     with pytest.raises(OSError):
         photos.decode(Path(tmp_path / "a.tiff"), (8, 8), 3)
+
+
+def test_tiny_imagenet_as_it_is_unpacked(tmp_path):
+    for split in ("train", "val", "test"):
+        fill(tmp_path / split, (4, 3, 2))
+    for name in NAMES:
+        (tmp_path / "train" / name).rename(tmp_path / "moved")
+        (tmp_path / "train" / name).mkdir()
+        (tmp_path / "moved").rename(tmp_path / "train" / name / "images")
+        (tmp_path / "train" / name / f"{name}_boxes.txt").write_text("")
+    for split in ("val", "test"):
+        images, table = tmp_path / split / "images", []
+        images.mkdir()
+        for path in sorted((tmp_path / split).glob("*/*.*")):
+            if path.parent != images:
+                table.append(f"{path.parent.name}_{path.name}\t{path.parent.name}\t0\t0\t63\t63\n")
+                path.rename(images / f"{path.parent.name}_{path.name}")
+        for name in NAMES:
+            (tmp_path / split / name).rmdir()
+    (tmp_path / "val" / "val_annotations.txt").write_text("".join(table))
+    dataset = opened(tmp_path)
+    assert (dataset.train_size, dataset.test_size, dataset.validates) == (9, 9, False)
+    assert labels_by_colour(dataset.test_images) == dataset.test_labels.tolist()
+    assert "5 other files or folders" in dataset.source  # three lists of boxes, the annotations, and the test images
+    (images.parents[1] / "val" / "images" / "nut_01.png").unlink()
+    with pytest.raises(UserError, match="names 1 images that are not there, such as .*nut_01.png"):
+        opened(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    fill(tmp_path, (5, 5, 5))
+    scandir = os.scandir
+    (tmp_path / "nut" / "deeper").mkdir()
+
+    def refusing(path):
+        if str(path).endswith("deeper"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UserError, match="Permission denied: .*deeper"):
+        opened(tmp_path)

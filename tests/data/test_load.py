@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import hashlib
 import http.server
 import subprocess
@@ -220,3 +221,24 @@ def test_what_the_operating_system_refuses_is_a_user_error(monkeypatch):
     monkeypatch.setitem(DATASETS, "cifar10", dataclasses.replace(DATASETS["cifar10"], read=refuse))
     with pytest.raises(UserError, match="CIFAR-10.*Permission denied: '/data'"):
         data.open("cifar10", "files")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_files_are_compared_with_the_sums_that_are_known(packed, tmp_path, monkeypatch):
+    folder = data_files.write_fashion_mnist(tmp_path / "files", FASHION_MNIST, packed)
+
+    def said():
+        return data.open("fashion_mnist", "files", str(folder)).source
+
+    assert "NOT those that were published, by SHA-256: t10k-images-idx3-ubyte" in said()
+    contents = {path.name.removesuffix(".gz"): path.read_bytes() for path in folder.iterdir()}
+    contents = {name: gzip.decompress(content) if packed else content for name, content in contents.items()}
+    sums = tuple((name, hashlib.sha256(content).hexdigest()) for name, content in contents.items())
+    monkeypatch.setitem(DATASETS, "fashion_mnist", dataclasses.replace(DATASETS["fashion_mnist"], published=sums))
+    assert "(as published, by SHA-256)" in said()
+    monkeypatch.setitem(DATASETS, "fashion_mnist", dataclasses.replace(DATASETS["fashion_mnist"], published=()))
+    assert "no published SHA-256" in said()
+
+
+def test_the_embedded_images_are_those_that_are_published():
+    assert "(as published, by SHA-256)" in data.open("fashion_mnist_mini").source

@@ -14,6 +14,7 @@ from data_files import ARRAYS, CIFAR10, FASHION_MNIST, assert_holds
 from onebnet_jax.data import load as data
 from onebnet_jax.data import tfds as tfds_reader
 from onebnet_jax.errors import UserError
+from onebnet_jax.native import build
 
 REPOSITORY = Path(__file__).parents[2]
 EVIL = "evil_module.Feature"
@@ -152,3 +153,11 @@ def test_nothing_is_imported_that_a_directory_names(change, tmp_path, monkeypatc
         tfds.builder_from_directory(folder)
     sys.modules.pop("evil_module", None)
     assert proof.exists()  # TFDS alone would have
+
+
+def test_a_user_without_a_home_has_a_data_directory(monkeypatch):
+    """As in a container whose user is none of its system's."""
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it then does
+    assert str(tfds_reader.root("")) == "tensorflow_datasets"
+    assert [str(folder) for folder in build.folders() if "~" in str(folder)] == []

@@ -5,7 +5,7 @@ import pytest
 from workdirs import trained as make_run
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.paper import look
+from onebnet_jax.paper import look, report_figures
 from onebnet_jax.runs import trained
 
 
@@ -39,3 +39,11 @@ def test_what_is_not_there_is_named(network):
     with pytest.raises(UserError, match="no test image 9999; .* to 999"):
         look.test_images(network, [9999])
     assert look.chosen(network, ["stage2_block1_conv1"]) == look.row_and_column(network)
+
+
+def test_a_figure_of_a_network_whose_images_are_missing_says_so(network):
+    moved = network.with_data(
+        ["--config.data.name=fashion_mnist", "--config.data.dir=nowhere", "--config.data.source=files"]
+    )
+    section = report_figures.figure3(report_figures.Given((), moved))
+    assert section.verdict.startswith("needs the images") and "nowhere" in section.verdict and not section.pictures

@@ -25,6 +25,7 @@ OTHERS = """
     data.dir=~/data data.image_size=64 data.crop_padding=4 data.flip=True data.lighting=0.1 data.max_unreadable=3
     data.resize=pad data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,) data.validation=0.2
     stages=('step1','step2') teacher=runs/teacher init=runs/a checkpoint_seconds=60 eval_every_epochs=5
+    diagnostics=true
 """
 OF_STAGE = """
     batch_size=128 epochs=3 optimizer=lion learning_rate=1e-2 schedule=cosine warmup_epochs=3 weight_decay=1e-4
@@ -219,7 +220,6 @@ def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
         ("", "get_config"),
         ("def get_config(): pass", "None"),
         ("x = = 1", "invalid syntax"),
-        ("import nothing_of_this_name", "nothing_of_this_name"),
         ("def get_config(): 1 / 0", "division"),
     ],
 )
@@ -333,3 +333,19 @@ def test_a_config_begins_with_a_shipped_one_whatever_lies_in_the_folder(elsewher
 def test_an_unknown_name_is_refused_with_the_closest(path, closest, elsewhere):
     message = refusal(path=path)
     assert path in message and closest in message
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [("from configs import default", "schema.begin_with"), ("import onebnet_nowhere", "name its folder by PYTHONPATH")],
+)
+def test_an_import_that_fails_in_a_config_is_told_by_its_cause(line, remedy, tmp_path, monkeypatch):
+    """As where a package of the user's, called configs, comes first on the path."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").touch()
+    (tmp_path / "own.py").write_text(f"{line}\nget_config = None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "configs", raising=False)
+    with pytest.raises(UserError, match=f"own.py imports what is not there: .*{remedy}"):
+        config_lib.load(str(tmp_path / "own.py"))
+    monkeypatch.delitem(sys.modules, "configs", raising=False)

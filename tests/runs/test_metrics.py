@@ -68,3 +68,9 @@ def test_a_line_without_its_newline_is_kept_whole(tmp_path):
     metrics.write(8, "train", {"loss": 2.0})
     metrics.close()
     assert [line["step"] for line in read(tmp_path / "metrics.jsonl")] == [4, 8]
+
+
+def test_a_damaged_line_in_the_middle_is_said(tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 4}\n{"st\x00\n3\n{"step": 8}\n{"ste')
+    assert [line["step"] for line in read(tmp_path / "metrics.jsonl")] == [4, 8]
+    assert "2 lines of" in (said := capsys.readouterr().err) and "first line 2" in said

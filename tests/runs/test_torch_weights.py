@@ -187,8 +187,8 @@ WRONG = {
     "type": (lambda t: t | {"bn1.bias": t["bn1.bias"].astype(np.float64)}, "bn1.bias is float64"),
     "not finite": (lambda t: t | {"bn1.bias": t["bn1.bias"] * np.float32(np.inf)}, "not finite: bn1.bias"),
     "another network": (
-        lambda t: {f"module.{name}": tensor for name, tensor in t.items()},
-        "bn1.bias, .* more missing; module.bn1.bias, .* more superfluous",
+        lambda t: {f"encoder.{name}.x": tensor for name, tensor in t.items()},
+        "bn1.bias, .* more missing; encoder.bn1.bias.x, .* more superfluous",
     ),
 }
 
@@ -265,7 +265,9 @@ def test_pth_files_of_other_content_are_refused(tmp_path):
 def test_without_pytorch_a_pth_file_is_refused_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "w.pth").write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match=r"w.pth needs PyTorch: pip install torch, or .* \.safetensors"):
+    with pytest.raises(
+        UserError, match=r"w.pth needs PyTorch: torch is missing; pip install torch, or .* \.safetensors"
+    ):
         torch_weights.read(tmp_path / "w.pth")
 
 
@@ -275,3 +277,16 @@ def test_without_pytorch_a_pth_file_is_refused_with_the_remedy(tmp_path, monkeyp
 def test_a_config_of_another_network_is_refused(fields, tmp_path):
     with pytest.raises(UserError, match="model.family='resnet', model.padding='torch' and model.stem_relu=True"):
         make_run(tmp_path, Path("nothing.pth"), *fields)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.backbone."])
+def test_what_a_wrapper_puts_before_every_name_is_left_away(prefix, tmp_path, capsys):
+    tensors = small_tensors()
+    torch_tensors.save(tmp_path / "plain.safetensors", tensors)
+    torch_tensors.save(tmp_path / "wrapped.safetensors", {prefix + name: tensor for name, tensor in tensors.items()})
+    made = []
+    for name in ("plain", "wrapped"):
+        (tmp_path / name).mkdir()
+        made.append(make_run(tmp_path / name, tmp_path / f"{name}.safetensors", *SMALL).variables)
+    jax.tree.map(np.testing.assert_array_equal, *made)
+    assert capsys.readouterr().out == f"{prefix!r} before the name of every tensor is left away\n"

@@ -1,6 +1,7 @@
 """Work directories: which run may go on in one, and that one run at a time holds it."""
 
 import errno
+import fcntl
 import json
 import os
 
@@ -86,3 +87,13 @@ def test_the_last_step(tmp_path):
         (tmp_path / "train" / "checkpoints" / name).mkdir(parents=True)
     steps = [workdir(tmp_path).last_step("train", *kind) for kind in ([], ["last"], ["best"], ["pending"])]
     assert steps == [12, 12, 9, 0]
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with workdir(tmp_path).opened():
+        assert (tmp_path / "lock").exists()
+    assert "has no locks (Function not implemented)" in capsys.readouterr().err

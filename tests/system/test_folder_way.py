@@ -2,6 +2,7 @@
 
 import shutil
 
+import engines
 import image_files
 import jax
 import numpy as np
@@ -71,12 +72,14 @@ def test_without_its_folder_it_is_converted_and_predicts(copied, tmp_path, capsy
     photos, workdir = copied
     photo = shutil.copy(next((photos / "nut").glob("*.JPG")), tmp_path / "large.jpg")
     shutil.rmtree(photos)
-    model = tmp_path / "m.tflite"
-    convert.main([f"--workdir={workdir}", f"--output={model}"])
     (tmp_path / "broken.png").write_bytes(b"no image")
+    models = [tmp_path / "m.tflite", *([] if engines.missing() else [tmp_path / "m.onb"])]
+    for option, model in zip(("output", "native"), models):
+        convert.main([f"--workdir={workdir}", f"--{option}={model}"])
     capsys.readouterr()
-    with pytest.raises(UserError, match="broken.png"):
-        predict.main([str(model), str(photo), str(tmp_path / "broken.png"), str(photo)])
+    for model in models:
+        with pytest.raises(UserError, match="broken.png"):
+            predict.main([str(model), str(photo), str(tmp_path / "broken.png"), str(photo)])
     (line,) = set(capsys.readouterr().out.splitlines())
     network = trained.load(workdir)
     from onebnet_jax.export import card

@@ -4,8 +4,10 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 
 import pytest
@@ -347,6 +349,35 @@ def test_setup_installs_once(tmp_path):
     (tmp_path / "new venv").rename(tmp_path / "moved")
     subprocess.run([tmp_path / "moved" / "bin" / "onebnet", "cost"], cwd="/", env=environment, check=True)
     assert (tmp_path / "calls").read_text().split("\0")[-5:-1] == ["python", "-m", "onebnet_jax", "cost"]
+
+
+def test_a_copied_environment_names_its_own_folder(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "a copy"
+    first.mkdir()
+    (first / "requirements.txt").write_text("")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=first, check=True)
+    executable(first / ".venv" / "bin" / "a program", f"#!{first}/.venv/bin/python\n")
+    (first / ".venv" / "installed").write_text("")
+    (first / "onebnet_jax" / "native").mkdir(parents=True)
+    for name in ("build", "runtime"):
+        (first / "onebnet_jax" / "native" / f"{name}.py").touch()
+    shutil.copytree(first, second, symlinks=True)
+    for place, told in ((first, ""), (second, f"{second}/.venv was made as {first}/.venv"), (second, "")):
+        command = [ROOT / "launch" / "setup.sh", ".venv", "requirements.txt"]
+        done = subprocess.run(
+            command, cwd=place, env=os.environ | {"PYTHON": sys.executable}, check=True, text=True, stdout=-1
+        )
+        assert done.stdout.startswith(told) and bool(done.stdout) == bool(told)
+    for path in ((second / ".venv" / "bin") / name for name in ("a program", "activate")):
+        assert f"{second}/.venv" in path.read_text() and str(first) not in path.read_text()
+    assert f"{first}/.venv" in (first / ".venv" / "bin" / "activate").read_text()
+
+
+def test_without_locks_nothing_is_taken_for_a_running_command(project):
+    executable(project.tools / "flock", "#!/bin/sh\necho 'flock: 9: Function not implemented' >&2\nexit 71\n")
+    project.run("background", "echo", "begun", status=2)
+    (project.tools / "flock").unlink()
+    assert "has no locks" in project.stderr
 
 
 def test_the_newest_versions_are_looked_for_each_time(project):

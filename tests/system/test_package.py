@@ -28,6 +28,7 @@ EXTRAS = {
 PLACES = {
     "deploy": re.compile("onebnet_jax/export/.*"),
     "imagenet": re.compile("onebnet_jax/data/imagenet/pipeline.py"),
+    "onnx": re.compile("onebnet_jax/(commands/contenders|export/onnx_graph).py"),
     "plots": re.compile("onebnet_jax/(commands/figures|paper/(diagrams|plots|report_figures)).py"),
     "torch": re.compile("onebnet_jax/runs/torch_weights.py"),
 }
@@ -146,7 +147,7 @@ def test_an_empty_environment_needs_nothing_but_pip_install(tmp_path):
     source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
     for name in ("onebnet_jax", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     elsewhere.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "XLA"))}
@@ -167,3 +168,8 @@ def test_an_empty_environment_needs_nothing_but_pip_install(tmp_path):
     run("onebnet", "train", "--config=quickstart", *small)
     assert "step 2:" in run("onebnet", "evaluate", "--workdir=runs/quickstart")
     assert "quickstart" in run("onebnet", "compare", "runs/quickstart")
+    if shutil.which("cc") or shutil.which("gcc"):
+        assert [*(tmp_path / "venv").glob("lib/*/site-packages/onebnet_jax/native/lib/engine-*.so")]
+        run("onebnet", "convert", "--workdir=runs/quickstart", "--native=model.onb")
+        run("python", "-c", "from PIL import Image; Image.new('RGB', (50, 40)).save('a.png')")
+        assert "a.png" in run("onebnet", "predict", "model.onb", "a.png")

@@ -32,7 +32,7 @@ FAKE_SCP = """#!/bin/bash
 echo "scp $*" >> "$PI/calls"
 while [[ $1 == -* ]]; do [[ $1 == -q ]] && shift || shift 2; done
 for last in "$@"; do :; done
-exec cp "${@:1:$#-1}" "$PI/home/${last#*:}"
+exec cp "${@:1:$#-1}" "$PI/home/${last##*:}"
 """
 
 # Programs of the Pi. sysfs and the device tree are reached through cat.
@@ -86,7 +86,9 @@ END
 # The native engine's.
 ENGINE = """#!/bin/sh
 [ -s "$1" ] || { echo "error: $1: cannot be read."; exit 2; }
-for threads in 1 4; do echo "$1, neon, threads $threads: 9.1 9.2 9.3 ms (mean of 50 runs, three times)"; done
+for threads in 1 1 1 4 4 4; do
+    echo "$1, neon, threads $threads, ms: mean 9.1, std 0.1, min 9.0, max 9.5, init 4.2, first 12.0, count 50"
+done
 """
 GLIBC = """#!/bin/sh
 echo "./lce_benchmark_model: /lib/aarch64-linux-gnu/libc.so.6: version \\`GLIBC_2.34' not found" >&2; exit 1
@@ -209,10 +211,15 @@ def test_the_native_engine_in_the_same_run(pi):
     executable(pi / "engine", ENGINE)
     assert "imagenet_typeII.onb" in refused(pi, "--engine", "engine")
     (pi / "imagenet_typeII.onb").write_bytes(b"a network")
+    (pi / "imagenet_typeII.json").write_text(json.dumps(TYPE_II))
     done = start(pi, "--engine", "engine")
     assert done.returncode == 0, done.stderr
-    check_results(pi, models=1)
-    assert done.stdout.count("imagenet_typeII.onb, neon, threads 4: 9.1 9.2 9.3 ms") == 3
+    assert done.stdout.count("imagenet_typeII.onb, neon, threads 4, ms: mean 9.1") == 9
+    report = json.loads((pi / "out" / "benchmark.json").read_text())
+    both = {entry["threads"]: entry for entry in report["results"] if entry["kernel"] == "engine"}
+    assert len(report["results"]) == 6 and both.keys() == {1, 4} and "imagenet_typeII.onb" in report["sha256"]
+    for entry in both.values():
+        assert entry["network"] == "TypeII" and entry["mean_ms"] == pytest.approx(9.1) and entry["inferences"] == 450
     for repetition in (1, 2, 3):
         log = (pi / "out" / f"imagenet_typeII.engine.{repetition}.txt").read_text()
         assert "command=./onebnet-run imagenet_typeII.onb --bench=50\n" in log and "after throttled=0x0" in log
@@ -320,9 +327,40 @@ def test_interruption_leaves_nothing_on_the_pi(pi):
     assert list((pi / "home").iterdir()) == []
 
 
-def test_full_disk_on_the_pi(pi):
-    executable(pi / "here" / "scp", 'echo "scp: write remote: No space left on device" >&2; exit 1')
-    assert "could not be copied to user@pi" in refused(pi)
+@pytest.mark.parametrize("host", ["user@fe80::1%eth0", "user@[fe80::1%eth0]"])
+def test_an_ipv6_address_as_ssh_and_scp_want_it(pi, host):
+    done = start(pi, host=host)
+    assert done.returncode == 0, done.stderr
+    for call in (pi / "calls").read_text().splitlines():
+        wanted = " user@[fe80::1%eth0]:onebnet-" if call.startswith("scp ") else " user@fe80::1%eth0"
+        assert wanted in call and (call.startswith("scp ") or "[" not in call), call
+
+
+def test_a_shell_that_greets_is_not_taken_for_the_answer(pi):
+    executable(pi / "here" / "ssh", FAKE_SSH.replace("cd ", "echo aarch64 has come; echo 32; cd "))
+    done = start(pi)
+    assert done.returncode == 0, done.stderr
+    check_results(pi, models=1)
+    executable(pi / "here" / "ssh", "echo Welcome")
+    assert "does not say what it is, but: Welcome" in refused(pi, "--output", "other")
+
+
+@pytest.mark.parametrize(
+    ("tool", "said", "remedy"),
+    [
+        ("scp", "scp: write remote: No space left on device", "make room"),
+        ("scp", "scp: dest open: Permission denied", "writable"),
+        ("scp", "Received message too long 1466132836", r"\.bashrc"),
+        ("ssh", "user@pi: Permission denied (publickey,password).", "check the user and the password or key"),
+        ("ssh", "ssh: Could not resolve hostname pi: Name or service not known", "check the name"),
+        ("ssh", "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @", "ssh-keygen -R pi"),
+        ("ssh", "Host key verification failed.", "accept its key"),
+        ("ssh", "ssh: connect to host pi port 22: Connection timed out", "check that the Pi is on"),
+    ],
+)
+def test_the_remedy_follows_from_what_ssh_says(pi, tool, said, remedy):
+    executable(pi / "here" / tool, f'echo "{said}" >&2; exit 255')
+    assert re.search(remedy, refused(pi))
 
 
 @pytest.mark.parametrize(

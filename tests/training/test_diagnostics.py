@@ -18,6 +18,7 @@ from onebnet_jax.runs.trained import random_variables
 from onebnet_jax.training import diagnostics, losses
 from onebnet_jax.training.steps import Input
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 STRUCTURE = Structure((STEM, BODY), num_classes=10)
 
 
@@ -63,8 +64,10 @@ def test_flipped_signs():
     assert diagnostics.flipped(*signs) == {"flipped/body": 9 / kernel.size}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_stopped_run_writes_the_same(tmp_path, monkeypatch):
+    """launch/test.sh -m slow -k stopped_run"""
     shrunk = {name: shrunken(family, BODY) for name, family in families.FAMILIES.items()}
     monkeypatch.setattr(families, "FAMILIES", shrunk)
     fields = QUICK | {"train.epochs": 2, "diagnostics": True, "checkpoint_seconds": 0.0}

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 from small_runs import PROGRAM, ROOT, environment, final, free_port, lines
@@ -200,3 +201,16 @@ def test_flags_that_cannot_be_are_refused(arguments, words):
 def test_without_flags_a_process_is_alone():
     with hosts.joined():
         assert hosts.is_leader() and hosts.agree(3, 4) == (3, 4)
+
+
+def test_processes_that_the_environment_announces_in_vain_are_said_from_the_start(monkeypatch, capfd):
+    """As where a shell of a Slurm job has the variables of a step, and no other task runs this."""
+
+    def fails(*_, **__):
+        assert "unset SLURM_STEP_NUM_TASKS" in capfd.readouterr().err
+        raise RuntimeError("DEADLINE_EXCEEDED")
+
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setattr(jax.distributed, "initialize", fails)
+    with pytest.raises(Unavailable, match="DEADLINE_EXCEEDED; .* unset SLURM_STEP_NUM_TASKS"), hosts.joined():
+        pass

@@ -11,7 +11,7 @@
 
 #define SET onebnet_avx512
 #define NAME "avx512"
-enum { VL = 16, BINARY_PIXELS = 8, FLOAT_PIXELS = 8, FLOAT_VECTORS = 2, TAPS = 1, ALL = -1, CHUNK = ALL };
+enum { VL = 16, BINARY_PIXELS = 8, FLOAT_PIXELS = 14, FLOAT_VECTORS = 2, TAPS = 1, ALL = -1, CHUNK = ALL };
 typedef __m512 vf;
 typedef __m512i vu, vb;
 #define F static inline __attribute__((always_inline))

@@ -30,6 +30,12 @@ enum { NV = BLOCK / VL };
       case 6: if (most >= 6) { CODE(6); } break;                 \
       case 7: if (most >= 7) { CODE(7); } break;                 \
       case 8: if (most >= 8) { CODE(8); } break;                 \
+      case 9: if (most >= 9) { CODE(9); } break;                 \
+      case 10: if (most >= 10) { CODE(10); } break;              \
+      case 11: if (most >= 11) { CODE(11); } break;              \
+      case 12: if (most >= 12) { CODE(12); } break;              \
+      case 13: if (most >= 13) { CODE(13); } break;              \
+      case 14: if (most >= 14) { CODE(14); } break;              \
     }                                                            \
   }
 
@@ -113,31 +119,39 @@ INLINE void count_block(int P, const BinaryRow *a, const uint32_t *x, vu total[]
   }
 }
 
-/* Multiplier, bias, shortcut, PReLU, and the next signs. */
-INLINE void finish_block(int P, const BinaryRow *a, int p0, vu total[][NV]) {
+/* Multiplier, bias, shortcut, PReLU, and the next signs. usual: a constant, whether the unit is known to have all of
+   these and no gamma and zeta. Constants of a block stay in registers where a block has few vectors. */
+INLINE void finish_block(int P, const BinaryRow *a, int p0, vu total[][NV], int usual) {
+  vf multiplier[NV], bias[NV], beta[NV];
   UNROLL for (int p = 0; p < P; p++) {
     vf y[NV];
     float *map = a->map + (size_t)(p0 + p) * BLOCK;
     const int32_t *base = a->base + a->columns[p0 + p] * a->class_step;
-    UNROLL for (int v = 0; v < NV; v++)
-      y[v] = f_fma(u_value(base + v * VL, total[p][v]), f_load(a->multiplier + v * VL), f_load(a->bias + v * VL));
-    if (a->add) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
-    if (a->gamma) UNROLL for (int v = 0; v < NV; v++) y[v] = f_sub(y[v], f_load(a->gamma + v * VL));
-    UNROLL for (int v = 0; v < NV; v++) y[v] = prelu(y[v], a->beta + v * VL);
-    if (a->zeta) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(a->zeta + v * VL));
-    if (a->add_last) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
-    if (a->store) UNROLL for (int v = 0; v < NV; v++) f_store(map + v * VL, y[v]);
-    if (a->threshold) a->signs[(size_t)(p0 + p) * a->sign_step] = f_above(y, a->threshold);
+    if (p == 0 || NV > 2)
+      UNROLL for (int v = 0; v < NV; v++) {
+        multiplier[v] = f_load(a->multiplier + v * VL), bias[v] = f_load(a->bias + v * VL);
+        beta[v] = f_load(a->beta + v * VL);
+      }
+    UNROLL for (int v = 0; v < NV; v++) y[v] = f_fma(u_value(base + v * VL, total[p][v]), multiplier[v], bias[v]);
+    if (usual || a->add) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
+    if (!usual && a->gamma) UNROLL for (int v = 0; v < NV; v++) y[v] = f_sub(y[v], f_load(a->gamma + v * VL));
+    UNROLL for (int v = 0; v < NV; v++) y[v] = f_fma(beta[v], f_min(y[v], f_set(0)), f_max(y[v], f_set(0)));
+    if (!usual && a->zeta) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(a->zeta + v * VL));
+    if (!usual && a->add_last) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
+    if (usual || a->store) UNROLL for (int v = 0; v < NV; v++) f_store(map + v * VL, y[v]);
+    if (usual || a->threshold) a->signs[(size_t)(p0 + p) * a->sign_step] = f_above(y, a->threshold);
   }
 }
 
 static void binary_row(const BinaryRow *row) {
   const BinaryRow a = *row;
+  const int usual = a.add && a.store && a.threshold && !a.gamma && !a.zeta && !a.add_last;
 #define CODE(P)                                                        \
   {                                                                    \
     vu total[BINARY_PIXELS][NV];                                       \
     count_block(P, &a, a.words + (size_t)p0 * a.step, total);          \
-    finish_block(P, &a, p0, total);                                    \
+    if (usual) finish_block(P, &a, p0, total, 1);                      \
+    else finish_block(P, &a, p0, total, 0);                            \
   }
   IN_BLOCKS(a.n, BINARY_PIXELS, CODE)
 #undef CODE

@@ -16,7 +16,7 @@ static const char USAGE[] =
     "  --threads=N   threads that share an image (default 1)\n"
     "  --set=NAME    hold to an instruction set: avx512, avx2, neon or plain\n"
     "  --logits      print the logits instead\n"
-    "  --bench       the mean time of 50 runs, three times, with 1 and with 4 threads\n";
+    "  --bench       the time of 50 runs, three times, with 1 and with 4 threads\n";
 
 static const uint8_t *model;
 static size_t model_bytes;
@@ -135,26 +135,28 @@ static void bench(const char *path, const char *set, int runs) {
   size_t count = (size_t)info.height * info.width * info.channels;
   uint8_t *pixels = allocate(count);
   for (size_t i = 0; i < count; i++) pixels[i] = (uint8_t)(i * 2654435761u >> 13);
-  for (int threads = 1; threads <= 4; threads += 3) {
-    Work work;
-    start(&work, threads, path, set);
-    double best = 1e30;
-    printf("%s, %s, threads %d:", path, onebnet_set(work.net), threads);
-    for (int i = 0; i < 5; i++) run(&work, pixels);
+  for (int threads = 1; threads <= 4; threads += 3)
     for (int repetition = 0; repetition < 3; repetition++) {
-      double begin = now(), last = begin;
+      Work work;
+      double begin = now(), sum = 0, squares = 0, best = 1e30, worst = 0;
+      start(&work, threads, path, set);
+      double started = now();
+      run(&work, pixels);
+      double last = now(), first = last - started;
       for (int i = 0; i < runs; i++) {
         run(&work, pixels);
-        double t = now();
-        if (t - last < best) best = t - last;
-        last = t;
+        double t = now(), ms = t - last;
+        last = t, sum += ms, squares += ms * ms;
+        if (ms < best) best = ms;
+        if (ms > worst) worst = ms;
       }
-      printf(" %.4f", (last - begin) / runs);
+      double mean = sum / runs, variance = squares / runs - mean * mean;
+      printf("%s, %s, threads %d, ms: mean %.4f, std %.4f, min %.4f, max %.4f, init %.4f, first %.4f, count %d\n",
+             path, onebnet_set(work.net), threads, mean, variance > 0 ? sqrt(variance) : 0, best, worst,
+             started - begin, first, runs);
+      fflush(stdout);
+      stop(&work);
     }
-    printf(" ms (mean of %d runs, three times), shortest %.4f\n", runs, best);
-    fflush(stdout);
-    stop(&work);
-  }
   free(pixels);
 }
 

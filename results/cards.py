@@ -1,0 +1,189 @@
+"""Writes results/*/README.md, the model cards of the networks that are kept here: python -m results.cards
+
+A card has the form of Hugging Face's: facts in YAML, then prose. Its figures are read from the files beside it, and
+from docs/pictures/measured.json, which docs/measure.py writes.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from onebnet_jax.networks import cost as cost_lib
+from onebnet_jax.runs import trained
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+MEASURED = ROOT / "docs" / "pictures" / "measured.json"
+
+
+class Images(NamedTuple):
+    """What a card says of the images that a network learned."""
+
+    title: str
+    hub: str  # their name on Hugging Face
+    shows: str
+    licence: str
+
+
+DATA = {  # by how the names of the runs begin
+    "fashionmnist": Images(
+        "FashionMNIST",
+        "zalando-datasets/fashion_mnist",
+        "small grey pictures of single garments, light on black",
+        "FashionMNIST's images are under the MIT licence",
+    ),
+    "imagenette": Images(
+        "Imagenette",
+        "frgfm/imagenette",
+        "photographs in which one of its things is large",
+        "Imagenette's photographs are ImageNet's, for research and education without commerce",
+    ),
+}
+FIELDS = ("optimizer", "schedule", "learning_rate", "batch_size", "label_smoothing", "weight_decay")
+
+FRONT = """---
+license: apache-2.0
+library_name: onebnet-jax
+pipeline_tag: image-classification
+tags: [{tags}]
+datasets: [{images.hub}]
+metrics: [accuracy]
+model-index:
+- name: {name}
+  results:
+  - task: {{type: image-classification}}
+    dataset: {{name: {images.title}, type: {images.hub}, split: test}}
+    metrics:
+    - {{type: accuracy, name: Top-1, value: {share:.4f}}}
+---
+"""
+BODY = """
+# {name}
+
+A {title} that tells {classes} classes of {images.title} apart, with {kind}: {names}.
+
+{table}
+
+## Use
+
+In the folder of the clone, with a picture of your own:
+
+```python
+{use}```
+
+## Limits
+
+{limits}
+
+## Where it comes from
+
+A run with seed {seed}, described in [results/README.md](../README.md): [config.json](config.json) has its settings, and
+`metrics.jsonl` every epoch. Licence: Apache-2.0, as all of this repository. {images.licence}.
+
+Written by `python -m results.cards`.
+"""
+USE_FILE = """import onebnet_jax
+
+(found,) = onebnet_jax.predict("results/{name}/model.tflite", ["picture.png"])
+print(found.label, found.probability)
+"""
+USE_CHECKPOINT = """import onebnet_jax
+from onebnet_jax.data import augment, photos
+
+trained = onebnet_jax.load("results/{name}")
+info, network = trained.info, trained.network()
+pixels = photos.decode("picture.png", info.shape[:2], info.shape[2])[None]
+logits = network.apply(trained.variables, augment.normalize(pixels, info.mean, info.std))
+print(info.class_names[logits.argmax()])
+"""
+
+
+def kept() -> list[Path]:
+    """The folders of results/ with a trained network."""
+    return sorted(path.parent for path in HERE.glob("*/config.json") if list(path.parent.glob("*/checkpoints/best")))
+
+
+def text(folder: Path) -> str:
+    """The card of the run in a folder."""
+    network = trained.load(folder)
+    info, structure, scores = network.info, network.structure, network.metrics
+    training = network.config[network.origin["stage"]]
+    images = next(images for begin, images in DATA.items() if folder.name.startswith(begin))
+    binary = sum(unit.binary for unit in structure.units)
+    tests = f"{info.test_size:,} test images" if info.test_size else "test images"
+    counts = cost_lib.total(cost_lib.layers(structure, info.shape))
+    rows = [
+        (f"Top-1 on the {tests}, by JAX", f"{scores['top1']:.2f} %"),
+        *_of_paper(folder.name),
+        *_of_files(folder),
+        ("takes", " x ".join(map(str, info.shape)) + " pixels"),
+        ("parameters", f"{counts.parameters:,}"),
+        ("multiplications for an image", f"{counts.binary_macs:,} of 1 bit, {counts.float_macs:,} in float"),
+        ("epochs", f"{scores['epoch']} of {training['epochs']}"),
+        *((name.replace("_", " "), f"{training[name]}") for name in FIELDS),
+    ]
+    values = {
+        "name": folder.name,
+        "title": structure.title,
+        "classes": info.num_classes,
+        "names": ", ".join(info.class_names),
+        "images": images,
+        "share": scores["top1"] / 100,
+        "tags": ", ".join(["jax", "flax", *(["binarized-neural-network", "larq", "tflite"] if binary else [])]),
+        "kind": f"1-bit weights and activations in {binary} convolutions" if binary else "float weights",
+        "table": "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]),
+        "use": (USE_FILE if (folder / "model.tflite").exists() else USE_CHECKPOINT).format(name=folder.name),
+        "limits": "\n".join(
+            f"- {sentence}" for sentence in _limits(network.config, images, binary, training["label_smoothing"])
+        ),
+        "seed": network.config["seed"],
+    }
+    return (FRONT + BODY).format(**values)
+
+
+def _of_paper(name: str) -> list[tuple[str, str]]:
+    """What the paper's network reaches, by the first sentence of the run's config."""
+    config = ROOT / "configs" / f"{name}.py"
+    found = config.exists() and re.search(r"(\d+\.\d) % Top-1 \(paper\)", config.read_text())
+    return [("the paper's, after 400 epochs", f"{found[1]} %")] if found else []
+
+
+def _of_files(folder: Path) -> list[tuple[str, str]]:
+    """Sizes, time, and how often a file gives the trained network's answer, by the report that `agree` printed."""
+    rows, measured = [], json.loads(MEASURED.read_text())
+    report, model = folder / "agreement.txt", folder / "model.tflite"
+    if model.exists():
+        rows.append(("`model.tflite`, for Larq Compute Engine", f"{model.stat().st_size:,} bytes"))
+    if report.exists():
+        found = re.search(r"^LCE .*?(\d+) of (\d+)", report.read_text(), re.MULTILINE)
+        rows.append(("its answers that are the trained network's", f"{int(found[1]):,} of {int(found[2]):,}"))
+    if found := measured["networks"].get(f"{folder.name}, native engine"):
+        rows.append(("file for the native engine", f"{found['bytes']:,} bytes"))
+        rows.append((f"its time for an image, on one thread of an {measured['processor']}", f"{found['ms']:.2f} ms"))
+    return rows
+
+
+def _limits(config: dict, images: Images, binary: int, smoothing: float) -> list[str]:
+    chosen = "images held out for that" if config["data"].get("validation") else "the test images themselves"
+    sentences = [
+        f"It knows {images.shows}. Whatever else it sees, it answers with one of its classes.",
+        f"One seed was trained, and the best checkpoint chosen on {chosen}. Nobody has looked for bias.",
+    ]
+    if smoothing:
+        sentences.append("It learned smoothed labels, so that it is right more often than its probabilities say.")
+    if binary:
+        sentences.append(
+            "On another processor a sign within float rounding of its threshold may flip, and move an answer."
+        )
+    return sentences
+
+
+def main() -> None:
+    for folder in kept():
+        (folder / "README.md").write_text(text(folder))
+        print((folder / "README.md").relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
