@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.errors import UserError, cli
+from onebnet_jax.errors import UserError, cli, quietly
 from onebnet_jax.tables import show
 
 EXAMPLES = """examples:
@@ -43,7 +43,9 @@ def main(argv: list[str]) -> None:
             parser.error(f"--{name} must be 1 or more")
     if args.without_amx:
         refuse_amx()
-    times = in_turn(contenders(args.threads), args.rounds)
+    with quietly():  # what runs them has much to say of how
+        runs = contenders(args.threads)
+    times = in_turn(runs, args.rounds)
     first = np.median(next(iter(times.values())))
     rows = [["", "median (ms)", "shortest", "slower than the first by"]]
     rows += [
