@@ -56,7 +56,10 @@ function showAnswer() {
   }
   showUnit();
   clearTimeout(shown.timing); // the time comes when the answer is on the screen, and only for the newest image
-  shown.timing = setTimeout(() => (byId("time").children[0].textContent = `${number(engine.time(), 2)} ms`), 50);
+  shown.timing = setTimeout(() => {
+    const spent = engine.time();
+    byId("time").children[0].textContent = spent ? `${number(spent, 2)} ms` : "too short for this browser's clock";
+  }, 50);
 }
 
 function showUnit() {
