@@ -91,7 +91,7 @@ IN_PART = {
 }
 
 
-@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet", "reactnet_a", "realtobin"])
+@pytest.mark.parametrize("family", ["onebnet", "birealnet", "xnornet", "realtobin"])
 @pytest.mark.parametrize("kind", IN_PART)
 def test_networks_binarized_in_part(kind, family):
     binarization, pad_value = IN_PART[kind]

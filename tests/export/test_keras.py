@@ -50,7 +50,7 @@ def convert(plan):
 
 
 # The default tests have their families, paddings and forms in other cases.
-REPEATED = ("Bi-Real Net, pad 0", "XNOR-Net, pad 0, naive")
+REPEATED = ("Bi-Real Net, pad 0", "XNOR-Net, pad 0, naive", "ReActNet-A, naive", "Real-to-Bin, naive")
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in REPEATED)) for case in CASES])

@@ -34,7 +34,9 @@ CASES = {
 
 @engines.needs_engine
 @pytest.mark.parametrize("pad_value", [0, 1])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * case.endswith("half a block")) for case in CASES]
+)
 def test_equal_where_float32_is_exact(case, pad_value):
     family, fields, size = CASES[case]
     structure, shape = dyadic.structure(family, **fields, pad_value=pad_value), (*size, 3)

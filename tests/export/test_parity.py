@@ -24,7 +24,7 @@ def test_a_faithful_plan():
         assert section.max_difference < 1e-5 * section.max_output
 
 
-@pytest.mark.parametrize("family", ["reactnet_a", "realtobin"])
+@pytest.mark.parametrize("family", ["realtobin", pytest.param("reactnet_a", marks=pytest.mark.slow)])
 def test_the_other_families(family):
     """All that `onebnet agree` compares."""
     structure, shape = dyadic.structure(family, pad_value=0), (13, 14, 3)

@@ -120,7 +120,10 @@ def random_variables(structure, dtype):
 
 
 # Of the two float networks the one with torch's padding has all that the other has; SAME is tests/ops/'s.
-@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case == "FP32")) for case in CASES])
+SLOW = ("FP32", "Real-to-Bin, tanh")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
 def test_values_and_gradients_are_those_of_the_plain_version(case, float64):
     family, fields, binarization, progress = CASES[case]
     fields = dict(width_multiplier=0.25, stem="cifar") | fields
