@@ -162,7 +162,7 @@ def figure5(given: Given) -> Section:
     return Section(
         "Figure 5",
         "What a place costs in 1-D against 2-D",
-        f"As in the paper: without downsampling 1-D saves operations, the more the wider the stage ({saved} channels); "
+        f"Without downsampling 1-D saves operations, the more the wider the stage ({saved} channels); "
         f"with downsampling it takes {more:.1f} times as many or more.",
         cost_report.unit_table(cost_report.Entry(EXAMPLE, structure, shape)),
         ("", "", "counted", "counted", "counted", "estimated"),
@@ -184,7 +184,7 @@ def figure6(given: Given) -> Section:
     beside = (
         "Two stages beside runs from scratch of the same fields `model`; a dotted line is where a second stage begins."
     )
-    groups = ((longest, "The longest other runs."), ([*staged, *scratch], beside))
+    groups = ((longest, "The longest runs."), ([*staged, *scratch], beside))
     suffix = "Solid: test images; dashed: training images."
     pictures = [Picture(f"{words} {suffix}", png(curves(runs))) for runs, words in groups if runs]
     names = {DATASETS[run.config.data.name].title for run in given.runs}

@@ -168,8 +168,7 @@ def test_the_same_bits_on_arm(place, tmp_path):
             np.testing.assert_array_equal(printed_logits(text), expected)
 
 
-# Of TypeII at 224x224 for one image, in millions. ResNet18 as int8 by TensorFlow Lite or ONNX Runtime takes 579 on a
-# core without dot products, such as a Raspberry Pi 4's, and 171 on one with them.
+# Of TypeII at 224x224 for one image, in millions. launch/arm_instructions.sh counts ResNet18's as int8 beside it.
 INSTRUCTIONS = 130
 
 

@@ -6,7 +6,7 @@
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512vpopcntdq"))), apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512vpopcntdq")
+#pragma GCC target("avx512f,avx512vpopcntdq,tune=icelake-server")
 #endif
 
 #define SET onebnet_avx512
