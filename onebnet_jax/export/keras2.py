@@ -10,7 +10,7 @@ try:
         import tensorflow as tf
         from tensorflow.lite.python import schema_py_generated as schema
 except ImportError as error:
-    fault = surroundings.import_fault(error, "pip install -r requirements.txt (Python 3.11 or 3.12)")
+    fault = surroundings.import_fault(error, 'pip install ".[deploy]" in the clone (Python 3.11 or 3.12)')
     raise UserError(f"Converting needs TensorFlow, Larq and Larq Compute Engine: {fault}.") from error
 
 if not tf.keras.Model.__module__.startswith("tf_keras."):
