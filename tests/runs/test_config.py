@@ -25,11 +25,12 @@ OTHERS = """
     data.dir=~/data data.image_size=64 data.crop_padding=4 data.flip=True data.lighting=0.1 data.max_unreadable=3
     data.resize=pad data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,) data.validation=0.2
     stages=('step1','step2') teacher=runs/teacher init=runs/a checkpoint_seconds=60 eval_every_epochs=5
-    diagnostics=true
+    diagnostics=true model.soft_sign=tanh
 """
 OF_STAGE = """
     batch_size=128 epochs=3 optimizer=lion learning_rate=1e-2 schedule=cosine warmup_epochs=3 weight_decay=1e-4
     momentum=0.5 label_smoothing=0 label_weight=0.5 teacher_weight=0.5 temperature=2 binarize_activations=false
+    attention_weight=0.5
 """
 # What else must be set for a field to have an effect.
 FOLDER = "data.name=folder data.image_size=32 data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,)"
@@ -43,9 +44,14 @@ NEEDED = (
     | {
         "model.padding": "model.family=resnet",
         "teacher": "train.teacher_weight=1",
+        "model.soft_sign": "train.binarize_activations=false",
     }
 )
-NEEDED_OF_STAGE = {"temperature": "teacher_weight=1", "momentum": "optimizer=sgd"}
+NEEDED_OF_STAGE = {
+    "temperature": "teacher_weight=1",
+    "attention_weight": "teacher_weight=1",
+    "momentum": "optimizer=sgd",
+}
 
 
 def load(path, *fields):
