@@ -4,7 +4,9 @@
     onebnet train --config=imagenette --config.data.dir=DIR
     onebnet train --config=imagenette:two_stage --config.data.dir=DIR
 
-The first is the FP32 counterpart, and the teacher of the third.
+The first is the FP32 counterpart, and the teacher of the third. Top-1 76.0 % and 72.0 %; of eight epochs in all, 67.6 %
+alone and 70.1 % with the teacher (results/imagenette64/README.md). 346 images/s, or 25 seconds an epoch, on 2 CPU cores
+with some other work, in 1.3 GiB; the FP32 network 147 images/s.
 """
 
 from onebnet_jax.errors import one_of
@@ -19,6 +21,6 @@ def get_config(kind="scratch"):
         return schema.fp32(config)
     if kind == "two_stage":
         schema.two_stage(config, "runs/imagenette_fp32", epochs=15)
-        config.step1.update(batch_size=64, epochs=1)  # with float weights an epoch takes twice as long on a CPU
+        config.step1.update(batch_size=64, epochs=1)  # on a CPU an epoch with float weights takes several times as long
         config.step2.batch_size = 64
     return config
