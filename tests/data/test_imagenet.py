@@ -279,8 +279,8 @@ def test_a_share_of_the_training_images_is_for_validation(make):
     assert f"; {len(held)} of the training images" in opened.dataset.source and opened.dataset.test_size == sum(VAL)
     if make.source == "files":
         assert sorted(label for label, _ in held) == [0, 0, 1, 2]
-    paths = [data.with_validation(whole, 0.2, seed)._stored._files["validation"][0].tolist() for seed in (3, 3, 1)]
-    assert paths[0] == paths[1] != paths[2]
+    others = [data.with_validation(whole, 0.2, seed).test_batches(Share(4), "validation") for seed in (3, 1)]
+    assert identities(others[0]) == held != identities(others[1])
     with pytest.raises(UserError, match="data.validation=0.2 must be 0"):
         data.with_validation(opened.dataset, 0.2, seed=0)
 
