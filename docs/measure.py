@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["ONEBNET_NATIVE"] = "0"  # training's kernels are not needed
-from onebnet_jax.commands.contenders import in_turn, processor
+from onebnet_jax.commands.contenders import in_turn, processor, tflite
 from onebnet_jax.errors import quietly
 from onebnet_jax.export import card, convert, keras, lce, native
 from onebnet_jax.export.keras2 import tf
@@ -24,22 +24,6 @@ from onebnet_jax.runs import trained
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = ROOT / "docs" / "pictures" / "measured.json"
-
-
-def tflite(model: tf.keras.Model, shape: tuple[int, ...], calibration: np.ndarray | None = None) -> bytes:
-    """A Keras model as an ordinary .tflite file for one image, as int8 where there are images to calibrate with."""
-
-    @tf.function(input_signature=[tf.TensorSpec((1, *shape), tf.float32)])
-    def serve(images):
-        return model(images, training=False)
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
-    if calibration is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-    return converter.convert()
 
 
 class Interpreter:

@@ -133,9 +133,13 @@ check_host() {
     esac
 }
 
+last_words() { # of ssh or scp
+    grep . "$scratch/errors" | tail -n 1 | tr -d '\r' || true
+}
+
 unreachable() { # why ssh failed, and what helps
     local said remedy
-    said=$(grep . "$scratch/errors" | tail -n 1 | tr -d '\r') || true
+    said=$(last_words)
     case $(<"$scratch/errors") in
     *"REMOTE HOST IDENTIFICATION HAS CHANGED"*) said="its key is another one than before" remedy="if the Pi was set up anew, run ssh-keygen -R ${host##*@}" ;;
     *"Host key verification failed"*) remedy="run 'ssh $host' once and accept its key" ;;
@@ -149,7 +153,7 @@ unreachable() { # why ssh failed, and what helps
 
 not_copied() { # why scp failed, and what helps
     local said remedy
-    said=$(grep . "$scratch/errors" | tail -n 1 | tr -d '\r') || true
+    said=$(last_words)
     case $(<"$scratch/errors") in
     *"o space left"* | *uota*) remedy="make room in its home directory" ;;
     *"ermission denied"* | *"ead-only"*) remedy="its home directory must be writable" ;;

@@ -67,7 +67,7 @@ def contenders(threads: int) -> dict[str, Run]:
 
     image = np.random.default_rng(0).standard_normal((1, 224, 224, 3)).astype(np.float32)
     binary, resnet = (make_plan(trained.untrained(config.load(f"imagenet_{name}"))) for name in ("typeII", "fp32"))
-    file, tflite = native.pack(binary, native.pixel_table(binary, None), {}), lce.convert(keras.keras_model(binary))
+    file, lce_file = native.pack(binary, native.pixel_table(binary, None), {}), lce.convert(keras.keras_model(binary))
     result = {}
     for name in (None, "avx2"):
         try:
@@ -82,7 +82,7 @@ def contenders(threads: int) -> dict[str, Run]:
         result["TypeII, native engine, one thread"] = lambda: alone.logits(image), 1
         result[f"TypeII, native engine, {threads} images side by side"] = lambda: several.logits(images), len(images)
     for name, options in (("default", {}), ("indirect", {"use_indirect_bgemm": True})):
-        run = lce.executable(tflite, num_threads=threads, use_xnnpack=True, **options)
+        run = lce.executable(lce_file, num_threads=threads, use_xnnpack=True, **options)
         result[f"TypeII, LCE, {name} kernel"] = lambda run=run: run(images=image), 1
     return result | by_tflite(resnet, image, threads) | by_onnx_runtime(resnet, image, threads)
 
@@ -93,24 +93,34 @@ def by_tflite(resnet, image: np.ndarray, threads: int) -> dict[str, Run]:
     from onebnet_jax.export.keras2 import tf
 
     model, result = keras.keras_model(resnet), {}
-
-    @tf.function(input_signature=[tf.TensorSpec(image.shape, tf.float32)])
-    def serve(images):
-        return model(images, training=False)
-
-    for name in ("FP32", "int8"):
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
-        if name == "int8":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: ([image] for _ in range(4))
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        interpreter = tf.lite.Interpreter(model_content=converter.convert(), num_threads=threads)
+    for name, calibration in (("FP32", None), ("int8", np.repeat(image, 4, 0))):
+        file = tflite(model, image.shape[1:], calibration)
+        interpreter = tf.lite.Interpreter(model_content=file, num_threads=threads)
         interpreter.allocate_tensors()
         (taken,) = interpreter.get_input_details()
         interpreter.set_tensor(taken["index"], image.astype(taken["dtype"]))
         result[f"ResNet18 {name}, TFLite + XNNPACK"] = interpreter.invoke, 1
     return result
+
+
+def tflite(model, shape: tuple[int, ...], calibration: np.ndarray | None = None) -> bytes:
+    """A Keras model as an ordinary .tflite file for one image, as int8 where there are images to calibrate with.
+
+    shape is (H, W, C) of an image; calibration float32 [N, H, W, C].
+    """
+    from onebnet_jax.export.keras2 import tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, *shape), tf.float32)])
+    def serve(images):
+        return model(images, training=False)
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    return converter.convert()
 
 
 def by_onnx_runtime(resnet, image: np.ndarray, threads: int) -> dict[str, Run]:

@@ -1,7 +1,5 @@
 """What networks cost, without running them: parameters, MACs, OPs, storage and estimated Raspberry Pi 4 latency."""
 
-import dataclasses
-
 from onebnet_jax.commands import arguments, figures
 from onebnet_jax.errors import UserError, cli
 from onebnet_jax.paper import cost_report, latency, numbers
@@ -37,13 +35,12 @@ def main(argv: list[str]) -> None:
     entries = []
     for path in options.configs:
         run = config.experiment(config.load(path, overrides, assumed=ASSUMED_CLASSES))
-        last = run.stages[-1].binarization
-        binarized = run.structure.binary and last.activations and last.weights
         name = config.name(path)
         if run.data.name == "folder":
             name += f" ({run.structure.num_classes} classes)"
-        entry = cost_report.Entry(name, run.structure, run.data.info.shape, binarized)
-        entries.append(dataclasses.replace(entry, weight_scale=last.weight_scale))
+        scale = run.stages[-1].binarization.weight_scale
+        shape = run.data.info.shape
+        entries.append(cost_report.Entry(name, run.structure, shape, run.binarized, weight_scale=scale))
     for row in numbers.TABLE1 if options.table1 else ():
         structure = latency.table1_structure(row)
         entries.append(cost_report.Entry(row.label, structure, latency.IMAGENET_INPUT, measured_ms=row.latency_ms))

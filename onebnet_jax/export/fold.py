@@ -40,8 +40,8 @@ def deployment_plan(
     for variables that are not finite, as a sign would hide them, and for a tanh in place of the signs.
     """
     if structure.binary and not binarization.activations and binarization.soft_sign != "none":
-        remedy = "convert a stage that binarizes activations"
-        raise UserError(f"The network has {binarization.soft_sign} where a sign is to be, which no file can: {remedy}.")
+        words = f"{binarization.soft_sign} where a sign is to be, which no converted file can have"
+        raise UserError(f"The network has {words}: convert a stage that binarizes activations.")
     for path, values in jax.tree_util.tree_leaves_with_path(variables):
         if not np.all(np.isfinite(values)):
             name = "/".join(key.key for key in path)

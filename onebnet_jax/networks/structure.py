@@ -116,8 +116,7 @@ def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
         output = (*strided(convolved, (2, 2)), unit.out_channels) if unit.max_pool else convolved
         added = shortcut(structure.units[index + 1 - unit.span : index + 1], inputs[-unit.span])
         yield Placed(unit, shape, convolved, output, added, fused_norm=bare and unit.norm == "before")
-        follows = unit.norm == "after" or unit.gate or unit.span or unit.activation != "none" or unit.max_pool
-        bare = not follows
+        bare = not (unit.norm == "after" or unit.gate or unit.span or unit.activation != "none" or unit.max_pool)
         shape = output
 
 

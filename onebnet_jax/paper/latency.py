@@ -52,11 +52,15 @@ def imagenet(family: str, **fields) -> Structure:
     return families.build(family, stem="imagenet", num_classes=1000, **fields)
 
 
+def imagenet_cost(structure: Structure) -> Cost:
+    """What a network costs for an image of ImageNet's size."""
+    return cost.total(cost.layers(structure, IMAGENET_INPUT))
+
+
 @functools.cache
 def fit() -> Fit:
     measured = np.array([row.latency_ms for row in numbers.TABLE1])
-    counts = (cost.total(cost.layers(table1_structure(row), IMAGENET_INPUT)) for row in numbers.TABLE1)
-    design = np.stack([features(count) for count in counts])
+    design = np.stack([features(imagenet_cost(table1_structure(row))) for row in numbers.TABLE1])
     rates, *_ = np.linalg.lstsq(design, measured, rcond=None)
     residuals, inverse = measured - design @ rates, np.linalg.inv(design.T @ design)
     standard_errors = np.sqrt(np.diag(inverse) * (residuals @ residuals) / (len(measured) - len(rates)))
@@ -68,7 +72,7 @@ def fit() -> Fit:
 @functools.cache
 def pass_rate() -> float:
     """Milliseconds for 1e6 element passes: by how much ReActNet18 is slower than Bi-RealNet (Table 3)."""
-    more = _imagenet_cost("onebnet").elements - _imagenet_cost("birealnet").elements
+    more = imagenet_cost(imagenet("onebnet")).elements - imagenet_cost(imagenet("birealnet")).elements
     return 1e6 * (numbers.TABLE3["ReActNet18"].latency_ms - numbers.TABLE3["Bi-RealNet"].latency_ms) / more
 
 
@@ -76,9 +80,8 @@ def estimate(counts: Cost, family: str = "onebnet") -> float:
     """Estimated milliseconds on a Raspberry Pi 4 with one thread; by the fit where the family is OneBNet's."""
     if family == "onebnet":
         return float(features(counts) @ fit().rates)
-    work, of_birealnet = (
-        features(each) @ [*fit().rates[:2], pass_rate()] for each in (counts, _imagenet_cost("birealnet"))
-    )
+    both = counts, imagenet_cost(imagenet("birealnet"))
+    work, of_birealnet = (features(each) @ [*fit().rates[:2], pass_rate()] for each in both)
     left = numbers.TABLE3["Bi-RealNet"].latency_ms - of_birealnet
     return float(work + left * min(1, work / of_birealnet))
 
@@ -98,8 +101,5 @@ def checks() -> dict[str, tuple[float, float]]:
     measured = {name: row.latency_ms for name, row in numbers.TABLE3.items()} | {"ReActNet-A": numbers.REACTNET_A_MS}
     built = numbers.FAMILIES | {"ReActNet-A": "reactnet_a"}
     names = [name for name in built if name not in ("ReActNet18", "Bi-RealNet")]
-    return {name: (estimate(_imagenet_cost(built[name]), built[name]), measured[name]) for name in names}
-
-
-def _imagenet_cost(family: str) -> Cost:
-    return cost.total(cost.layers(imagenet(family), IMAGENET_INPUT))
+    costs = {name: imagenet_cost(imagenet(built[name])) for name in names}
+    return {name: (estimate(costs[name], built[name]), measured[name]) for name in names}

@@ -31,9 +31,7 @@ def key(config: ConfigDict) -> tuple:
     """What makes two runs the same row: data set, structure, binarization, teacher."""
     run = config_lib.experiment(config)
     recipe = tuple(item for item in run.structure.recipe if item[0] not in FREE)
-    last = run.stages[-1].binarization
-    binarized = run.structure.binary and last.activations and last.weights
-    return run.data.name, recipe, binarized, any(stage.teacher_weight for stage in run.stages)
+    return run.data.name, recipe, run.binarized, any(stage.teacher_weight for stage in run.stages)
 
 
 def matches(runs: Iterable[History]) -> dict[tuple, Match]:

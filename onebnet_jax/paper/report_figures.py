@@ -96,30 +96,34 @@ def _example() -> tuple[Structure, Shape]:
 
 
 def figure1(given: Given) -> Section:
-    caption = (
-        f"A place without downsampling of {EXAMPLE} at 224x224: one unit (a), or two, each with a bias, a shortcut "
-    )
-    caption += "and an RPReLU of its own (b). Sizes are channels x height x width."
-    return Section(
-        "Figure 1",
+    return _drawn(
+        1,
         "A 3x3 place without downsampling, as one 2-D unit or as a 3x1 and a 1x3 one",
-        "Drawn from the list of units that the network is built from.",
-        commands=(("draw it of any network", "onebnet figure 1 --config=imagenet:TypeII --output=figure1.png"),),
-        pictures=(Picture(caption, png(place(*_example(), downsampling=False))),),
+        f"A place without downsampling of {EXAMPLE} at 224x224: one unit (a), or two, each with a bias, a shortcut "
+        "and an RPReLU of its own (b). Sizes are channels x height x width.",
+        place(*_example(), downsampling=False),
     )
 
 
 def figure2(given: Given) -> Section:
-    caption = (
-        f"A place with downsampling of {EXAMPLE}: the 3x1 unit halves the height and widens the channels, the 1x3 "
-    )
-    caption += "unit halves the width; each has a pool and a 1x1 float convolution in its shortcut."
-    return Section(
-        "Figure 2",
+    return _drawn(
+        2,
         "Downsampling, as one 2-D unit or first by rows and then by columns",
+        f"A place with downsampling of {EXAMPLE}: the 3x1 unit halves the height and widens the channels, the 1x3 "
+        "unit halves the width; each has a pool and a 1x1 float convolution in its shortcut.",
+        place(*_example(), downsampling=True),
+    )
+
+
+def _drawn(number: int, title: str, caption: str, figure: Figure, words="draw it of any network") -> Section:
+    """The section of a figure that needs no run."""
+    command = f"onebnet figure {number} --config=imagenet:{EXAMPLE} --output=figure{number}.png"
+    return Section(
+        f"Figure {number}",
+        title,
         "Drawn from the list of units that the network is built from.",
-        commands=(("draw it of any network", "onebnet figure 2 --config=imagenet:TypeII --output=figure2.png"),),
-        pictures=(Picture(caption, png(place(*_example(), downsampling=True))),),
+        commands=((words, command),),
+        pictures=(Picture(caption, png(figure)),),
     )
 
 
@@ -139,14 +143,10 @@ def figure3(given: Given) -> Section:
 
 
 def figure4(given: Given) -> Section:
-    caption = f"{EXAMPLE}, all {len(_example()[0].units)} units."
-    return Section(
-        "Figure 4",
-        "The architecture based on ResNet18",
-        "Drawn from the list of units that the network is built from.",
-        commands=(("draw any network", "onebnet figure 4 --config=imagenet:TypeII --output=figure4.png"),),
-        pictures=(Picture(caption, png(diagrams.network(*_example()))),),
-    )
+    structure, shape = _example()
+    caption = f"{EXAMPLE}, all {len(structure.units)} units."
+    figure = diagrams.network(structure, shape)
+    return _drawn(4, "The architecture based on ResNet18", caption, figure, "draw any network")
 
 
 def figure5(given: Given) -> Section:

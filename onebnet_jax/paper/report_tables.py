@@ -44,7 +44,7 @@ class Found:
 def table1(found: Found) -> Section:
     rows, fit = [], latency.fit()
     for row, residual in zip(numbers.TABLE1, fit.residuals):
-        counts = cost.total(cost.layers(latency.table1_structure(row), latency.IMAGENET_INPUT))
+        counts = latency.imagenet_cost(latency.table1_structure(row))
         top1, _, run = found.accuracy("imagenet2012", f"imagenet:{row.label}")
         stages = [", ".join(map(str, stages)) or "none" for stages in (row.conv_1d, row.ds_1d)]
         cells = [f"{row.top1:.1f}", top1, f"{row.latency_ms:.1f}", found.pi_ms(row.label, 1)]
@@ -101,7 +101,7 @@ def table3(found: Found) -> Section:
         config = matches.config_name("imagenet", name)
         counted = estimated = "-"
         if name in built:
-            counts = cost.total(cost.layers(built[name], latency.IMAGENET_INPUT))
+            counts = latency.imagenet_cost(built[name])
             counted, family = f"{counts.storage_mib:.2f}", dict(built[name].recipe)["family"]
             if family != "birealnet":  # from whose measurement the estimates of the others begin
                 estimated = f"{latency.estimate(counts, family):.1f}"
@@ -176,10 +176,10 @@ def table7(found: Found) -> Section:
     for width, paper in numbers.TABLE7.items():
         for name, value in paper.items():
             overrides = [f"--config.model.width_multiplier={width:g}"] * (width != 1)
-            config = config_lib.load(f"cifar10_{name[0].lower()}{name[1:]}", overrides)
-            run = config_lib.experiment(config)
+            config = matches.config_name("cifar10", name)
+            run = config_lib.experiment(config_lib.load(config, overrides))
             counts = cost.total(cost.layers(run.structure, run.data.info.shape))
-            top1, _, words = found.accuracy("cifar10", f"cifar10_{name[0].lower()}{name[1:]}", *overrides)
+            top1, _, words = found.accuracy("cifar10", config, *overrides)
             cells = [f"{value:.1f}", top1, f"{counts.parameters / 1e6:.2f}", f"{counts.storage_mib:.2f}"]
             cells += [f"{counts.ops / 1e6:.1f}", f"{latency.estimate(counts):.1f}", words]
             rows.append([f"{width:g}", name, *cells])

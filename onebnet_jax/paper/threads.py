@@ -4,7 +4,6 @@ import functools
 
 import numpy as np
 
-from onebnet_jax.networks import cost
 from onebnet_jax.networks.structure import Structure
 from onebnet_jax.paper import latency, numbers
 
@@ -25,7 +24,7 @@ def estimates() -> dict[str, tuple[float, float]]:
     for ReActNetA, which has another shape and is not in Table 3, both are the same.
     """
     built = {name: structure for name, structure in structures().items() if name in numbers.TABLE8}
-    counts = [cost.total(cost.layers(structure, latency.IMAGENET_INPUT)) for structure in built.values()]
+    counts = [latency.imagenet_cost(structure) for structure in built.values()]
     measured, alike = (
         np.array([numbers.TABLE8[name] for name in built]),
         np.array([name in numbers.TABLE3 for name in built]),

@@ -75,3 +75,9 @@ class Experiment:
     checkpoint_seconds: float = 300.0
     eval_every_epochs: int = 1
     diagnostics: bool = False
+
+    @property
+    def binarized(self) -> bool:
+        """Whether the trained network's binary units have both weights and activations of 1 bit."""
+        last = self.stages[-1].binarization
+        return self.structure.binary and last.activations and last.weights

@@ -51,8 +51,6 @@ def _labelled(info: Info, listing: folder.Listing) -> tuple[np.ndarray, np.ndarr
         raise UserError(f"{root} has no class folders with images such as {root}/n01440764/*.JPEG.")
     if foreign := sorted(listing.classes.keys() - {*names}):
         raise UserError(f"{root}/{foreign[0]} is no class of {info.title}; data.name='folder' reads other classes.")
-    if not info.class_names and len(names) != info.num_classes:  # in a row they would mean other classes
-        raise UserError(f"{root} has {len(names)} classes, and the numbers of {info.title}'s are not known here.")
     labels = {name: label for label, name in enumerate(names)}
     counts = [len(paths) for paths in listing.classes.values()]
     paths = np.array([path for paths in listing.classes.values() for path in paths], object)
