@@ -471,7 +471,7 @@ def test_damaged_records_are_named(tars, tmp_path):
 
 @needs_tensorflow
 def test_benchmark_says_what_limits(tmp_path, capsys):
-    arguments = [f"--dir={tmp_path}", "--batch-size=4", "--image-size=32", "--batches=3", "--threads=1"]
+    arguments = [f"--dir={tmp_path}", "--batch-size=4", "--image-size=32", "--batches=30", "--threads=1"]
     data_benchmark.main([*arguments, "--generate=44", "--step-images-per-second=1e9"])
     output = capsys.readouterr().out
     assert "44 training and 1 test images" in output
