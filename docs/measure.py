@@ -53,7 +53,7 @@ def main() -> None:
 
     def add(name: str, size: int, correct: float, run) -> None:
         found[name] = {"bytes": size, "top1": 100 * float(correct)}
-        runs[name] = run
+        runs[name] = run, 1
 
     with quietly():
         model = keras.keras_model(convert.make_plan(fp32))
@@ -71,7 +71,7 @@ def main() -> None:
             file = (ROOT / "results" / folder / "model.tflite").read_bytes()
             found[f"{folder}, LCE"] = {"bytes": len(file)}
             run = lce.executable(file, num_threads=1, use_xnnpack=True, use_indirect_bgemm=True)
-            runs[f"{folder}, LCE"] = lambda run=run: run(images=images[:1])
+            runs[f"{folder}, LCE"] = lambda run=run: run(images=images[:1]), 1
         for name, times in in_turn(runs, rounds=20).items():
             found[name]["ms"] = float(np.median(times))
     OUTPUT.write_text(json.dumps({"processor": processor(), "networks": found}, indent=2) + "\n")
