@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 import jax
 import pytest
@@ -17,8 +18,9 @@ from onebnet_jax import errors, main, surroundings
 from onebnet_jax.commands import compare
 from onebnet_jax.training import hosts
 
-# As the command itself does before it imports JAX, which small_runs would do earlier.
-TRAIN = f"from onebnet_jax import surroundings\nsurroundings.prepare()\n{PROGRAM}"
+# The imports stand within `errors.cli`, which answers for what they raise, and in the command's order: small_runs last.
+_BODY = "\nfrom onebnet_jax.runs import config" + PROGRAM.replace("errors.cli(main.main)", "main.main(argv)")
+TRAIN = f"from onebnet_jax import errors\ndef train(argv):{textwrap.indent(_BODY, '    ')}\nerrors.cli(train)"
 NOWHERE, NONSENSE = "/proc/nowhere", "--xla_nonsense=1"
 # (variables, what the sentence names where the command may not run as usual). PYTHONPATH: a folder of `shadows`.
 CHEAP = [
