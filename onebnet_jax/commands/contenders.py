@@ -8,8 +8,10 @@ images side by side, of which the time of one is given.
 
 import ctypes
 import importlib.util
+import os
+import pathlib
 import platform
-import struct
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -17,13 +19,15 @@ import numpy as np
 
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, cli, quietly
+from onebnet_jax.native import build, runtime
 from onebnet_jax.tables import show
 
 EXAMPLES = """examples:
   onebnet contenders --threads=2 --rounds=20
-  onebnet contenders --without-amx
+  onebnet contenders --held-to=avx2
 """
 BEFORE = 3  # inferences that do not count, as caches and frequencies settle
+HELD_TO = ("avx512", "avx2")
 SIDE_BY_SIDE = 4  # images for each thread
 
 Run = tuple[Callable[[], object], int]  # and how many images a call takes
@@ -34,15 +38,15 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--threads", type=int, default=1, help="within an image (default 1)")
     parser.add_argument("--rounds", type=int, default=10, help="each contender runs 5 times in each (default 10)")
     parser.add_argument(
-        "--without-amx", action="store_true", help="refuse the matrix unit AMX, as on a CPU with AVX-512 alone (Linux)"
+        "--held-to", choices=HELD_TO, help="hide what the CPU has beyond: AMX, or AVX-512 and all VNNI too (Linux)"
     )
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     args = parser.parse_args(argv)
     for name in ("threads", "rounds"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be 1 or more")
-    if args.without_amx:
-        refuse_amx()
+    if args.held_to:
+        hold(args.held_to)
     with quietly():  # what runs them has much to say of how
         runs = contenders(args.threads)
     times = in_turn(runs, args.rounds)
@@ -52,7 +56,7 @@ def main(argv: list[str]) -> None:
         [name, f"{np.median(each):.2f}", f"{min(each):.2f}", f"{np.median(each) / first:.2f}"]
         for name, each in times.items()
     ]
-    held = ", AMX refused" if args.without_amx else ""
+    held = f" held to {args.held_to}" if args.held_to else ""
     title = f"{processor()}{held}, {args.threads} threads, {5 * args.rounds} inferences each, batch 1, 224x224"
     note = "LCE's x86 kernels are reference code: this says nothing about the two on ARM."
     show(title, rows, note, markdown=args.markdown)
@@ -62,7 +66,6 @@ def contenders(threads: int) -> dict[str, Run]:
     """What runs images of each, by its name. Raises UserError where the engine, TensorFlow or LCE is missing."""
     from onebnet_jax.export import keras, lce, native
     from onebnet_jax.export.convert import make_plan
-    from onebnet_jax.native.runtime import Engine
     from onebnet_jax.runs import config, trained
 
     image = np.random.default_rng(0).standard_normal((1, 224, 224, 3)).astype(np.float32)
@@ -71,14 +74,15 @@ def contenders(threads: int) -> dict[str, Run]:
     result = {}
     for name in (None, "avx2"):
         try:
-            engine = Engine(file, threads, name)
+            engine = runtime.Engine(file, threads, name)
         except UserError:
             if name is None:
                 raise
             continue
         result[f"TypeII, native engine, {engine.instruction_set}"] = lambda engine=engine: engine.logits(image), 1
     if threads > 1:
-        alone, several, images = Engine(file), Engine(file, threads), np.repeat(image, SIDE_BY_SIDE * threads, 0)
+        alone, several = runtime.Engine(file), runtime.Engine(file, threads)
+        images = np.repeat(image, SIDE_BY_SIDE * threads, 0)
         result["TypeII, native engine, one thread"] = lambda: alone.logits(image), 1
         result[f"TypeII, native engine, {threads} images side by side"] = lambda: several.logits(images), len(images)
     for name, options in (("default", {}), ("indirect", {"use_indirect_bgemm": True})):
@@ -143,22 +147,24 @@ def by_onnx_runtime(resnet, image: np.ndarray, threads: int) -> dict[str, Run]:
     return result
 
 
-def refuse_amx() -> None:
-    """From now on the kernel refuses this process AMX's registers; int8 then runs on AVX-512's own instructions.
+def hold(instruction_set: str) -> None:
+    """From now on this process, and what it loads, finds no instructions of the CPU beyond one of HELD_TO.
 
-    A seccomp filter answers arch_prctl(ARCH_REQ_XCOMP_PERM), by which a program asks for them, with EPERM. Raises
-    UserError on other systems.
+    Raises UserError where cpuid cannot be trapped, see native/cpuid.c.
     """
-    load, equal, end = 0x20, 0x15, 0x06  # of the filter's language, see seccomp(2); 0 and 16: system call, argument
-    allow, refuse, arch_prctl, ask = 0x7FFF0000, 0x00050001, 158, 0x1023
-    steps = (load, 0, 0, 0), (equal, 0, 3, arch_prctl), (load, 0, 0, 16), (equal, 0, 1, ask)
-    steps += (end, 0, 0, refuse), (end, 0, 0, allow)
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-    program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code)))
-    linux = (platform.system(), platform.machine()) == ("Linux", "x86_64")
-    prctl = ctypes.CDLL(None).prctl if linux else None
-    if not linux or prctl(38, 1, 0, 0, 0) or prctl(22, 2, program):
-        raise UserError("AMX can be refused on Linux on x86-64 only, whose kernel takes a filter; drop --without-amx.")
+    with tempfile.TemporaryDirectory() as folder:
+        library = pathlib.Path(folder, "cpuid.so")
+        source = pathlib.Path(build.__file__).with_name("cpuid.c")
+        try:
+            build.run([*runtime.compiler(), *runtime.FLAGS, "-shared", str(source), "-o", str(library)])
+            refused = ctypes.CDLL(str(library)).hold(instruction_set == "avx2")
+        except build.BuildError as error:
+            raise UserError(f"Instructions cannot be hidden here: {error}; or drop --held-to.") from error
+    if refused:
+        raise UserError(
+            f"Instructions cannot be hidden here: {os.strerror(refused)} (it takes Linux and a CPU, or a virtual "
+            "machine, with CPUID faulting); drop --held-to."
+        )
 
 
 def in_turn(runs: dict[str, Run], rounds: int, times: int = 5) -> dict[str, list[float]]:

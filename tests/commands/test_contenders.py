@@ -1,10 +1,11 @@
 """The command contenders: who runs when, and the table."""
 
-import platform
 import subprocess
 import sys
 import time
 
+import engines
+import numpy as np
 import pytest
 
 from onebnet_jax.commands import contenders
@@ -34,23 +35,29 @@ def test_a_call_of_several_images_is_divided_by_their_number():
     assert min(times["one"]) >= 20 and min(times["each of two"]) < 20 <= 2 * min(times["each of two"])
 
 
-REFUSED = """
-import ctypes
+FOUND = """
+import sys
 from onebnet_jax.commands import contenders
-arch_prctl = lambda code, value: ctypes.CDLL(None, use_errno=True).syscall(158, code, value)
-before = arch_prctl(0x1022, ctypes.byref(ctypes.c_ulong())), arch_prctl(0x1023, 18)
-contenders.refuse_amx()
-print(*before, arch_prctl(0x1022, ctypes.byref(ctypes.c_ulong())), arch_prctl(0x1023, 18))
+from onebnet_jax.native import runtime
+if sys.argv[2:]:
+    contenders.hold(sys.argv[2])
+print(runtime.Engine(sys.argv[1]).instruction_set)
 """
 
 
-@pytest.mark.skipif((platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="there is no AMX")
-def test_amx_is_refused_and_nothing_else():
-    done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True, check=True)
-    asked, wanted, asked_then, wanted_then = map(int, done.stdout.split())
-    assert asked_then == asked and wanted_then == -1
-    if wanted:
-        pytest.skip("this CPU or kernel has no AMX to refuse")
+@engines.needs_engine
+@pytest.mark.parametrize("held_to", contenders.HELD_TO)
+def test_what_it_is_held_to_is_the_most_that_a_library_finds(held_to, tmp_path):
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-c", FOUND, model, *arguments], capture_output=True, text=True)
+
+    model = tmp_path / "m.onb"
+    model.write_bytes(engines.pack(engines.signs_plan(np.ones((1, 1, 1, 1)), (1, 1))))
+    done = run(held_to)
+    if "cannot be hidden here" in done.stderr:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ("avx2" if held_to == "avx2" else run().stdout.strip())
 
 
 @pytest.mark.slow
