@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   onebnet contenders --held-to=avx2
 """
 BEFORE = 3  # inferences that do not count, as caches and frequencies settle
+REST = 0.2  # seconds before each turn, in which the threads of the one before stop looking for work
 HELD_TO = ("avx512", "avx2")
 SIDE_BY_SIDE = 4  # images for each thread
 
@@ -175,6 +176,7 @@ def in_turn(runs: dict[str, Run], rounds: int, times: int = 5) -> dict[str, list
     result = {name: [] for name in runs}
     for _ in range(rounds):
         for name, (run, images) in runs.items():
+            time.sleep(REST)
             run()
             for _ in range(times):
                 start = time.perf_counter()
