@@ -29,7 +29,7 @@ _API = {
     "evaluate": "api:evaluate",
     "families": "networks.families",
     "load": "runs.trained:load",
-    "predict": "export.convert:predict",
+    "predict": "export.predict:predict",
     "train": "api:train",
     "untrained": "api:untrained",
 }

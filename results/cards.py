@@ -85,7 +85,7 @@ Written by `python -m results.cards`.
 """
 USE_FILE = """import onebnet_jax
 
-(found,) = onebnet_jax.predict("results/{name}/model.tflite", ["picture.png"])
+(found,) = onebnet_jax.predict("results/{name}/model.onb", ["picture.png"])
 print(found.label, found.probability)
 """
 USE_CHECKPOINT = """import onebnet_jax
@@ -133,7 +133,7 @@ def text(folder: Path) -> str:
         "tags": ", ".join(["jax", "flax", *(["binarized-neural-network", "larq", "tflite"] if binary else [])]),
         "kind": f"1-bit weights and activations in {binary} convolutions" if binary else "float weights",
         "table": "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]),
-        "use": (USE_FILE if (folder / "model.tflite").exists() else USE_CHECKPOINT).format(name=folder.name),
+        "use": (USE_FILE if (folder / "model.onb").exists() else USE_CHECKPOINT).format(name=folder.name),
         "limits": "\n".join(
             f"- {sentence}" for sentence in _limits(network.config, images, binary, training["label_smoothing"])
         ),
@@ -152,15 +152,18 @@ def _of_paper(name: str) -> list[tuple[str, str]]:
 def _of_files(folder: Path) -> list[tuple[str, str]]:
     """Sizes, time, and how often a file gives the trained network's answer, by the report that `agree` printed."""
     rows, measured = [], json.loads(MEASURED.read_text())
-    report, model = folder / "agreement.txt", folder / "model.tflite"
-    if model.exists():
-        rows.append(("`model.tflite`, for Larq Compute Engine", f"{model.stat().st_size:,} bytes"))
+    report = folder / "agreement.txt"
+    for name, engine in (("model.onb", "the native engine"), ("model.tflite", "Larq Compute Engine")):
+        if (folder / name).exists():
+            rows.append((f"`{name}`, for {engine}", f"{(folder / name).stat().st_size:,} bytes"))
     if report.exists():
-        found = re.search(r"^LCE .*?(\d+) of (\d+)", report.read_text(), re.MULTILINE)
-        rows.append(("its answers that are the trained network's", f"{int(found[1]):,} of {int(found[2]):,}"))
+        for name in ("engine", "LCE"):
+            if found := re.search(rf"^{name} .*?(\d+) of (\d+)", report.read_text(), re.MULTILINE):
+                same, all_of_them = map(int, found.groups())
+                rows.append((f"answers of {name} that are the trained network's", f"{same:,} of {all_of_them:,}"))
     if found := measured["networks"].get(f"{folder.name}, native engine"):
-        rows.append(("file for the native engine", f"{found['bytes']:,} bytes"))
-        rows.append((f"its time for an image, on one thread of an {measured['processor']}", f"{found['ms']:.2f} ms"))
+        where = f"one thread of an {measured['processor']}"
+        rows.append((f"the native engine's time for an image, on {where}", f"{found['ms']:.2f} ms"))
     return rows
 
 

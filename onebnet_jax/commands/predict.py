@@ -18,14 +18,9 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     import numpy as np
 
-    from onebnet_jax.export import card, convert, native
+    from onebnet_jax.export import card, predict
 
-    if args.model.suffix == ".onb":
-        facts, predict = native.Engine(args.model).card, native.predict
-        if not isinstance(facts.get("input"), dict):
-            raise UserError(f"{args.model} does not say how images become its input: convert the network again.")
-    else:
-        facts, predict = card.read(args.model)[1], convert.predict
+    facts = predict.facts(args.model)
     pixels, faults = {}, []
     for path in args.images:
         try:
@@ -33,7 +28,7 @@ def main(argv: list[str]) -> None:
         except UserError as error:
             faults.append(str(error))
     if pixels:
-        for path, found in zip(pixels, predict(args.model, np.stack(list(pixels.values())))):
+        for path, found in zip(pixels, predict.predict(args.model, np.stack(list(pixels.values())))):
             print(f"{path}: {found.label} {100 * found.probability:.1f} %")
     if faults:
         raise UserError(" ".join(faults))

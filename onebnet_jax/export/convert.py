@@ -1,14 +1,10 @@
-"""From a trained network to the bytes of a .tflite file with its card, and from such a file to predictions."""
+"""From a trained network to the bytes of a .tflite file with its card."""
 
 import collections
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from onebnet_jax.errors import UserError
 from onebnet_jax.export import card, fold, lint
 from onebnet_jax.export.plan import Plan
 from onebnet_jax.networks.structure import check_deployable
@@ -51,36 +47,3 @@ def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> C
     lint.check_file(operators, plan)
     counts = dict(sorted(collections.Counter(operator.kind for operator in operators).items()))
     return Converted(tflite, card.make(trained, tflite, counts, folded, raw_input), model)
-
-
-class Prediction(NamedTuple):
-    label: str  # the class with the highest probability, by its name, or number where it has none
-    probability: float
-    probabilities: np.ndarray  # of every class
-
-
-def predict(model: str | Path, images: np.ndarray | Sequence[str | Path]) -> list[Prediction]:
-    """Classifies images with a converted file, by LCE's interpreter and the card alone.
-
-    images: image files of any size and format, or uint8 [N, H, W, C] with pixels of 0..255. Raises UserError for arrays
-    of another size or type than the file takes, for what is no image, and where the file or its card is missing.
-    """
-    tflite, facts = card.read(Path(model))
-    if not isinstance(images, np.ndarray) and all(isinstance(image, str | Path) for image in images):
-        images = [card.pixels(Path(image), facts) for image in images]
-    images = np.asarray(images)
-    shape = tuple(facts["input"]["shape"][1:])
-    if images.dtype != np.uint8 or images.shape[1:] != shape:
-        raise UserError(f"{model} takes uint8 images [N, {str(shape)[1:-1]}], not {images.dtype} {images.shape}.")
-    from onebnet_jax.export import lce
-
-    inputs = images if facts["raw_input"] else card.normalize(images, facts["input"]["mean"], facts["input"]["std"])
-    logits = lce.executable(tflite)(images=inputs)["head"]
-    return predictions(logits, facts["classes"])
-
-
-def predictions(logits: np.ndarray, classes: list[str]) -> list[Prediction]:
-    """What logits, [N, num_classes], say; classes: their names, if any."""
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    names, shares = classes or range(logits.shape[-1]), powers / powers.sum(-1, keepdims=True)
-    return [Prediction(str(names[i]), float(share[i]), share) for i, share in zip(logits.argmax(-1), shares)]

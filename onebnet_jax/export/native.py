@@ -7,16 +7,14 @@ kernel or channel order but its own.
 import json
 import struct
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import blocks, card
-from onebnet_jax.export.convert import Prediction, make_plan, predictions
+from onebnet_jax.export.convert import make_plan
 from onebnet_jax.export.plan import Conv, Pads, Plan, Unit
-from onebnet_jax.native.runtime import Engine
 
 if TYPE_CHECKING:
     from onebnet_jax.runs.trained import Trained
@@ -36,18 +34,6 @@ def convert(trained: "Trained", folded: bool = True, raw_input: bool = False) ->
     facts = card.make(trained, b"", {}, folded, raw_input)
     # The program onebnet-run looks for the names of the classes at the beginning.
     return plan, table, {"classes": facts["classes"]} | {k: v for k, v in facts.items() if k not in of_tflite}
-
-
-def predict(model: str | Path, images: np.ndarray, threads: int = 1) -> list[Prediction]:
-    """Classifies uint8 images [N, H, W, C], pixels of 0..255, with a file of the native engine.
-
-    Raises UserError for images of another size or type, files that are broken or missing, and where there is no engine.
-    """
-    engine = Engine(model, threads)
-    if images.dtype != np.uint8:
-        raise UserError(f"{model} takes uint8 images, not {images.dtype}.")
-    names = engine.card.get("classes")
-    return predictions(engine.logits(images), names if names and len(names) == engine.classes else [])
 
 
 def pixel_table(plan: Plan, normalization: tuple | None) -> np.ndarray:

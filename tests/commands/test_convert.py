@@ -11,7 +11,7 @@ import workdirs
 import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
 from onebnet_jax.commands import agree, convert
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import card, native
+from onebnet_jax.export import card, predict
 from onebnet_jax.export import convert as export
 from onebnet_jax.runs import trained
 
@@ -102,10 +102,10 @@ def test_a_run_becomes_a_native_file_and_packed_bits(tmp_path, capsys):
         logits = bits_program.run(arrays, pixels)
         assert json.loads(str(arrays["card"]))["metrics"]["top1"] == 12.5
     if not engines.missing():
-        found = native.predict(model, pixels, threads=2)
+        found = predict.predict(model, pixels, threads=2)
         assert [p.label for p in found] == [trained.load(run).info.class_names[i] for i in logits.argmax(-1)]
         with pytest.raises(UserError, match="m.onb"):
-            native.predict(model, pixels[:, 1:])
+            predict.predict(model, pixels[:, 1:])
 
 
 def test_somewhere_to_write_is_needed(capsys):

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import deployed
 import dyadic
+import engines
 import numpy as np
 import pytest
 
 import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
 from onebnet_jax.data import load
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import card, convert
+from onebnet_jax.export import card, convert, predict
 from onebnet_jax.networks import families
 from onebnet_jax.runs import trained
 from onebnet_jax.runs.trained import random_variables
@@ -47,7 +48,7 @@ def test_a_file_its_card_and_its_predictions(raw_input, lce, tmp_path):
 
     made.save(tmp_path / "m.tflite")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), np.uint8)
-    found = convert.predict(tmp_path / "m.tflite", pixels)
+    found = predict.predict(tmp_path / "m.tflite", pixels)
     images = card.normalize(pixels, made.card["input"]["mean"], made.card["input"]["std"])
     logits = np.float64(lce.executable(made.tflite)(images=pixels if raw_input else images)["head"])
     np.testing.assert_allclose(
@@ -58,7 +59,7 @@ def test_a_file_its_card_and_its_predictions(raw_input, lce, tmp_path):
     assert [p.probability for p in found] == [p.probabilities.max() for p in found]
     for wrong in (pixels[:, :-1], pixels.astype(np.float32), pixels[0]):
         with pytest.raises(UserError, match="20, 20, 3"):
-            convert.predict(tmp_path / "m.tflite", wrong)
+            predict.predict(tmp_path / "m.tflite", wrong)
 
 
 @needs_lce
@@ -82,11 +83,14 @@ def known(made, kept):
     return {name: known(made[name], value) for name, value in kept.items()}
 
 
+@pytest.mark.parametrize("file", ["model.tflite", "model.onb"])
 @pytest.mark.parametrize("name", ["fashionmnist_ds32_64", "fashionmnist_conv64_ds64"])
-@needs_lce
-def test_the_kept_files_predict_what_their_networks_did(name):
+@engines.needs_engine
+def test_the_kept_files_predict_what_their_networks_did(name, file, request):
+    if file == "model.tflite":
+        request.getfixturevalue("lce")
     logits = json.loads((RESULTS.parent / "tests" / "runs" / "kept_logits.json").read_text())[name]
-    found = convert.predict(RESULTS / name / "model.tflite", load.open("fashion_mnist_mini").test_images[: len(logits)])
+    found = predict.predict(RESULTS / name / file, load.open("fashion_mnist_mini").test_images[: len(logits)])
     names = trained.load(RESULTS / name).info.class_names
     assert [p.label for p in found] == [names[i] for i in np.argmax(logits, axis=-1)]
 
