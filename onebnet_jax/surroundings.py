@@ -4,6 +4,8 @@ Every command passes here before its work and, where something unforeseen breaks
 raised: `errors` makes a UserError of each.
 """
 
+import importlib.metadata
+import importlib.util
 import os
 import re
 import signal
@@ -24,6 +26,9 @@ NUMERIC = {
 }
 _OF_OTHERS = re.compile(r"(JAX|XLA|TF|TFDS|KERAS|LIBTPU|CUDA|NCCL|OMP|TQDM)_\w+|MPLBACKEND|TMPDIR")
 _FAKE_DEVICES = re.compile(r"(\s*--xla_force_host_platform_device_count=\d+)*\s*")
+# On CPUs these versions of XLA leave many sums and products to YNNPACK, which takes twice the time for a training step.
+_YNNPACK = "--xla_cpu_experimental_ynn_fusion_type"
+_SINCE, _BEFORE = (0, 8, 2), (0, 13)  # of jaxlib; an unknown flag ends a process, so later ones have to be tried first
 _PARSE_FLAGS = "from jaxlib import xla_client; xla_client.CompileOptions()"
 
 
@@ -38,13 +43,33 @@ def prepare() -> str | None:
             print(f"note: {name}={given} is not taken over; onebnet_jax computes with {wanted}.", file=sys.stderr)
         if given is not None:
             os.environ[name] = wanted
-    return _refused_flags()
+    fault = _refused_flags()
+    spare_ynnpack()
+    return fault
+
+
+def spare_ynnpack() -> None:
+    """Has XLA compute on CPUs without YNNPACK, if it is not asked for and JAX has not started yet."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _YNNPACK in flags or not _has_ynnpack():
+        return
+    # A plugin for another device reads the flags too, and may not know this one.
+    if not importlib.metadata.entry_points(group="jax_plugins") and not importlib.util.find_spec("libtpu"):
+        os.environ["XLA_FLAGS"] = f"{flags} {_YNNPACK}=".strip()
+
+
+def _has_ynnpack() -> bool:
+    try:
+        version = importlib.metadata.version("jaxlib")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return _SINCE <= tuple(map(int, re.findall(r"\d+", version)[:3])) < _BEFORE
 
 
 def _refused_flags() -> str | None:
     """What XLA says of XLA_FLAGS, asked in another process, as it aborts for those that it does not know."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if _FAKE_DEVICES.fullmatch(flags):  # these are known
+    if _FAKE_DEVICES.fullmatch(flags.replace(f"{_YNNPACK}=", "") if _has_ynnpack() else flags):  # these are known
         return None
     asked = subprocess.run([sys.executable, "-c", _PARSE_FLAGS], stderr=subprocess.PIPE, text=True, errors="replace")
     if asked.returncode != -signal.SIGABRT:

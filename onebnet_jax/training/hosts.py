@@ -164,6 +164,7 @@ def _find(coordinator: str, process: int) -> None:
 
 def check_devices() -> None:
     """Raises UserError where JAX does not use the device asked for first, or is set to compute with other numbers."""
+    surroundings.spare_ynnpack()
     config = jax.config
     asked = config.jax_platforms or getattr(config, "jax_platform_name", "") or ""
     first = asked.split(",")[0]

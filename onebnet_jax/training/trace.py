@@ -10,12 +10,15 @@ from pathlib import Path
 
 import jax
 
+from onebnet_jax.errors import quietly
+
 
 def start(folder) -> None:
     """Begins a trace, which `stop` writes; on a CPU it names each of XLA's operations and kernels."""
     options = jax.profiler.ProfileOptions()
     options.host_tracer_level, options.python_tracer_level = 3, 0
-    jax.profiler.start_trace(str(folder), create_perfetto_trace=True, profiler_options=options)
+    with quietly():  # it imports TensorFlow where that is installed
+        jax.profiler.start_trace(str(folder), create_perfetto_trace=True, profiler_options=options)
     _mend_tensorflow()
 
 

@@ -220,3 +220,22 @@ def test_an_address_is_refused_wherever_a_path_is_wanted(address, tmp_path, monk
 @pytest.mark.parametrize("path", ["runs/a", "/gs/a", "a:b", "./gs:/x", "~/x", "C:/x"])
 def test_a_path_is_no_address(path):
     assert surroundings.remote(path) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "plugins", "given", "then"),
+    [
+        ("0.7.1", [], "--a=1", "--a=1"),
+        ("0.10.2", [], "--a=1", "--a=1 --xla_cpu_experimental_ynn_fusion_type="),
+        ("0.10.2", [], "--xla_cpu_experimental_ynn_fusion_type=X", "--xla_cpu_experimental_ynn_fusion_type=X"),
+        ("0.10.2", ["cuda"], "--a=1", "--a=1"),
+        ("1.0.0.dev2", [], "--a=1", "--a=1"),
+    ],
+)
+def test_slow_parts_of_xla_are_spared_where_that_can_be_said(version, plugins, given, then, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: plugins)
+    monkeypatch.setenv("XLA_FLAGS", given)
+    surroundings.spare_ynnpack()
+    surroundings.spare_ynnpack()
+    assert os.environ["XLA_FLAGS"] == then
