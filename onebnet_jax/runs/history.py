@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import os
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,14 +62,27 @@ def read(workdirs: Sequence[Path]) -> list[History]:
     return runs
 
 
-def table(runs: Sequence[History]) -> Table:
-    """A header and a row for each run: the fields in which the configs differ, epochs, Top-1 and training time."""
+def table(runs: Sequence[History], over_seeds: bool = False) -> Table:
+    """A header and a row for each run: the fields in which the configs differ, epochs, Top-1 and training time.
+
+    over_seeds: runs that differ in their seed alone share a row, of means and (sample) standard deviations.
+    """
     fields = [_used_fields(run.config) for run in runs]
     names = {name: None for used in fields for name in used}  # in order
     differing = [name for name in names if len({repr(used[name]) for used in fields if name in used}) > 1]
-    rows = [["run", *differing, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
-    for run, used in zip(runs, fields):
-        rows.append([run.name, *(str(used.get(name, "")) for name in differing), *_outcome(run)])
+    groups = {index: [run] for index, run in enumerate(runs)}
+    if over_seeds:
+        differing, groups = [name for name in differing if name != "seed"], {}
+        for run, used in zip(runs, fields):
+            groups.setdefault(repr({name: used[name] for name in used if name != "seed"}), []).append(run)
+    seeds = ["seeds"] if over_seeds else []
+    rows = [["run", *differing, *seeds, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
+    for group in groups.values():
+        used, name = _used_fields(group[0].config), group[0].name
+        if len(group) > 1:
+            name = os.path.commonprefix([run.name for run in group]) + "*"
+        counts = [str(len(group))] if over_seeds else []
+        rows.append([name, *(str(used.get(field, "")) for field in differing), *counts, *_outcomes(group)])
     return rows
 
 
@@ -76,13 +91,26 @@ def _used_fields(config: ConfigDict) -> dict[str, Any]:
     return flat({name: value for name, value in config.items() if name not in STAGES or name in config.stages})
 
 
-def _outcome(run: History) -> list[str]:
-    """Epochs trained of all stages so far, the last stage's Top-1 in percent, and the time of all training steps."""
+def _outcomes(runs: Sequence[History]) -> list[str]:
+    """Epochs of all stages trained so far, the last stage's Top-1 in percent, and the hours of all training steps.
+
+    Of several runs the fewest epochs, and the mean and standard deviation of all else.
+    """
+    outcomes = [_outcome(run) for run in runs]
+    epochs, total = min(epochs for epochs, *_ in outcomes), sum(runs[0].config[s].epochs for s in runs[0].config.stages)
+    cells = [f"{epochs} of {total}"]
+    for values in list(zip(*outcomes))[1:]:
+        known = [value for value in values if value is not None]
+        spread = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
+        cells.append(f"{statistics.mean(known):.2f}{spread}" if known else "-")
+    return cells
+
+
+def _outcome(run: History) -> tuple[int, float | None, float | None, float | None, float]:
     lines = run.lines.values()
     epochs = sum(max((line["epoch"] for line in stage), default=0) for stage in lines)
     seconds = sum(line.get("seconds", 0.0) for stage in lines for line in stage)
-    total = sum(run.config[stage].epochs for stage in run.config.stages)
     last = run.lines[run.config.stages[-1]]
     test, train = ([line["top1"] for line in last if line["split"] == split] for split in ("test", "train"))
-    scores = (f"{x[-1]:.2f}" if x else "-" for x in (test, sorted(test), train))
-    return [f"{epochs} of {total}", *scores, f"{seconds / 3600:.2f}"]
+    scores = (x[-1] if x else None for x in (test, sorted(test), train))
+    return epochs, *scores, seconds / 3600

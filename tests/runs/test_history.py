@@ -20,6 +20,18 @@ def test_runs_stand_side_by_side_with_what_differs(tmp_path):
     ]
 
 
+def test_runs_that_differ_in_their_seed_share_a_row(tmp_path):
+    """The sample's deviation: of 70 and 72 it is the root of 2."""
+    scores = {"clip_0": (0, "clip", 70.0), "poly_0": (0, "poly", 60.0), "clip_1": (1, "clip", 72.0)}
+    for name, (seed, estimator, top1) in scores.items():
+        fields = [f"--config.seed={seed}", f"--config.model.estimator={estimator}"]
+        measured(tmp_path / name, fields, train=[(3600, 50.0, top1)] * (1 + seed))
+    assert history.table(history.read([tmp_path / name for name in scores]), over_seeds=True)[1:] == [
+        ["clip_*", "clip", "2", "1 of 6", "71.00 ± 1.41", "71.00 ± 1.41", "50.00 ± 0.00", "1.50 ± 0.71"],
+        ["poly_0", "poly", "1", "1 of 6", "60.00", "60.00", "50.00", "1.00"],
+    ]
+
+
 def test_a_run_in_stages_counts_whole_and_is_judged_by_its_last(tmp_path):
     """Fields of stages that one of the runs has not are no difference; what is not known yet is a dash."""
     whole = measured(tmp_path / "a", IN_STAGES, step1=[(3600, 80.0, 90.0)] * 2, step2=[(3600, 70.0, 60.0)])
