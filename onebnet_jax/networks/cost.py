@@ -94,10 +94,11 @@ def _unit(place: Placed, binarized: bool, folded: bool, weight_scale: str) -> It
         yield _weights(unit.at("gate_out"), "dense", inner[1], unit.out_channels)
         yield _per_channel(unit.at("gate"), "gate", place.convolved, 0, 0, 1)
     activation = ()
-    if unit.activation in ("prelu", "rprelu"):
-        floats = 3 if unit.activation == "rprelu" else 1
-        kept = 1 if folded else floats
-        activation = (_per_channel(unit.at(unit.activation), unit.activation, place.convolved, floats, kept, kept),)
+    if unit.activation not in ("none", "relu"):
+        floats = {"rprelu": 3, "prelu": 1}.get(unit.activation, 0)
+        stored, passes = (min(floats, 1), 1) if folded else (floats, max(floats, 1))
+        path = unit.at(unit.activation)
+        activation = (_per_channel(path, unit.activation, place.convolved, floats, stored, passes),)
     if unit.norm == "before":
         yield from activation
     if shortcut:

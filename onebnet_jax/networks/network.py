@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from onebnet_jax.errors import UserError
 from onebnet_jax.networks.layers import BatchNorm, BinaryConv, Conv, PReLU, RPReLU, RSign, average_pool
 from onebnet_jax.networks.structure import Binarization, Structure, Unit, shortcut
 from onebnet_jax.ops import unit as ops
@@ -85,6 +86,9 @@ def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Arr
         activation = unit.activation
         if activation in ("prelu", "rprelu"):
             activation = {"prelu": PReLU, "rprelu": RPReLU}[activation](name=name(activation))(unit.out_channels)
+        elif activation not in ops.ACTIVATIONS:
+            known = ", ".join([*ops.ACTIVATIONS, "prelu", "rprelu"])
+            raise UserError(f"{unit.name} has the activation {activation!r}; there are {known}.")
         if unit.norm == "after":
             x = BatchNorm(axis_name, name=name("bn"))(y, mask, s, activation)
         else:

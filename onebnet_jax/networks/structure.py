@@ -38,7 +38,7 @@ class Unit:
     binary: bool = True  # whether inputs and weights are binarized; `Binarization` may leave one of the two float
     shift: bool = False  # whether a learnable bias alpha per channel comes before the sign (RSign, equation 1)
     norm: str = "after"  # or "before": where batch normalization is
-    activation: str = "none"  # or "relu", "prelu" (a slope per channel), "rprelu" (the paper's equation 2)
+    activation: str = "none"  # or "relu", "prelu" (a slope per channel), "rprelu" (equation 2), see `ops.unit`
     gate: int = 0  # channels between W1 and W2 of its gate, 0 for none; only where norm is "before"
     span: int = 1  # how many units the shortcut that ends here spans, this one included; 0 for no shortcut
     shortcut: str = "pooled"  # or "strided", "repeated"
@@ -139,12 +139,24 @@ def blocks(structure: Structure, image_shape: Shape) -> dict[str, Pair]:
     return {place.unit.section: place.output[:2] for name, place in ends.items() if name != structure.units[0].name}
 
 
+def check_activations(structure: Structure) -> None:
+    """Raises UserError, with the unit's name, for an activation that files for devices have no counterpart of."""
+    for unit in structure.units:
+        if unit.activation not in ("none", "relu", "prelu", "rprelu"):
+            raise UserError(
+                f"{unit.name}: files for devices have no activation {unit.activation!r}; train with another."
+            )
+
+
 def check_deployable(structure: Structure, image_shape: Shape, binarization: "Binarization") -> None:
     """Raises UserError, with the unit's name, for maps on which Larq Compute Engine's kernels are silently wrong.
+
+    And for activations that it lacks: see `check_activations`.
 
     With zero padding they correct borders as if a filter never stuck out of the map on both sides, as one of height 3
     does on a map of height 1 or 2 (and likewise for widths).
     """
+    check_activations(structure)
     if not (binarization.activations and binarization.weights):
         return
     for place in placed(structure, image_shape):

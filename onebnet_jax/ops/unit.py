@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from onebnet_jax.native import kernels
 from onebnet_jax.ops import binarize, cpu, fused
 
+# Activations without parameters, functions of [N, H, W, C]. The kernels compute the two that are here.
+ACTIVATIONS = {"none": lambda y: y, "relu": jax.nn.relu}
+
 
 class RSignConv(NamedTuple):
     """conv(sign(x - alpha), kernel), described but not yet computed: `norm` computes it with what follows.
@@ -48,18 +51,20 @@ def value(y: jax.Array | RSignConv) -> jax.Array:
 def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_name=None):
     """activation(BN(y) + shortcut), with the statistics of the batch: see `fused.batch_norm`.
 
-    y is [N, H, W, C] or an RSignConv; shortcut [N, H, W, C] or None; activation "none", "relu" or, for RPReLU, (gamma,
-    beta, zeta), each [C]. Returns (result, mean, biased variance), [N, H, W, C], [C] and [C]; the last two carry no
-    gradient.
+    y is [N, H, W, C] or an RSignConv; shortcut [N, H, W, C] or None; activation one of ACTIVATIONS or, for RPReLU,
+    (gamma, beta, zeta), each [C]. Returns (result, mean, biased variance), [N, H, W, C], [C] and [C]; the last two
+    carry no gradient.
     """
     if _native(y):
-        rprelu = None if activation == "none" else activation
+        rprelu, behind = (None, activation) if isinstance(activation, str) else (activation, "none")
         if activation == "relu":
-            rprelu = 3 * (jnp.zeros_like(scale),)
+            rprelu, behind = 3 * (jnp.zeros_like(scale),), "none"
         rest = shortcut, scale, bias, mask, rprelu
         if isinstance(y, RSignConv):
-            return kernels.unit(y.x, y.alpha, y.kernel, *rest, y.progress, *_static(y), epsilon, axis_name)
-        return kernels.tail(y, *rest, epsilon, axis_name)
+            y, *moments = kernels.unit(y.x, y.alpha, y.kernel, *rest, y.progress, *_static(y), epsilon, axis_name)
+        else:
+            y, *moments = kernels.tail(y, *rest, epsilon, axis_name)
+        return ACTIVATIONS[behind](y), *moments
     y, mean, variance = fused.batch_norm(value(y), scale, bias, mask, epsilon, axis_name)
     return add(y, shortcut, activation), mean, variance
 
@@ -67,9 +72,7 @@ def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_n
 def add(y, shortcut, activation):
     """activation(y + shortcut): [N, H, W, C]; see `norm`."""
     y = y if shortcut is None else y + shortcut
-    if isinstance(activation, str):
-        return jax.nn.relu(y) if activation == "relu" else y
-    return fused.rprelu(y, *activation)
+    return ACTIVATIONS[activation](y) if isinstance(activation, str) else fused.rprelu(y, *activation)
 
 
 def settle(x: jax.Array, images: jax.Array) -> jax.Array:

@@ -72,7 +72,7 @@ def _steps(at: Placed) -> list[tuple[str, str]]:
     if unit.gate:
         steps.append((f"times a gate\n0 to 1, from\n{unit.gate} channels", "float"))
     names = {"rprelu": "RPReLU", "prelu": "PReLU", "relu": "ReLU"}
-    activation = [(names[unit.activation], "element")] if unit.activation != "none" else []
+    activation = [(names.get(unit.activation, unit.activation), "element")] if unit.activation != "none" else []
     add = [("+", "add")] if at.shortcut else []
     if unit.norm == "after":
         return [*steps, ("batch\nnorm", "element"), *add, *activation]

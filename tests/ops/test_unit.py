@@ -1,5 +1,7 @@
 """Units inside real networks: what the native kernels give against float64 and XLA, on the maps that they get there."""
 
+import dataclasses
+
 import dyadic
 import jax
 import jax.numpy as jnp
@@ -7,9 +9,11 @@ import numpy as np
 import precision
 import pytest
 
+from onebnet_jax.errors import UserError
 from onebnet_jax.native import kernels, library
-from onebnet_jax.networks import families
+from onebnet_jax.networks import cost, families
 from onebnet_jax.networks.network import Network
+from onebnet_jax.networks.structure import Binarization, check_deployable
 from onebnet_jax.ops import unit
 
 pytestmark = pytest.mark.skipif(not library.available(), reason=str(library.reason()))
@@ -75,3 +79,24 @@ def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
     mask = np.float32([1, 1, 0, 1, 1, 1])
     network.apply(variables, jnp.asarray(images), True, jnp.asarray(mask), jnp.float32(1), mutable=["batch_stats"])
     assert len(found) >= sum(u.norm == "after" for u in structure.units) and max(found) < 1e-5
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_an_activation_of_ones_own_follows_kernels_and_xla_alike(monkeypatch):
+    """It is one entry of a dictionary; the network can be trained and counted, and is refused as a file for devices."""
+    structure = NETWORKS["onebnet"]
+    plain, own = (
+        dataclasses.replace(structure, units=tuple(dataclasses.replace(u, activation=name) for u in structure.units))
+        for name in ("none", "third")
+    )
+    images = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32)
+    with pytest.raises(UserError, match="third"):
+        Network(own).init(jax.random.key(0), images)
+    monkeypatch.setitem(unit.ACTIVATIONS, "third", lambda y: y / 3)
+    variables = Network(own).init(jax.random.key(0), images)
+    logits = Network(own).apply(variables, images, train=True, mutable=["batch_stats"])[0]
+    others = by_xla(lambda: Network(own).apply(variables, images, train=True, mutable=["batch_stats"])[0])()
+    assert largest_difference(logits, others) < 1e-5
+    assert cost.total(cost.layers(own, (8, 8, 3))).elements > cost.total(cost.layers(plain, (8, 8, 3))).elements
+    with pytest.raises(UserError, match="third"):
+        check_deployable(own, (8, 8, 3), Binarization())
