@@ -1,11 +1,13 @@
-"""Measures what README's picture and table show of the FashionMNIST networks in results/, and keeps it as JSON.
+"""Measures what README's picture and table show of the networks in results/, and keeps it as JSON.
 
-    .venv/bin/python docs/measure.py          # writes docs/pictures/measured.json; some minutes
+    .venv/bin/python docs/measure.py [IMAGENETTE]          # writes docs/pictures/measured.json; some minutes
 
-Each network is scored on all 10,000 test images and timed with one thread, one image at a time, all in turn. int8 is
+IMAGENETTE is the folder `all` of results/imagenette64; without it those networks keep their figures. Each network is
+scored on all test images and timed with one thread, one image at a time, all in turn. int8 is
 the FP32 network, quantized after training by TensorFlow Lite with 500 training images.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -44,39 +46,53 @@ class Interpreter:
         return int(self.inner.get_tensor(self.given["index"])[0].argmax())
 
 
-def main() -> None:
-    fp32 = trained.load(ROOT / "results" / "fashionmnist_fp32")
-    data = fp32.data.open()
-    pixels = data.test_images, data.train_images[:500]
-    images, calibration = (card.normalize(each, fp32.info.mean, fp32.info.std) for each in pixels)
-    labels, runs, found = data.test_labels, {}, {}
-
-    def add(name: str, size: int, correct: float, run) -> None:
-        found[name] = {"bytes": size, "top1": 100 * float(correct)}
-        runs[name] = run, 1
-
+def main(imagenette: str = "") -> None:
+    found = json.loads(OUTPUT.read_text())["networks"]
+    runs = {}
     with quietly():
-        model = keras.keras_model(convert.make_plan(fp32))
-        for name, sample in (("FP32", None), ("int8", calibration)):
-            file = tflite(model, fp32.info.shape, sample)
-            interpreter = Interpreter(file)
-            score = np.mean([interpreter(image[None]) == label for image, label in zip(images, labels)])
-            add(f"ResNet20 {name}, TFLite + XNNPACK", len(file), score, interpreter.inner.invoke)
-        for folder in ("fashionmnist_ds32_64", "fashionmnist_conv64_ds64"):
-            ours = trained.load(ROOT / "results" / folder)
-            file = native.pack(*native.convert(ours))
-            engine = Engine(file)
-            score = np.mean(engine.logits(images).argmax(1) == labels)
-            add(f"{folder}, native engine", len(file), score, lambda engine=engine: engine.logits(images[:1]))
-            file = (ROOT / "results" / folder / "model.tflite").read_bytes()
-            found[f"{folder}, LCE"] = {"bytes": len(file)}
-            run = lce.executable(file, num_threads=1, use_xnnpack=True, use_indirect_bgemm=True)
-            runs[f"{folder}, LCE"] = lambda run=run: run(images=images[:1]), 1
+        measure("ResNet20", "fashionmnist_fp32", ("fashionmnist_ds32_64", "fashionmnist_conv64_ds64"), found, runs)
+        if imagenette:
+            measure("ResNet10", "imagenette64/fp32", ("imagenette64/scratch",), found, runs, imagenette)
         for name, times in in_turn(runs, rounds=20).items():
             found[name]["ms"] = float(np.median(times))
     OUTPUT.write_text(json.dumps({"processor": processor(), "networks": found}, indent=2) + "\n")
     print(OUTPUT.read_text())
 
 
+def measure(title: str, reference: str, folders: tuple[str, ...], found: dict, runs: dict, place: str = "") -> None:
+    """Adds sizes and scores of an FP32 network, of that as int8, and of 1-bit ones to `found`, what runs them to `runs`.
+
+    place: the folder of images, where it is not the run's own.
+    """
+    fp32 = trained.load(ROOT / "results" / reference)
+    data = dataclasses.replace(fp32.data, **({"dir": place} if place else {})).open()
+    pixels = data.test_images, data.train_images[:500]
+    images, calibration = (card.normalize(each, fp32.info.mean, fp32.info.std) for each in pixels)
+
+    def add(name: str, size: int, answers, run) -> None:
+        found[name] = {"bytes": size, "top1": 100 * float(np.mean(np.asarray(answers) == data.test_labels))}
+        runs[name] = run, 1
+
+    model = keras.keras_model(convert.make_plan(fp32))
+    for name, sample in (("FP32", None), ("int8", calibration)):
+        file = tflite(model, fp32.info.shape, sample)
+        interpreter = Interpreter(file)
+        answers = [interpreter(image[None]) for image in images]
+        add(f"{title} {name}, TFLite + XNNPACK", len(file), answers, interpreter.inner.invoke)
+    for folder in folders:
+        ours = trained.load(ROOT / "results" / folder)
+        file, engine_images = (
+            native.pack(*native.convert(ours)),
+            card.normalize(pixels[0], ours.info.mean, ours.info.std),
+        )
+        engine = Engine(file)
+        run = lambda engine=engine, image=engine_images[:1]: engine.logits(image)  # noqa: E731
+        add(f"{folder}, native engine", len(file), engine.logits(engine_images).argmax(1), run)
+        file = (ROOT / "results" / folder / "model.tflite").read_bytes()
+        found[f"{folder}, LCE"] = {"bytes": len(file)}
+        run = lce.executable(file, num_threads=1, use_xnnpack=True, use_indirect_bgemm=True)
+        runs[f"{folder}, LCE"] = lambda run=run, image=engine_images[:1]: run(images=image), 1
+
+
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
