@@ -16,6 +16,7 @@ from small_runs import PROGRAM, QUICK, ROOT, environment, lines
 
 from onebnet_jax import errors, main, surroundings
 from onebnet_jax.commands import compare
+from onebnet_jax.native import library
 from onebnet_jax.training import hosts
 
 # The imports stand within `errors.cli`, which answers for what they raise, and in the command's order: small_runs last.
@@ -176,6 +177,13 @@ def test_devices_and_numbers_that_are_not_those_asked_for_are_refused(name, othe
             hosts.check_devices()
     finally:
         jax.config.update(name, before)
+
+
+def test_a_misspelt_set_of_kernels_is_refused(monkeypatch):
+    monkeypatch.setenv(library.VARIABLE, "axv2")
+    for use in (hosts.check_devices, library.available):
+        with pytest.raises(errors.UserError, match=f"{library.VARIABLE}='axv2' .* 0 .* plain; unset"):
+            use()
 
 
 def test_switches_of_numbers_are_set_and_said(monkeypatch, capsys):
