@@ -37,6 +37,12 @@ def local(name: str, address: object) -> None:
         raise UserError(f"{name}: {fault}.")
 
 
+def check_numpy() -> None:
+    """Raises UserError beside a NumPy of which Larq Compute Engine would read arrays as empty."""
+    if fault := surroundings.numpy_fault():
+        raise UserError(f"{fault}.")
+
+
 FORESEEN = (UserError, Unavailable, Interrupted)
 
 

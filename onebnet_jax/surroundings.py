@@ -84,13 +84,16 @@ def blame(error: Exception) -> str | None:
     importing = "<module>" in {function for _, function in places}
     reading = any(file.endswith(os.path.join("jax", "_src", "config.py")) for file, _ in places)
     said = str(start or error)
+    platforms = {name: os.environ[name] for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)}
+    flags = os.environ.get("XLA_FLAGS")
+    if start and flags and {*platforms.values()} <= {"cpu"}:  # which is always there
+        return f"XLA_FLAGS={flags!r} will not do: {_words(start)}; unset or mend it."
     for name, value in os.environ.items() if start or importing else ():
         if _OF_OTHERS.fullmatch(name) and re.search(rf"\b{name}\b", said, re.IGNORECASE):
             return f"{name}={value!r} will not do: {_words(start or error)}; unset or mend it."
-    platforms = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
     switches = sorted(name for name in os.environ if name.startswith("JAX_"))
     if start and platforms:
-        return platform_fault(f"{platforms[0]}={os.environ[platforms[0]]}", _words(start))
+        return platform_fault(", ".join(map("=".join, platforms.items())), _words(start))
     if importing and reading and switches:
         return f"JAX cannot use one of {', '.join(switches)} as it is set: {_words(error)}; unset or mend it."
     if "No usable temporary directory" in said:
@@ -112,7 +115,8 @@ def _start_of_jax() -> Exception | None:
 
 def platform_fault(asked: str, words: str) -> str:
     """The sentence for a device that was asked for and is not there; words: what JAX says or uses instead."""
-    remedy = "mend its driver or JAX's plugin for it, or set JAX_PLATFORMS=cpu for the CPU"
+    name = " and unset JAX_PLATFORM_NAME" if os.environ.get("JAX_PLATFORM_NAME") else ""
+    remedy = f"mend its driver or JAX's plugin for it, or set JAX_PLATFORMS=cpu{name} for the CPU"
     return f"{asked} asks for a device that JAX cannot use here ({words}); {remedy}."
 
 
@@ -140,6 +144,18 @@ def _first_on_path(error: Exception) -> str:
                     version = getattr(files.get(file), "__version__", "of an unknown version")
                     return f"{str(place).replace(os.sep, '.')} {version} in {folder}"
     return ""
+
+
+def numpy_fault() -> str | None:
+    """A sentence, without a full stop, where Larq Compute Engine cannot run beside the NumPy that was found."""
+    import numpy
+
+    if numpy.__version__.startswith(("0.", "1.")):
+        return None
+    folder, remedy = Path(numpy.__file__).parents[1], 'pip install "numpy<2", or install requirements.txt'
+    if folder != Path(sysconfig.get_path("platlib")):
+        remedy = f"it comes from {folder}, before that of this environment; take this folder off PYTHONPATH"
+    return f"Larq Compute Engine 0.16 cannot run beside NumPy {numpy.__version__}: {remedy}"
 
 
 def remote(address: object) -> str | None:

@@ -12,6 +12,7 @@ from onebnet_jax.data import formats, photos
 from onebnet_jax.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
+FEW = 100  # images, of which one more or less is at least a point of Top-1
 HELD_OUT = 0.2  # of each class for testing, where the folder has no split of its own
 _SYSTEM = ("@eaDir", "__MACOSX")  # folders that network storage and macOS make beside the images
 # Names of folders, in small letters, that are for one purpose.
@@ -83,12 +84,23 @@ def held_out(names: Iterable[str], share: float) -> list[int]:
 
 
 def for_validation(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, str]:
-    """Which of the training images [N] a share of each class is, chosen by the seed; and in words, for the log."""
+    """Which of the training images [N] a share of each class is, chosen by the seed; and in words, for the log.
+
+    Raises UserError where that is none, as no class has two images.
+    """
     rng, held = np.random.default_rng(seed), np.zeros(len(labels), bool)
-    for label in np.unique(labels):
+    classes, counts = np.unique(labels, return_counts=True)
+    for label in classes:
         places = rng.permutation(np.flatnonzero(labels == label))
         held[places[: portion(share, len(places))]] = True
-    return held, f"; {held.sum()} of the training images held out for validation"
+    if not held.any():
+        raise UserError(f"data.validation={share} must be 0: no class has two images for training.")
+    words = f"; {held.sum()} of the training images held out for validation"
+    if single := np.sum(counts == 1):
+        words += f", none of {single} classes, which have only one"
+    if held.sum() < FEW:
+        words += " (few to choose the best epoch by: --checkpoint=last evaluates and converts the last)"
+    return held, words
 
 
 def split(files: Files, held: np.ndarray) -> Files:

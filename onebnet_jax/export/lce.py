@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from flatbuffers import flexbuffers
 
-from onebnet_jax.errors import UserError, quietly
+from onebnet_jax.errors import check_numpy, quietly
 from onebnet_jax.export.keras2 import larq_compute_engine, schema, tf
 
 BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
@@ -66,9 +66,7 @@ def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]
 
 def _interpreter(tflite: bytes, **options):
     """LCE's interpreter. Raises UserError beside a NumPy of which its compiled code reads arrays as empty."""
-    if int(np.__version__.split(".")[0]) > 1:
-        needed = 'pip install "numpy<2", or install requirements.txt'
-        raise UserError(f"Larq Compute Engine 0.16 cannot run beside NumPy {np.__version__}: {needed}.")
+    check_numpy()
     with quietly():
         return larq_compute_engine.testing.Interpreter(tflite, **options)
 

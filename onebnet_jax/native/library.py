@@ -7,11 +7,11 @@ import os
 import jax
 import numpy as np
 
+from onebnet_jax.errors import UserError
 from onebnet_jax.native import build
 
 TARGETS = ("forward", "gradients", "statistics", "tail_forward", "tail_backward", "tail_gradient")
-# ONEBNET_NATIVE: 0 for no kernels, the name of an instruction set to hold to that one, anything else for the best.
-VARIABLE = "ONEBNET_NATIVE"
+VARIABLE = "ONEBNET_NATIVE"  # 0 for no kernels, the name of an instruction set to hold to that one; unset for the best
 
 
 @functools.cache
@@ -28,10 +28,13 @@ def _library():
     return library, None
 
 
-def _wanted() -> str:
-    """Name of the instruction set to hold to; "" for the best."""
+def wanted() -> str:
+    """Name of the instruction set to hold to, "0" for none of the kernels, "" for the best. Raises UserError."""
     value = os.environ.get(VARIABLE, "")
-    return value if value in build.SETS else ""
+    if value not in ("", "0", *build.SETS):
+        known = f"0 (no kernels) or one of {', '.join(build.SETS)}"
+        raise UserError(f"{VARIABLE}={value!r} will not do; it must be {known}; unset it for the best of these.")
+    return value
 
 
 def instruction_sets() -> list[str]:
@@ -42,15 +45,16 @@ def instruction_sets() -> list[str]:
 
 def reason() -> str | None:
     """Why the kernels are not used, in a sentence that says what would make training faster; None if they are."""
-    if os.environ.get(VARIABLE) == "0":
+    asked = wanted()
+    if asked == "0":
         return f"{VARIABLE}=0 switches the faster kernels for CPUs off."
     library, why = _library()
     if library is None:
         return why
-    wanted = _wanted()
-    if wanted and wanted not in instruction_sets():
-        return f"{VARIABLE}={wanted} asks for an instruction set that this CPU lacks; it has {instruction_sets()}."
-    if not wanted and instruction_sets() == ["plain"]:
+    if asked and asked not in instruction_sets():
+        there = ", ".join(instruction_sets())
+        return f"{VARIABLE}={asked} asks for an instruction set that this CPU lacks; it has {there}."
+    if not asked and instruction_sets() == ["plain"]:
         return "Training would be faster on a CPU with AVX2 or AVX-512, for which onebnet_jax/native has kernels."
     return None
 
@@ -62,7 +66,7 @@ def in_use() -> str:
     """
     if jax.default_backend() != "cpu" or not available():
         return f"XLA for {jax.default_backend()}"
-    return f"kernels for {_wanted() or instruction_sets()[0]}"
+    return f"kernels for {wanted() or instruction_sets()[0]}"
 
 
 def available() -> bool:
@@ -74,4 +78,4 @@ def call(name: str, results, *arguments, **attributes):
     """One of the TARGETS; whole numbers among the attributes become 64-bit ones, as the library wants them."""
     _library()  # makes the functions known
     attributes = {k: np.int64(v) if isinstance(v, int) else v for k, v in attributes.items()}
-    return jax.ffi.ffi_call(f"onebnet_{name}", results)(*arguments, **attributes, set=_wanted())
+    return jax.ffi.ffi_call(f"onebnet_{name}", results)(*arguments, **attributes, set=wanted())

@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 
 from onebnet_jax import errors, surroundings
 from onebnet_jax.errors import UserError
+from onebnet_jax.native import library
 
 CONNECT_SECONDS = 300  # how long the first process is waited for, and then all of them
 HEARTBEAT_SECONDS = 60  # a process that is silent for so long is taken for lost
@@ -163,9 +164,13 @@ def _find(coordinator: str, process: int) -> None:
 
 
 def check_devices() -> None:
-    """Raises UserError where JAX does not use the device asked for first, or is set to compute with other numbers."""
+    """Raises UserError where JAX does not use the device asked for first, or is set to compute with other numbers.
+
+    And for a misspelt name of the kernels to use.
+    """
     surroundings.spare_ynnpack()
     config = jax.config
+    library.wanted()
     asked = config.jax_platforms or getattr(config, "jax_platform_name", "") or ""
     first = asked.split(",")[0]
     try:

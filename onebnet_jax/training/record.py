@@ -65,11 +65,11 @@ class Record(contextlib.AbstractContextManager):
         self._seconds = 0.0
 
     def evaluated(self, step: int, variables: dict, result: dict) -> None:
-        """Writes down an evaluation, and keeps the variables if they are the best so far."""
+        """Writes down an evaluation, and keeps the variables if none before were better: of equals the later."""
         self.result = result
         self._metrics.write(step, "test", result)
         chosen = "validation_top1" if "validation_top1" in result else "top1"
-        if result[chosen] > self.best.get(chosen, -1.0):
+        if result[chosen] >= self.best.get(chosen, -1.0):
             self.best = result
             self._checkpoints.save(BEST, step, variables, result)
         words = f"test Top-1 {result['top1']:.2f} % (best {self.best['top1']:.2f} %, chosen on test images)"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onebnet_jax.data import load, photos
+from onebnet_jax.data import folder, load, photos
 from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError
 
@@ -236,6 +236,15 @@ def test_validation_is_balanced_and_follows_the_seed(tmp_path):
     assert not {*pairs[0]} & {*pairs[1]} and {*pairs[0], *pairs[1]} == {
         *map(image_files.identify, dataset.train_images)
     }
+
+
+def test_classes_and_splits_too_small_for_validation_are_told():
+    with pytest.raises(UserError, match="data.validation=0.5 must be 0"):
+        folder.for_validation(np.arange(5), 0.5, seed=0)
+    for count, said in ((240, False), (100, True)):
+        held, words = folder.for_validation(np.repeat([0, 1, 2], (count, 1, 1)), 0.5, seed=0)
+        assert held.sum() == count / 2 and f"{count // 2} of" in words and "none of 2 classes" in words
+        assert ("few to choose" in words) == said
 
 
 # From a file to pixels.

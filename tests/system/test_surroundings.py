@@ -10,12 +10,14 @@ import tempfile
 import textwrap
 
 import jax
+import numpy as np
 import pytest
 import workdirs
 from small_runs import PROGRAM, QUICK, ROOT, environment, lines
 
 from onebnet_jax import errors, main, surroundings
-from onebnet_jax.commands import compare
+from onebnet_jax.commands import agree, compare
+from onebnet_jax.native import library
 from onebnet_jax.training import hosts
 
 # The imports stand within `errors.cli`, which answers for what they raise, and in the command's order: small_runs last.
@@ -37,7 +39,7 @@ ALL = [
     {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_THREEFRY_PARTITIONABLE": "0"},
     {"JAX_DEBUG_NANS": "1"},
     {"JAX_COMPILATION_CACHE_DIR": NOWHERE},
-    {"XLA_FLAGS": "--xla_force_host_platform_device_count=x"},
+    *({"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"} for count in ("x", "0")),
     {"TF_CPP_MIN_LOG_LEVEL": "banana", "TF_USE_LEGACY_KERAS": "0", "KERAS_BACKEND": "nonsense", "KERAS_HOME": NOWHERE},
     {"MPLCONFIGDIR": NOWHERE, "XDG_CACHE_HOME": NOWHERE},
     {"OMP_NUM_THREADS": "banana"},
@@ -143,6 +145,15 @@ def test_no_temporary_folder_is_said(monkeypatch):
     assert "TMPDIR" in surroundings.blame(error.value)
 
 
+@pytest.mark.parametrize(("folder", "remedy"), [(None, "pip install"), ("else/numpy", "else, .* off PYTHONPATH")])
+def test_a_numpy_that_lce_cannot_read_is_refused_before_any_work(folder, remedy, tmp_path, monkeypatch):
+    monkeypatch.setattr(np, "__version__", "2.2.6")
+    if folder:
+        monkeypatch.setattr(np, "__file__", str(tmp_path / folder / "__init__.py"))
+    with pytest.raises(errors.UserError, match=f"NumPy 2.2.6: .*{remedy}"):
+        agree.main([str(tmp_path / "missing.tflite")])
+
+
 def test_what_no_variable_explains_is_not_blamed_on_one(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     with pytest.raises(TypeError) as error:
@@ -176,6 +187,13 @@ def test_devices_and_numbers_that_are_not_those_asked_for_are_refused(name, othe
             hosts.check_devices()
     finally:
         jax.config.update(name, before)
+
+
+def test_a_misspelt_set_of_kernels_is_refused(monkeypatch):
+    monkeypatch.setenv(library.VARIABLE, "axv2")
+    for use in (hosts.check_devices, library.available):
+        with pytest.raises(errors.UserError, match=f"{library.VARIABLE}='axv2' .* 0 .* plain; unset"):
+            use()
 
 
 def test_switches_of_numbers_are_set_and_said(monkeypatch, capsys):

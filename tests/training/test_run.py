@@ -22,6 +22,7 @@ from onebnet_jax.runs import metrics, optim, trained
 from onebnet_jax.runs.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.training import feed, record, stage
 from onebnet_jax.training.run import evaluate
+from onebnet_jax.training.steps import TrainState
 
 pytestmark = pytest.mark.usefixtures("tiny")
 STEPS = 8  # in an epoch
@@ -67,7 +68,7 @@ def test_a_run_leaves_config_metrics_and_checkpoints(quiet):
     last, best = trained.load(workdir, LAST), trained.load(workdir, BEST)
     assert last.origin["step"] == 3 * STEPS
     assert best.metrics["top1"] == max(x["top1"] for x in test)
-    assert best.origin["step"] == next(x["step"] for x in test if x["top1"] == best.metrics["top1"])
+    assert best.origin["step"] == max(x["step"] for x in test if x["top1"] == best.metrics["top1"])
     assert evaluate(best) | {"epoch": best.metrics["epoch"]} == best.metrics
     assert evaluate(last) | {"epoch": 3} == result
 
@@ -128,6 +129,14 @@ def test_an_evaluation_says_what_it_scores_and_needs_no_batch_that_the_devices_s
     assert result | {"epoch": 3} == quiet[1] | {"loss": pytest.approx(quiet[1]["loss"], rel=1e-6)}
     source, described = capsys.readouterr().out.splitlines()
     assert source == data.open("fashion_mnist_mini").source and described == network.describe()
+
+
+def test_of_equally_good_epochs_the_later_is_the_best(tmp_path):
+    variables = {"params": {"x": np.zeros(3)}, "batch_stats": {}}
+    with record.Record(tmp_path, 1e9, TrainState.first(variables, optax.sgd(0.1)), 3, 1) as kept:
+        for step, validated in enumerate((50.0, 72.0, 72.0, 60.0), 1):
+            kept.evaluated(step, variables, {"epoch": step, "top1": 90.0 - step, "validation_top1": validated})
+    assert Checkpoints(tmp_path).latest_step(BEST) == 3
 
 
 def test_the_best_is_chosen_on_validation_images_where_there_are_any(tmp_path, quiet, capsys):
