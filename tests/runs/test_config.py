@@ -30,7 +30,7 @@ OTHERS = """
 OF_STAGE = """
     batch_size=128 epochs=3 optimizer=lion learning_rate=1e-2 schedule=cosine warmup_epochs=3 weight_decay=1e-4
     momentum=0.5 label_smoothing=0 label_weight=0.5 teacher_weight=0.5 temperature=2 binarize_activations=false
-    attention_weight=0.5
+    attention_weight=0.5 centre_weights=true
 """
 # What else must be set for a field to have an effect.
 FOLDER = "data.name=folder data.image_size=32 data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,)"
@@ -51,6 +51,7 @@ NEEDED_OF_STAGE = {
     "temperature": "teacher_weight=1",
     "attention_weight": "teacher_weight=1",
     "momentum": "optimizer=sgd",
+    "centre_weights": "binarize_weights=true",
 }
 
 
