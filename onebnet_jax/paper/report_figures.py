@@ -40,7 +40,10 @@ def place(structure: Structure, image_shape: Shape, downsampling: bool, unit: st
 def curves(runs: Sequence[History]) -> Figure:
     """Figure 6 of runs."""
     names = [run.name for run in runs]
-    titles = (run.name if names.count(run.name) == 1 else f"{run.folder.parent.name}/{run.name}" for run in runs)
+    titles = [run.name if names.count(run.name) == 1 else f"{run.folder.parent.name}/{run.name}" for run in runs]
+    staged = [len(run.config.stages) > 1 for run in runs]
+    if any(staged) and not all(staged):
+        titles = [f"{title}, {'two stages' if two else 'scratch'}" for title, two in zip(titles, staged)]
     return plots.curves(
         [(name, run.curve("test"), run.curve("train"), run.stage_ends) for name, run in zip(titles, runs)]
     )
