@@ -51,7 +51,6 @@ NEEDED_OF_STAGE = {
     "temperature": "teacher_weight=1",
     "attention_weight": "teacher_weight=1",
     "momentum": "optimizer=sgd",
-    "centre_weights": "binarize_weights=true",
 }
 
 
@@ -75,6 +74,7 @@ def test_every_field_can_be_set():
         for word in [*OF_STAGE.split(), f"binarize_weights={weights}"]:
             others = [f"stages=('{stage}',)"] if stage != "train" else []
             others += [f"{stage}.{NEEDED_OF_STAGE[name]}" for name in NEEDED_OF_STAGE if word.startswith(name)]
+            others += [f"{stage}.binarize_weights=1"] * (stage == "step1" and word.startswith("centre_weights"))
             rows[f"{stage}.{word}"] = others
     for word, others in rows.items():
         field, _, typed = word.partition("=")
