@@ -89,10 +89,7 @@ def table2(found: Found) -> Section:
         _trained(rows, column=3),
         [[*header, "run, or config that fills it in"], *rows],
         ("", "", "paper", "measured", "paper", "measured", ""),
-        (
-            f"Networks that are {OTHERS} were trained by their own authors; the paper quotes them. A network with a "
-            "teacher needs that first: its file in configs/ begins with all commands.",
-        ),
+        (f"The paper quotes what is {OTHERS}. Where a network has a teacher, its config's file begins with it.",),
         (("train a row", TRAIN),),
     )
 
