@@ -29,7 +29,8 @@ class Network(nn.Module):
 
         Apply with mutable=["batch_stats"] to train; mask, [N] of 0 and 1, then says which images count (None: all).
         progress, from 0 to 1, is how far training has come, for estimators with a schedule. With
-        mutable=["intermediates"] the input of each sign is kept as `sign_input`, each module's output as MODULE_output.
+        mutable=["intermediates"] the input of each sign is kept as `sign_input`, each module's output as MODULE_output,
+        and of each gate its argument with what it multiplies as `gated`.
         """
         if train and mask is None:
             mask = jnp.ones(len(images))
@@ -94,18 +95,20 @@ def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Arr
         else:
             y = ops.value(y)
             if unit.gate:
-                y = y * _gate(x, unit, name)
+                argument = _gate_argument(x, unit, name)
+                module.sow("intermediates", name("gated"), (argument, y))
+                y = y * nn.sigmoid(argument).astype(x.dtype)
             x = ops.add(ops.add(y, None, activation), s, "none")
         if unit.max_pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)) if unit.symmetric else "SAME")
     return ops.settle(x, images)
 
 
-def _gate(x: jax.Array, unit: Unit, name) -> jax.Array:
-    """The factors of `Unit`'s gate, between 0 and 1: [N, H, W, C_in] -> [N, 1, 1, C_out] (Real-to-Bin, figure 1)."""
+def _gate_argument(x: jax.Array, unit: Unit, name) -> jax.Array:
+    """What `Unit`'s gate takes the sigmoid of: [N, H, W, C_in] -> [N, 1, 1, C_out] (Real-to-Bin, figure 1)."""
     mean = jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.promote_types(x.dtype, jnp.float32))
     hidden = nn.relu(nn.Dense(unit.gate, use_bias=False, name=name("gate_in"))(mean))
-    return nn.sigmoid(nn.Dense(unit.out_channels, use_bias=False, name=name("gate_out"))(hidden)).astype(x.dtype)
+    return nn.Dense(unit.out_channels, use_bias=False, name=name("gate_out"))(hidden)
 
 
 def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> dict:

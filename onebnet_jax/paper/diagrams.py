@@ -42,9 +42,9 @@ def _unit(axes, at: Placed, y: float, begins: str) -> float:
             _arrow(axes, ((index - 1) * gap + _half(boxes[index - 1][1]), y), (index * gap - _half(kind), y))
     if at.shortcut:
         plus = next(index for index, (_, kind) in enumerate(boxes) if kind == "add") * gap
-        above, start = y + 0.78, 0.15
-        if at.unit.span > 1:  # begins at a unit before this one
-            axes.text(start, above, f"from {at.unit.span - 1} unit before", fontsize=8, ha="right", va="center")
+        above = y + 0.78
+        if at.unit.span > 1:  # begins where the unit before this one does
+            _box(axes, 0, above, f"input above\n{_size(at.shortcut.input)}", "map")
         else:
             axes.plot([0, 0], [y + 0.3, above], color=LINE, linewidth=1)
         axes.plot([0, plus], [above, above], color=LINE, linewidth=1, zorder=0)
@@ -85,7 +85,7 @@ def _shortcut(at: Placed) -> list[str]:
     if shortcut.pool != (1, 1):
         steps.append(f"average pool\n{shortcut.pool[0]}x{shortcut.pool[1]}")
     if shortcut.projects:
-        strides = "" if shortcut.strides == (1, 1) else f", strides {shortcut.strides[0]}, {shortcut.strides[1]}"
+        strides = "" if shortcut.strides == (1, 1) else f"\nstrides {shortcut.strides[0]}, {shortcut.strides[1]}"
         steps += [f"float conv 1x1{strides}\n{shortcut.input[2]} to {at.unit.out_channels}", "batch\nnorm"]
     if shortcut.repeats > 1:
         steps.append(f"channels\n{shortcut.repeats} times")

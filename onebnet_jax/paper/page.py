@@ -25,12 +25,19 @@ table { border-collapse: collapse; font-size: .86rem; margin: .8rem 0; }
 th, td { padding: .28rem .6rem; text-align: left; border-bottom: 1px solid #e4e7eb; vertical-align: top; }
 th { vertical-align: bottom; border-bottom: 2px solid #9aa1ab; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-td:not(:last-child), td code { white-space: nowrap; } .glance td { white-space: normal; }
+td:not(:last-child) { white-space: nowrap; } .glance td { white-space: normal; }
+td:last-child { min-width: 13rem; } td:last-child code { overflow-wrap: anywhere; }
+ul { list-style: none; padding-left: 0; }
 .mark { border-left: 4px solid var(--c); } .needs { font-style: italic; color: #6b3552; }
 .key { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; vertical-align: -.05rem; }
 .bar { display: flex; width: 15rem; height: .9rem; background: #eef0f3; } .bar span { min-width: 2px; }
 code, pre { font: .86em ui-monospace, monospace; background: #f3f5f7; } code { padding: .05rem .25rem; }
 pre { padding: .6rem .8rem; overflow-x: auto; margin: .2rem 0 .8rem; }
+@media (max-width: 40rem) {  /* a phone: of the first table all below one another, nothing to the right */
+  .glance th { display: none; } .glance td { display: block; border: 0; padding: .1rem 0; min-width: 0; }
+  .glance td:first-child { font-weight: 600; } .glance tr { display: block; padding: .6rem 0; }
+  .glance tr + tr { border-top: 1px solid #e4e7eb; }
+}
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #434a54; font-size: .92rem; }
 """
 
@@ -69,7 +76,7 @@ def markdown(sections: Sequence[Section], command: str) -> str:
 def page(sections: Sequence[Section], command: str) -> str:
     """The report as one HTML page, its pictures in it; `command` is the one that makes it."""
     key = "".join(f"<li>{_key(mark)}<b>{mark}</b>: {html.escape(words)}</li>" for mark, words in MARKS.items())
-    body = [f"<h1>{html.escape(TITLE)}</h1>", _paragraph(INTRODUCTION), f"<ul style='list-style:none'>{key}</ul>"]
+    body = [f"<h1>{html.escape(TITLE)}</h1>", _paragraph(INTRODUCTION), f"<ul>{key}</ul>"]
     body += [_paragraph(f"Made by `{command}`."), "<h2>At a glance</h2>", _glance(sections)]
     body += map(_section, sections)
     head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{TITLE}</title>"
@@ -120,7 +127,8 @@ def _table(section: Section) -> str:
             kind = " ".join(["mark"] * bool(mark) + ["needs"] * (mark == "needs") + ["number"] * bool(number))
             style = f" style='--c:{COLOURS[mark]}'" if mark else ""
             tag = "td" if row else "th"
-            columns.append(f"<{tag} class='{kind}'{style}>{_inline(text)}</{tag}>")
+            words = _inline(text if row else text.replace("-", "\N{NON-BREAKING HYPHEN}"))
+            columns.append(f"<{tag} class='{kind}'{style}>{words}</{tag}>")
         lines.append(f"<tr>{''.join(columns)}</tr>")
     return f"<div class='scroll'><table>{''.join(lines)}</table></div>"
 

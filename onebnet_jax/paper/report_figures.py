@@ -40,7 +40,10 @@ def place(structure: Structure, image_shape: Shape, downsampling: bool, unit: st
 def curves(runs: Sequence[History]) -> Figure:
     """Figure 6 of runs."""
     names = [run.name for run in runs]
-    titles = (run.name if names.count(run.name) == 1 else f"{run.folder.parent.name}/{run.name}" for run in runs)
+    titles = [run.name if names.count(run.name) == 1 else f"{run.folder.parent.name}/{run.name}" for run in runs]
+    staged = [len(run.config.stages) > 1 for run in runs]
+    if any(staged) and not all(staged):
+        titles = [f"{title}, {'two stages' if two else 'scratch'}" for title, two in zip(titles, staged)]
     return plots.curves(
         [(name, run.curve("test"), run.curve("train"), run.stage_ends) for name, run in zip(titles, runs)]
     )
@@ -175,22 +178,33 @@ def figure5(given: Given) -> Section:
 def figure6(given: Given) -> Section:
     title = "Training curves, from scratch and in two stages with a teacher"
     commands = (("draw any runs", "onebnet figure 6 --workdir RUN1 RUN2 --output=figure6.png"),)
-    staged = [run for run in given.runs if len(run.config.stages) > 1]
-    alike = [(run.config.data.name, run.config.model) for run in staged]
-    scratch = [run for run in given.runs if run not in staged and (run.config.data.name, run.config.model) in alike]
-    others = [run for run in given.runs if run not in (*staged, *scratch)]
-    most = max((len(run.curve("train")) for run in others), default=0)
-    longest = [run for run in others if 2 * len(run.curve("train")) >= most][:7]
-    beside = (
-        "Two stages beside runs from scratch of the same fields `model`; a dotted line is where a second stage begins."
-    )
-    groups = ((longest, "The longest runs."), ([*staged, *scratch], beside))
-    suffix = "Solid: test images; dashed: training images."
-    pictures = [Picture(f"{words} {suffix}", png(curves(runs))) for runs, words in groups if runs]
-    names = {DATASETS[run.config.data.name].title for run in given.runs}
-    verdict = f"Drawn of {len(given.runs)} runs on {', '.join(sorted(names))}. " if pictures else ""
+    pictures, names = [], list(dict.fromkeys(DATASETS[run.config.data.name].title for run in given.runs))
+    for name in names:
+        runs = [run for run in given.runs if DATASETS[run.config.data.name].title == name]
+        staged = [run for run in runs if len(run.config.stages) > 1]
+        alike = [_network_and_epochs(run) for run in staged]
+        scratch = [
+            run for run in runs if run not in staged and not run.config.init and _network_and_epochs(run) in alike
+        ]
+        # The paper's data sets alone: of folders each may hold other images.
+        others = [run for run in runs if run not in (*staged, *scratch) and run.config.data.name != "folder"]
+        most = max((len(run.curve("train")) for run in others), default=0)
+        longest = [run for run in others if 3 * len(run.curve("train")) >= most][:7]
+        beside = (
+            "two stages beside as many epochs from scratch of the same network; dotted: where a second stage begins."
+        )
+        for group, words in ((longest, "the longest runs."), ([*staged, *scratch], beside)):
+            if group:
+                caption = f"On {name}, {words} Solid: test images; dashed: training images."
+                pictures.append(Picture(caption, png(curves(group))))
+    verdict = f"Drawn of {len(given.runs)} runs on {' and '.join(names)}. " if pictures else ""
     verdict += "The paper's own curves are of 256 epochs on ImageNet."
     return Section("Figure 6", title, verdict, commands=commands, pictures=tuple(pictures))
+
+
+def _network_and_epochs(run: History) -> tuple:
+    """What a run trains, and for how many epochs in all."""
+    return run.config.model, sum(run.config[stage].epochs for stage in run.config.stages)
 
 
 def figure7(given: Given) -> Section:

@@ -25,7 +25,10 @@ RANGES |= dict.fromkeys(
     ("learning_rate", "weight_decay", "label_weight", "teacher_weight", "attention_weight"), (0, 1e3)
 )
 SCHEMA = "onebnet_jax/runs/schema.py lists every field and its type"
-OF_BINARIZED = {"activations": ("pad_value", "estimator", "window"), "weights": ("weight_estimator", "weight_scale")}
+OF_BINARIZED = {
+    "activations": ("pad_value", "estimator", "window"),
+    "weights": ("weight_estimator", "weight_scale", "centre_weights"),
+}
 
 ITEMS = dict.fromkeys(("model.conv_1d", "model.ds_1d"), (int, "whole numbers, such as (256, 512)"))
 ITEMS |= dict.fromkeys(("data.mean", "data.std"), (float, "one or three numbers, such as (0.48, 0.46, 0.41)"))

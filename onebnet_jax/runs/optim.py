@@ -22,6 +22,7 @@ class Optimizer:
     warmup_epochs: int = 0  # in which the learning rate grows linearly to its highest, before the schedule begins
     weight_decay: float = 0.0  # of the parameters that `DECAYED` names
     momentum: float = 0.9  # of "sgd", which is Nesterov's
+    centre_weights: bool = False  # see `_centred`
 
 
 # Schedules: learning rate, epochs -> a function of the number of the epoch.
@@ -58,7 +59,8 @@ def make(spec: Optimizer, epochs: int, steps_per_epoch: int) -> tuple[optax.Grad
             rate = jnp.where(epoch < spec.warmup_epochs, growing, rate)
         return rate
 
-    return OPTIMIZERS[spec.name](spec, schedule), schedule
+    optimizer = OPTIMIZERS[spec.name](spec, schedule)
+    return (optax.chain(optimizer, _centred()) if spec.centre_weights else optimizer), schedule
 
 
 def decay_mask(params) -> dict:
@@ -76,3 +78,19 @@ def _l2(spec: Optimizer) -> optax.GradientTransformation:
         return grad + spec.weight_decay * param if decayed else grad
 
     return optax.stateless(lambda grads, params: jax.tree.map(decay, grads, params, decay_mask(params)))
+
+
+def _centred() -> optax.GradientTransformation:
+    """Has each step end with kernels of the body, [kh, kw, C_in, C_out], whose mean over C_in is 0, within -1 and 1.
+
+    As XNOR-Net's code does with the weights that it binarizes. They are so where they are kept: nothing else, not even
+    a conversion, need know of it.
+    """
+
+    def centre(path, update, param):
+        if param.ndim < 4 or not path[0].key.startswith("stage") or path[-2].key.startswith("shortcut"):
+            return update
+        moved = param + update
+        return jnp.clip(moved - moved.mean(axis=2, keepdims=True), -1, 1) - param
+
+    return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(centre, updates, params))

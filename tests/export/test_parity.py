@@ -38,6 +38,32 @@ def test_the_other_families(family):
     found = parity.compare(network, plan, images)
     assert [section.name for section in found] == [*(unit.name for unit in plan.signs), "head"]
     assert all(section.explained for section in found)
+    if family == "realtobin":
+        gated = plan.signs[1].name
+        other = deployed.moved(network, (f"{gated}/gate_out/kernel", lambda kernel: kernel * 1.01))
+        assert [part.name for part in parity.compare(other, plan, images) if not part.explained] == [gated]
+
+
+def test_a_gate_of_large_sums():
+    """Its argument cancels: rounding of the sums moves the output by more than of its own values, a fault by far more.
+
+    Sums of 1000 times the usual, the last of which is nearly that of the channel beside it: float64 tells the truth.
+    """
+    rng = np.random.default_rng(0)
+    inner, outer = rng.normal(size=(64, 32)), rng.normal(size=(32, 16))
+    means, y = 1000 * np.abs(rng.normal(size=(8, 64))), 200 * rng.normal(size=(8, 3, 3, 16))
+
+    def gated(kind):
+        hidden = np.maximum(means.astype(kind) @ inner.astype(kind), 0)
+        outer[:, 0] -= hidden[0] * (hidden[0] @ outer[:, 0]) / (hidden[0] @ hidden[0])  # of the first image about 0
+        argument = (hidden @ outer.astype(kind))[:, None, None]
+        return argument, y.astype(kind) / (1 + np.exp(-np.clip(argument, -80, 80)))
+
+    (_, exact), (argument, found) = gated(np.float64), gated(np.float32)
+    moved = np.asarray(agreement.gate_rounding(argument, y.astype(np.float32)))
+    difference = np.abs(found - exact).max(axis=(1, 2, 3))
+    assert agreement.ROUNDING * np.abs(exact).max() < difference[0] < moved[0] < 0.2 * np.abs(exact).max()
+    assert np.all(difference <= moved + agreement.ROUNDING * np.abs(exact).max())
 
 
 def test_faults_are_found_where_they_are():

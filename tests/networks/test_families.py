@@ -214,6 +214,9 @@ def test_any_network_runs_at_any_image_size_with_the_sizes_and_parameters_counte
             *path, name = place.unit.at("sign_input")
             (kept,) = state["intermediates"][path[0]].pop(name)
             assert (kept.shape, kept.dtype) == ((2, *place.input), dtype)
+        if place.unit.gate:
+            (kept,) = state["intermediates"][path[0]].pop(place.unit.at("gated")[-1])
+            assert [each.shape for each in kept] == [(2, 1, 1, place.unit.out_channels), (2, *place.convolved)]
     for section, output in outputs.items():
         (kept,) = state["intermediates"].pop(f"{section}_output")
         assert (kept.shape, kept.dtype) == ((2, *output), dtype)

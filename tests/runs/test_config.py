@@ -30,7 +30,7 @@ OTHERS = """
 OF_STAGE = """
     batch_size=128 epochs=3 optimizer=lion learning_rate=1e-2 schedule=cosine warmup_epochs=3 weight_decay=1e-4
     momentum=0.5 label_smoothing=0 label_weight=0.5 teacher_weight=0.5 temperature=2 binarize_activations=false
-    attention_weight=0.5
+    attention_weight=0.5 centre_weights=true
 """
 # What else must be set for a field to have an effect.
 FOLDER = "data.name=folder data.image_size=32 data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,)"
@@ -74,6 +74,7 @@ def test_every_field_can_be_set():
         for word in [*OF_STAGE.split(), f"binarize_weights={weights}"]:
             others = [f"stages=('{stage}',)"] if stage != "train" else []
             others += [f"{stage}.{NEEDED_OF_STAGE[name]}" for name in NEEDED_OF_STAGE if word.startswith(name)]
+            others += [f"{stage}.binarize_weights=1"] * (stage == "step1" and word.startswith("centre_weights"))
             rows[f"{stage}.{word}"] = others
     for word, others in rows.items():
         field, _, typed = word.partition("=")

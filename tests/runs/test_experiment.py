@@ -14,6 +14,7 @@ OF_STAGE = dict(
     batch_size=11, epochs=12, label_weight=0.17, label_smoothing=0.18, teacher_weight=0.19, temperature=20.0
 )
 OF_OPTIMIZER = dict(learning_rate=0.13, schedule="cosine", warmup_epochs=4, weight_decay=0.15, momentum=0.16)
+OF_OPTIMIZER |= dict(centre_weights=True)
 OF_SIGNS = dict(estimator="tanh", window=1.5, weight_estimator="reste", weight_scale="none")
 
 

@@ -44,6 +44,30 @@ def test_warm_up_grows_by_equal_parts_and_then_the_schedule_begins(schedule):
     np.testing.assert_allclose(warmed[3:], rates(5, 3, **spec), rtol=1e-6)
 
 
+# Centred weights ------------------------------------------------------------------------------------------------
+
+
+def test_centred_weights_end_each_step_with_a_mean_of_0_within_1():
+    """Of binarized convolutions, by plain NumPy; float ones, shortcuts and gates move as without."""
+    rng, shapes = np.random.default_rng(0), {"conv1": (3, 3, 5, 2), "shortcut_conv": (1, 1, 5, 2), "gate_in": (5, 2)}
+    params = {
+        "stem_conv": {"kernel": rng.normal(size=(3, 3, 3, 5))},
+        "stage1_block1": {name: {"kernel": rng.normal(size=shape)} for name, shape in shapes.items()},
+    }
+    moved = {}
+    for centred in (False, True):
+        optimizer, _ = make(Optimizer("sgd", 0.5, momentum=0.0, centre_weights=centred), 1, 1)
+        updates, _ = optimizer.update(jax.tree.map(np.ones_like, params), optimizer.init(params), params)
+        moved[centred] = jax.tree.map(np.asarray, optax.apply_updates(params, updates))
+    weights = params["stage1_block1"]["conv1"]["kernel"] - 0.5
+    weights = np.clip(weights - weights.mean(axis=2, keepdims=True), -1, 1)
+    found = moved[True]["stage1_block1"].pop("conv1")["kernel"]
+    np.testing.assert_allclose(found, weights, atol=1e-6)
+    assert np.abs(weights).max() == 1
+    del moved[False]["stage1_block1"]["conv1"]
+    jax.tree.map(np.testing.assert_array_equal, moved[True], moved[False])
+
+
 # Weight decay --------------------------------------------------------------------------------------------------
 
 
