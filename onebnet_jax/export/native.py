@@ -29,7 +29,10 @@ SIZE = struct.calcsize(HEADER) + struct.calcsize(STEM)
 
 
 def convert(trained: "Trained", folded: bool = True, raw_input: bool = False) -> tuple[Plan, np.ndarray, dict]:
-    """What `pack` here, and in `bits`, makes a file of: a network's plan, table and facts; see `export.convert`."""
+    """What `pack` here, and in `bits`, makes a file of: a network's plan, table and facts.
+
+    Arguments and UserError as in `onebnet_jax.convert`.
+    """
     plan = make_plan(trained, folded, raw_input)
     table = pixel_table(plan, None if raw_input else (trained.info.mean, trained.info.std))
     of_tflite = ("sha256", "bytes", "mib", "operators", "classes")
@@ -39,7 +42,7 @@ def convert(trained: "Trained", folded: bool = True, raw_input: bool = False) ->
 
 
 def predict(model: str | Path, images: np.ndarray, threads: int = 1) -> list[Prediction]:
-    """Classifies uint8 images [N, H, W, C], pixels of 0..255, with a file of the native engine.
+    """Classifies uint8 images [N, H, W, C], pixels of 0..255, with a `.onb` file. `threads` images run side by side.
 
     Raises UserError for images of another size or type, files that are broken or missing, and where there is no engine.
     """
@@ -62,7 +65,7 @@ def pixel_table(plan: Plan, normalization: tuple | None) -> np.ndarray:
 
 
 def pack(plan: Plan, table: np.ndarray, facts: dict) -> bytes:
-    """The file: the plan with `table`, see `pixel_table`, and `facts`, JSON values, as its card.
+    """The bytes of the native engine's file: the plan with `table`, see `pixel_table`, and `facts`, its card.
 
     Raises UserError for networks without binarized convolutions and others that the engine has no kernels for.
     """
