@@ -103,7 +103,7 @@ def test_the_run_may_be_elsewhere_than_its_card_says(tmp_path, monkeypatch):
 def test_random_images_come_from_no_data_set_and_the_engine_has_no_file_of_its_own_here(words, capsys):
     with pytest.raises(SystemExit) as end:
         agree.main(words)
-    assert end.value.code == 2 and f"{words[-1]}" in capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 2 and words[-1] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_signs_are_kept(tmp_path, monkeypatch):
