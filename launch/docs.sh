@@ -11,4 +11,4 @@ if ! cmp -s docs/requirements.txt .venv-docs/installed; then # not by setup.sh, 
 fi
 export NO_MKDOCS_2_WARNING=1
 if [[ ${1:-} == --serve ]]; then exec .venv-docs/bin/mkdocs serve; fi
-exec .venv-docs/bin/mkdocs build --quiet
+exec .venv-docs/bin/mkdocs build # without --quiet, with which a link that leads nowhere is no error

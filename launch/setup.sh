@@ -5,8 +5,8 @@ set -euo pipefail
 venv=$1 requirements=$2
 
 python=${PYTHON:-python3}
-if ! "$python" --version >/dev/null 2>&1; then
-    echo "error: There is no $python that runs here; set PYTHON to one of Python 3.11 or 3.12." >&2
+if ! words=$("$python" --version 2>&1); then # pyenv's words say which of its versions has it
+    printf 'error: There is no %s that runs here; set PYTHON to one of Python 3.11 or 3.12.\n%s\n' "$python" "$words" >&2
     exit 2
 fi
 if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; then
@@ -35,11 +35,13 @@ if made:
     print(f"{venv} was made as {made[1]}: its programs now name the folder in which they are")
 END
 fi
-# The command onebnet, from wherever it is called; nothing absolute, as the folder may be moved.
+# The package for programs of yours, and the command onebnet, from any folder; nothing absolute, as this one may be moved.
+for packages in "$venv"/lib/python3*/site-packages; do
+    [[ ! -d $packages ]] || echo ../../../.. >"$packages/onebnet_jax.pth"
+done
 cat >"$venv/bin/onebnet" <<'END'
 #!/bin/sh
-bin=$(dirname "$(readlink -f "$0")")
-PYTHONPATH=$(dirname "$(dirname "$bin")")${PYTHONPATH:+:$PYTHONPATH} exec "$bin/python" -m onebnet_jax "$@"
+exec "$(dirname "$(readlink -f "$0")")/python" -m onebnet_jax "$@"
 END
 chmod +x "$venv/bin/onebnet"
 # The kernels for training on this CPU and the engine for deployment, or a sentence that says why there are none.

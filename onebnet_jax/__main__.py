@@ -9,9 +9,9 @@ from onebnet_jax.errors import UserError, cli
 COMMANDS = {  # name: (module, what it does)
     "train": ("main", "trains a network: onebnet train --config=quickstart"),
     "evaluate": ("main", "scores a trained network on the test images"),
-    "convert": ("commands.convert", "makes a .tflite file for Larq Compute Engine"),
-    "predict": ("commands.predict", "classifies images with a .tflite file"),
-    "agree": ("commands.agree", "compares the answers of a .tflite file with the trained network's"),
+    "convert": ("commands.convert", "makes files for devices: .tflite, and .onb of the native engine"),
+    "predict": ("commands.predict", "classifies images with a .tflite or .onb file"),
+    "agree": ("commands.agree", "proves that a .tflite file gives the trained network's answers"),
     "benchmark": ("commands.benchmark", "times .tflite files here, or reads the times of a Raspberry Pi"),
     "contenders": ("commands.contenders", "times the native engine against LCE and TensorFlow Lite"),
     "cost": ("commands.cost", "counts operations and storage, and estimates latency on a Raspberry Pi 4"),

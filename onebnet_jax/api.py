@@ -16,9 +16,9 @@ from onebnet_jax.training import run
 def train(config: str, workdir: str | Path, fields: Mapping[str, object] | None = None) -> Trained:
     """Trains the network of a config, or goes on training it, and returns what its last checkpoint holds.
 
-    config is a file or the name of a shipped one, such as "quickstart"; fields are those to change in it, such as
-    {"train.epochs": 2}. The same call on the same workdir goes on where it was stopped. Raises UserError with one
-    sentence for whatever cannot be, mostly before any work.
+    config: a file, or the name of a config that comes with the package, such as "quickstart". workdir: the run's
+    folder; the same call on the same folder goes on where it was stopped. fields: what to change in the config, such as
+    {"train.epochs": 2}. Raises UserError for fields that cannot be, data that is missing, and a folder of another run.
     """
     loaded = config_lib.load(config, _overrides(fields), Path(workdir))
     run.train(config_lib.experiment(loaded), Workdir(Path(workdir), loaded))
@@ -28,18 +28,26 @@ def train(config: str, workdir: str | Path, fields: Mapping[str, object] | None 
 def evaluate(trained: Trained, fields: Mapping[str, object] | None = None, bn_batches: int = 0) -> dict[str, float]:
     """Scores a network on all test images of its data set: {"loss", "top1", "top5"}, accuracies in percent.
 
-    fields say where its images are now, such as {"data.dir": "photos"}; bn_batches: see `training.run.evaluate`.
+    fields: where its images are now, such as {"data.dir": "photos"}. bn_batches: so many batches of training images
+    first bring the averages of batch normalization up to date; 40 are enough, 0 leaves them as they are. Raises
+    UserError for images that are missing, and for more batches than an epoch has.
     """
     return run.evaluate(trained.with_data(_overrides(fields)), bn_batches)
 
 
 def untrained(config: str, fields: Mapping[str, object] | None = None) -> Trained:
-    """The network of a config with random variables: to convert and time a structure before it is trained."""
+    """The network of a config with random variables: to convert and time a structure before it is trained.
+
+    Arguments and UserError as in `train`.
+    """
     return trained_lib.untrained(config_lib.load(config, _overrides(fields)))
 
 
 def cost(structure: Structure, image_shape: Shape, folded: bool = False) -> Cost:
-    """Parameters, multiply-accumulates and storage of a network for images of (H, W, C); see `networks.cost`."""
+    """Parameters, multiply-accumulates and storage of a network, for one image.
+
+    image_shape: (H, W, C). folded: as it is deployed, with batch normalization and biases folded into fewer constants.
+    """
     return cost_lib.total(cost_lib.layers(structure, image_shape, folded=folded))
 
 

@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 
 
 def main(argv: list[str]) -> None:
-    parser = arguments.parser("train", __doc__, EXAMPLES)
+    parser = arguments.parser("evaluate" if "--mode=eval" in argv else "train", __doc__, EXAMPLES)
     named = "config file, or the name of one that comes with onebnet_jax; --config.field=value changes a field of it"
     parser.add_argument("--config", metavar="FILE_OR_NAME", help=named)
     parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")

@@ -33,6 +33,8 @@ def main(argv: list[str]) -> None:
     text = "write the images and the trained network's logits and signs: UNIT is [N, h, w, C / 8], 8 channels a byte"
     parser.add_argument("--dump", type=arguments.path, metavar="FILE.npz", help=text)
     args, overrides = parser.parse_known_args(argv)
+    if args.model.suffix == ".onb":
+        parser.error(f"{args.model}: give the .tflite file of the same network; the native engine is compared with it")
     if args.images < 0:
         parser.error(f"--images={args.images} must be 0 or more")
     if args.random_images and overrides:

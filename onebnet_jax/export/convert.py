@@ -15,8 +15,8 @@ from onebnet_jax.runs.trained import Trained
 class Converted:
     """A converted network."""
 
-    tflite: bytes
-    card: dict  # see `card.make`
+    tflite: bytes  # the file
+    card: dict  # config, checkpoint, classes, mean and std, sizes, operators, versions, checksum: JSON values
     model: Any  # the Keras model of Larq layers that it was made from
 
     def save(self, path: str | Path) -> None:
@@ -31,11 +31,11 @@ def make_plan(trained: Trained, folded: bool = True, raw_input: bool = False) ->
 
 
 def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> Converted:
-    """Converts a network for Larq Compute Engine.
+    """Converts a network for Larq Compute Engine. The file takes float32 [1, H, W, C] and gives logits [1, classes].
 
-    folded: two additions per unit instead of four, see `fold`; raw_input: the file takes pixels of 0..255 and
-    normalizes them itself. Raises UserError, with the layer's name, if the network cannot be converted faithfully, or
-    if TensorFlow, Larq or LCE is missing.
+    folded: two additions per unit instead of four, see `fold`. raw_input: the file takes pixels of 0..255 and
+    normalizes them itself; otherwise (pixels / 255 - mean) / std. Raises UserError, with the layer's name, if the
+    network cannot be converted faithfully, or if TensorFlow, Larq or LCE is missing.
     """
     check_deployable(trained.structure, trained.info.shape, trained.binarization)
     plan = make_plan(trained, folded, raw_input)

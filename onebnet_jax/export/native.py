@@ -27,7 +27,10 @@ SIZE = struct.calcsize(HEADER) + struct.calcsize(STEM)
 
 
 def convert(trained: "Trained", folded: bool = True, raw_input: bool = False) -> tuple[Plan, np.ndarray, dict]:
-    """What `pack` here, and in `bits`, makes a file of: a network's plan, table and facts; see `export.convert`."""
+    """What `pack` here, and in `bits`, makes a file of: a network's plan, table and facts.
+
+    Arguments and UserError as in `onebnet_jax.convert`.
+    """
     plan = make_plan(trained, folded, raw_input)
     table = pixel_table(plan, None if raw_input else (trained.info.mean, trained.info.std))
     of_tflite = ("sha256", "bytes", "mib", "operators", "classes")
@@ -48,7 +51,7 @@ def pixel_table(plan: Plan, normalization: tuple | None) -> np.ndarray:
 
 
 def pack(plan: Plan, table: np.ndarray, facts: dict) -> bytes:
-    """The file: the plan with `table`, see `pixel_table`, and `facts`, JSON values, as its card.
+    """The bytes of the native engine's file: the plan with `table`, see `pixel_table`, and `facts`, its card.
 
     Raises UserError for networks without binarized convolutions and others that the engine has no kernels for.
     """

@@ -12,9 +12,11 @@ from onebnet_jax.native.runtime import Engine
 
 
 class Prediction(NamedTuple):
+    """What a network says of one image."""
+
     label: str  # the class with the highest probability, by its name, or number where it has none
     probability: float
-    probabilities: np.ndarray  # of every class
+    probabilities: np.ndarray  # of every class, [classes]
 
 
 def facts(model: str | Path) -> dict:

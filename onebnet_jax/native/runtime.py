@@ -62,15 +62,16 @@ class _Info(ctypes.Structure):
 class Engine:
     """A network in a file, ready to run. One call at a time; others wait.
 
-    card: the file's, JSON values. shape: (H, W, C) of an image. classes, units: how many.
+    card: the file's, JSON values. shape: (H, W, C) of an image. classes, units: how many, without the first
+    convolution.
     """
 
     def __init__(self, model: str | pathlib.Path | bytes, threads: int = 1, instruction_set: str | None = None):
         """Reads a file, or its bytes.
 
         threads: how many images run side by side, and how many threads share one image if there is only one.
-        instruction_set: one of SETS to hold to; None for the best. Raises UserError for files that cannot be read or
-        are broken, for threads that are not 1 to 64, and for an instruction set that is not there.
+        instruction_set: which to hold to, see the property; None for the best. Raises UserError for files that cannot
+        be read or are broken, for threads that are not 1 to 64, and for an instruction set that is not there.
         """
         self._name = "The model" if isinstance(model, bytes) else str(model)
         self._file, self._threads, self._set = _aligned(model), threads, instruction_set
@@ -87,7 +88,7 @@ class Engine:
 
     @property
     def instruction_set(self) -> str:
-        """The one that is used."""
+        """The one that is used: "avx512", "avx2", "neon" or "plain"."""
         return library().onebnet_set(self._net(1, 0)).decode()
 
     def memory(self, threads: int = 1) -> int:

@@ -26,17 +26,19 @@ class Cost:
     """Counts for one image."""
 
     parameters: int = 0  # floats that training learns
-    float_macs: int = 0
-    binary_macs: int = 0
+    float_macs: int = 0  # multiplications with their additions
+    binary_macs: int = 0  # those of 1 bit
     storage_bits: int = 0  # of the deployed network
     elements: int = 0  # element passes, see above
 
     @property
     def ops(self) -> float:
+        """Float MACs, and binary ones at 64 for one."""
         return self.float_macs + self.binary_macs / 64
 
     @property
     def storage_mib(self) -> float:
+        """Storage in MiB, 2^20 bytes."""
         return self.storage_bits / (8 * 2**20)
 
 

@@ -177,7 +177,7 @@ def strided(shape, strides: Pair) -> Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Binarization:
-    """What of a network's binary units is binarized, and how gradients pass the signs: see `ops.binarize`."""
+    """What of a network's binary units is binarized, and how gradients pass the signs: by estimators and scales."""
 
     activations: bool = True  # False leaves the inputs of the convolutions as they are (padding is then 0)
     weights: bool = True  # False leaves the weights float (stage 1 of the two-stage training)

@@ -99,7 +99,11 @@ def _slope(kept, shape, dtype, progress, estimator, window):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def ste_sign(x: jax.Array, progress: jax.Array | float = 1.0, estimator: str = "clip", window: float = 1.0):
-    """The values of an estimator, with its slope as their derivative. Any shape; keeps the dtype."""
+    """The sign of x, with an estimator's slope as its derivative. Any shape; keeps the dtype.
+
+    estimator: a name in `ESTIMATORS`. progress: how far training has come, from 0 to 1; window: half the width of the
+    region that the estimator acts in.
+    """
     return ESTIMATORS[estimator](x, window, progress)[0]
 
 

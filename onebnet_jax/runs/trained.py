@@ -118,11 +118,11 @@ class Trained:
 
 
 def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = None) -> Trained:
-    """A checkpoint of a run, "best" (by Top-1 on validation images, or else on test images) or "last".
+    """The network that a run has kept in its folder `workdir`.
 
-    Of a stage, or of the latest that has one.
-
-    Changes nothing on disk: the run may be going on. Raises UserError if there is none, or it does not fit its config.
+    which: "best", the checkpoint with the highest Top-1 on validation images, or on test images where there are none;
+    or "last". stage: one of the run's stages, None for the latest that has a checkpoint. Changes nothing on disk, so
+    the run may be going on. Raises UserError if there is no such checkpoint, or it does not fit its config.
     """
     local("The work directory", workdir)
     workdir = Path(os.path.expanduser(workdir))

@@ -99,10 +99,11 @@ def test_the_run_may_be_elsewhere_than_its_card_says(tmp_path, monkeypatch):
         agree.main([str(tmp_path / "m.tflite"), f"--workdir={tmp_path}/moved"])
 
 
-def test_random_images_come_from_no_data_set(capsys):
+@pytest.mark.parametrize("words", [["m.tflite", "--random-images", "--config.data.dir=x"], ["m.onb"]])
+def test_random_images_come_from_no_data_set_and_the_engine_has_no_file_of_its_own_here(words, capsys):
     with pytest.raises(SystemExit) as end:
-        agree.main(["m.tflite", "--random-images", "--config.data.dir=x"])
-    assert end.value.code == 2 and "--config.data.dir=x" in capsys.readouterr().err
+        agree.main(words)
+    assert end.value.code == 2 and words[-1] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_signs_are_kept(tmp_path, monkeypatch):

@@ -362,12 +362,16 @@ def test_a_copied_environment_names_its_own_folder(tmp_path):
     for name in ("build", "runtime"):
         (first / "onebnet_jax" / "native" / f"{name}.py").touch()
     shutil.copytree(first, second, symlinks=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for place, told in ((first, ""), (second, f"{second}/.venv was made as {first}/.venv"), (second, "")):
         command = [ROOT / "launch" / "setup.sh", ".venv", "requirements.txt"]
         done = subprocess.run(
             command, cwd=place, env=os.environ | {"PYTHON": sys.executable}, check=True, text=True, stdout=-1
         )
         assert done.stdout.startswith(told) and bool(done.stdout) == bool(told)
+        asks = [place / ".venv" / "bin" / "python", "-c", "import onebnet_jax; print(*onebnet_jax.__path__)"]
+        found = subprocess.run(asks, cwd="/", env=environment, check=True, text=True, stdout=-1)
+        assert found.stdout == f"{place}/onebnet_jax\n"  # by programs in any folder
     for path in ((second / ".venv" / "bin") / name for name in ("a program", "activate")):
         assert f"{second}/.venv" in path.read_text() and str(first) not in path.read_text()
     assert f"{first}/.venv" in (first / ".venv" / "bin" / "activate").read_text()
