@@ -60,7 +60,7 @@ def main(imagenette: str = "") -> None:
 
 
 def measure(title: str, reference: str, folders: tuple[str, ...], found: dict, runs: dict, place: str = "") -> None:
-    """Adds sizes and scores of an FP32 network, of that as int8, and of 1-bit ones to `found`, what runs them to `runs`.
+    """Adds sizes and scores of an FP32 network, as int8 too, and of 1-bit ones to `found`, and what runs them to `runs`.
 
     place: the folder of images, where it is not the run's own.
     """
