@@ -1,10 +1,10 @@
 """Measures what README's picture and table show of the networks in results/, and keeps it as JSON.
 
-    .venv/bin/python docs/measure.py [IMAGENETTE]          # writes docs/pictures/measured.json; some minutes
+    .venv/bin/python docs/measure.py [IMAGENETTE FP32]     # writes docs/pictures/measured.json; some minutes
 
-IMAGENETTE is the folder `all` of results/imagenette64; without it those networks keep their figures. Each network is
-scored on all test images and timed with one thread, one image at a time, all in turn. int8 is
-the FP32 network, quantized after training by TensorFlow Lite with 500 training images.
+IMAGENETTE is the folder `all` of results/imagenette64, FP32 the run there that is too large to be kept; without them
+these networks keep their figures. Each network is scored on all test images and timed with one thread, one image at a
+time, all in turn. int8 is the FP32 network, quantized after training by TensorFlow Lite with 500 training images.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from onebnet_jax.native.runtime import Engine
 from onebnet_jax.runs import trained
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
 OUTPUT = ROOT / "docs" / "pictures" / "measured.json"
 
 
@@ -46,25 +47,27 @@ class Interpreter:
         return int(self.inner.get_tensor(self.given["index"])[0].argmax())
 
 
-def main(imagenette: str = "") -> None:
+def main(imagenette: str = "", fp32: str = "") -> None:
     found = json.loads(OUTPUT.read_text())["networks"]
     runs = {}
     with quietly():
-        measure("ResNet20", "fashionmnist_fp32", ("fashionmnist_ds32_64", "fashionmnist_conv64_ds64"), found, runs)
+        measure(
+            "ResNet20", RESULTS / "fashionmnist_fp32", ("fashionmnist_ds32_64", "fashionmnist_conv64_ds64"), found, runs
+        )
         if imagenette:
-            measure("ResNet10", "imagenette64/fp32", ("imagenette64/scratch",), found, runs, imagenette)
+            measure("ResNet10", Path(fp32), ("imagenette64/scratch",), found, runs, imagenette)
         for name, times in in_turn(runs, rounds=20).items():
             found[name]["ms"] = float(np.median(times))
     OUTPUT.write_text(json.dumps({"processor": processor(), "networks": found}, indent=2) + "\n")
     print(OUTPUT.read_text())
 
 
-def measure(title: str, reference: str, folders: tuple[str, ...], found: dict, runs: dict, place: str = "") -> None:
-    """Adds sizes and scores of an FP32 network, as int8 too, and of 1-bit ones to `found`, and what runs them to `runs`.
+def measure(title: str, reference: Path, folders: tuple[str, ...], found: dict, runs: dict, place: str = "") -> None:
+    """Adds sizes and scores of an FP32 network, as int8 too, and of 1-bit ones to `found`; to `runs` what runs them.
 
     place: the folder of images, where it is not the run's own.
     """
-    fp32 = trained.load(ROOT / "results" / reference)
+    fp32 = trained.load(reference)
     data = dataclasses.replace(fp32.data, **({"dir": place} if place else {})).open()
     pixels = data.test_images, data.train_images[:500]
     images, calibration = (card.normalize(each, fp32.info.mean, fp32.info.std) for each in pixels)
@@ -80,7 +83,7 @@ def measure(title: str, reference: str, folders: tuple[str, ...], found: dict, r
         answers = [interpreter(image[None]) for image in images]
         add(f"{title} {name}, TFLite + XNNPACK", len(file), answers, interpreter.inner.invoke)
     for folder in folders:
-        ours = trained.load(ROOT / "results" / folder)
+        ours = trained.load(RESULTS / folder)
         file, engine_images = (
             native.pack(*native.convert(ours)),
             card.normalize(pixels[0], ours.info.mean, ours.info.std),
@@ -88,7 +91,7 @@ def measure(title: str, reference: str, folders: tuple[str, ...], found: dict, r
         engine = Engine(file)
         run = lambda engine=engine, image=engine_images[:1]: engine.logits(image)  # noqa: E731
         add(f"{folder}, native engine", len(file), engine.logits(engine_images).argmax(1), run)
-        file = (ROOT / "results" / folder / "model.tflite").read_bytes()
+        file = (RESULTS / folder / "model.tflite").read_bytes()
         found[f"{folder}, LCE"] = {"bytes": len(file)}
         run = lce.executable(file, num_threads=1, use_xnnpack=True, use_indirect_bgemm=True)
         runs[f"{folder}, LCE"] = lambda run=run, image=engine_images[:1]: run(images=image), 1
