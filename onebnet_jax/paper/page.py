@@ -22,11 +22,11 @@ h1 { line-height: 1.2; } h2 { margin: 3rem 0 .3rem; border-top: 1px solid #d5d9d
 .subject { color: #555c66; margin-top: 0; } .verdict { font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .86rem; margin: .8rem 0; }
-th, td { padding: .28rem .6rem; text-align: left; border-bottom: 1px solid #e4e7eb; vertical-align: top; }
+th, td { padding: .28rem .5rem; text-align: left; border-bottom: 1px solid #e4e7eb; vertical-align: top; }
 th { vertical-align: bottom; border-bottom: 2px solid #9aa1ab; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 td:not(:last-child) { white-space: nowrap; } .glance td { white-space: normal; }
-td:last-child { min-width: 13rem; } td:last-child code { overflow-wrap: anywhere; }
+td code span { white-space: nowrap; }
 ul { list-style: none; padding-left: 0; }
 .mark { border-left: 4px solid var(--c); } .needs { font-style: italic; color: #6b3552; }
 .key { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; vertical-align: -.05rem; }
@@ -34,8 +34,9 @@ ul { list-style: none; padding-left: 0; }
 code, pre { font: .86em ui-monospace, monospace; background: #f3f5f7; } code { padding: .05rem .25rem; }
 pre { padding: .6rem .8rem; overflow-x: auto; margin: .2rem 0 .8rem; }
 @media (max-width: 40rem) {  /* a phone: of the first table all below one another, nothing to the right */
-  .glance th { display: none; } .glance td { display: block; border: 0; padding: .1rem 0; min-width: 0; }
+  .glance th { display: none; } .glance td { display: block; border: 0; padding: .1rem 0; }
   .glance td:first-child { font-weight: 600; } .glance tr { display: block; padding: .6rem 0; }
+  table:not(.glance) td:last-child { min-width: 16rem; }
   .glance tr + tr { border-top: 1px solid #e4e7eb; }
 }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #434a54; font-size: .92rem; }
@@ -148,8 +149,12 @@ def _paragraph(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text of a sentence as HTML; what stands between backticks is code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+    """Text of a sentence as HTML; what stands between backticks is code, each of its words whole in a table."""
+
+    def code(match: re.Match) -> str:
+        return f"<code>{' '.join(f'<span>{word}</span>' for word in match[1].split())}</code>"
+
+    return re.sub(r"`([^`]+)`", code, html.escape(text, quote=False))
 
 
 def _anchor(name: str) -> str:

@@ -84,7 +84,7 @@ def curves(runs: Sequence[tuple[str, Sequence, Sequence, Sequence[int]]]) -> Fig
         axes.plot(*train, "--", color=colour, linewidth=0.8)
         for epoch in changes:
             axes.axvline(epoch, color=colour, linewidth=0.8, linestyle=":")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return figure
@@ -108,8 +108,8 @@ def diagnostics(lines: Sequence[dict]) -> Figure:
             points = [(line["epoch"], 100 * line[f"{share}/{unit}"]) for line in lines if f"{share}/{unit}" in line]
             axes.plot(*np.reshape(points, (-1, 2)).T, ".-", color=colour, linewidth=1, label=unit)
         axes.set_title(words, fontsize="medium", loc="left")
-        axes.set(xlabel="epoch", ylim=(0, None))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="epoch", ylim=(0, max(1.05 * axes.dataLim.ymax, 1)))
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize="x-small")
     return figure

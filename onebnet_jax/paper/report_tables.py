@@ -89,7 +89,7 @@ def table2(found: Found) -> Section:
         _trained(rows, column=3),
         [[*header, "run, or config that fills it in"], *rows],
         ("", "", "paper", "measured", "paper", "measured", ""),
-        (f"The paper quotes what is {OTHERS}. Where a network has a teacher, its config's file begins with it.",),
+        (f"The paper quotes what is {OTHERS}. Begin with what a config's file names first, such as a teacher.",),
         (("train a row", TRAIN),),
     )
 
