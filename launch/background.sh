@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 state=runs/background
 (($#)) || { echo "error: Name the command to run, or --stop." >&2; exit 2; }
-[[ $1 != -h && $1 != --help ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"; exit; }
+[[ $1 != -h && $1 != --help ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' launch/background.sh; exit; }
 
 mkdir -p "$state"
 exec 9>>"$state/lock" # the command holds it until it ends

@@ -4,6 +4,7 @@
 #   --serve   shows it at http://127.0.0.1:8000 instead, anew after each change
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source launch/lib.sh
 if ! cmp -s docs/requirements.txt .venv-docs/installed; then # not by setup.sh, which builds what the site does not need
     "${PYTHON:-python3}" -m venv .venv-docs
     .venv-docs/bin/python -m pip install -qq --disable-pip-version-check -r docs/requirements.txt

@@ -50,7 +50,7 @@ for _argument in "$@"; do
     case $_argument in
     --dry-run) dry_run=yes ;;
     -h | --help)
-        sed -n '2,/^[^#]/{/^#SBATCH/d;/^#/s/^# \{0,1\}//p;}' "$0"
+        sed -n '2,/^[^#]/{/^#SBATCH/d;/^#/s/^# \{0,1\}//p;}' "$(dirname "${BASH_SOURCE[0]}")/$(basename "$0")"
         exit 0
         ;;
     *) _rest+=("$_argument") ;;

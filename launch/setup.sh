@@ -2,6 +2,8 @@
 # Makes a virtual environment with a requirements file, and perhaps more, once; later calls return at once.
 # usage: launch/setup.sh VENV REQUIREMENTS [PACKAGE ...]
 set -euo pipefail
+# shellcheck source=launch/lib.sh
+source "$(dirname "$0")/lib.sh"
 venv=$1 requirements=$2
 
 python=${PYTHON:-python3}

@@ -7,6 +7,7 @@
 #               upgraded before
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source launch/lib.sh
 # A process for each core; a file's tests share what they set up; files in the order of tests/conftest.py.
 parallel=(-n auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder)
 

@@ -113,6 +113,15 @@ def _start_of_jax() -> Exception | None:
     return None
 
 
+def hush_tensorflow() -> None:
+    """Lets TensorFlow, which is imported next, write no log: its errors come as exceptions. What a user has set stays.
+
+    1 is what JAX sets where nothing is set; beside it TensorFlow writes of graphics drivers that are not there.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
 def platform_fault(asked: str, words: str) -> str:
     """The sentence for a device that was asked for and is not there; words: what JAX says or uses instead."""
     name = " and unset JAX_PLATFORM_NAME" if os.environ.get("JAX_PLATFORM_NAME") else ""

@@ -291,13 +291,13 @@ def test_missing_tool(project, tool, words):
     assert project.stderr.startswith(f"error: There is no {tool} here: ") and project.stderr.count("\n") == 1
 
 
-WITH_HELP = ["quickstart", "background", "gpu", "slurm", "kubernetes", "tpu", "rpi4_benchmark"]
+WITH_HELP = ["quickstart", "background", "gpu", "slurm", "kubernetes", "tpu", "rpi4_benchmark", "test", "docs"]
 
 
 @pytest.mark.parametrize("script", WITH_HELP)
 def test_help(project, script):
     before = set(project.root.iterdir())
-    printed = project.run(script, "--help")
+    printed = project.run(f"cd {str(project.root)!r}/launch; ./{script}.sh --help")
     assert f"launch/{script}.sh" in printed and "#" not in printed and "set -" not in printed
     assert project.calls == [] and set(project.root.iterdir()) == before
 

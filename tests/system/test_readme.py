@@ -52,6 +52,7 @@ def test_a_block_of_python_runs(block, tmp_path):
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout
+    assert not re.search(r"^[IWEF]0000 ", result.stderr, re.MULTILINE)  # as TensorFlow writes of graphics drivers
 
 
 def test_the_readme_has_python_and_is_short():

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onebnet_jax import surroundings
 from onebnet_jax.data import folder, tfds
 from onebnet_jax.data.catalog import Info
 from onebnet_jax.data.formats import Missing, naming, tolerate
@@ -176,7 +177,7 @@ class Streamed:
         deviation of AlexNet's colour noise, 0.1 in its paper; 0 stands for ReActNet's code, which adds it to pixels of
         0..255 as if they were 0..1. Each process may leave out `max_unreadable` images since it was started.
         """
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions
+        surroundings.hush_tensorflow()
         try:
             with quietly():
                 from onebnet_jax.data.imagenet import pipeline
