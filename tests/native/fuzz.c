@@ -1,6 +1,7 @@
-/* Feeds the engine, and the program's reader of images, files that are not what they should be: whatever they hold, it
-   gives a code or runs the network, or gives pixels or none, within its memory. Build it with -fsanitize=address,undefined, and either with clang's -fsanitize=fuzzer -DLIBFUZZER,
-   which searches by what code a file reaches, or without, to change the files named on the command line at random:
+/* Feeds the engine, and the program's reader of images, files that are not what they should be: whatever they hold,
+   there is a code or a run of the network, and pixels or none, within the memory. Build it with
+   -fsanitize=address,undefined, and either with clang's -fsanitize=fuzzer -DLIBFUZZER, which searches by what code a
+   file reaches, or without, to change the files named on the command line at random:
 
      fuzz SECONDS FILE... */
 #define _POSIX_C_SOURCE 200809L
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#define MOST_PIXELS (1 << 20) /* larger ones take long */
 #include "format.h"
 #include "images.h"
 #include "onebnet.h"
@@ -34,16 +36,12 @@ static void *exactly(size_t bytes) {
 static int feed_image(const uint8_t *data, size_t size, int mend_checksum) {
   uint8_t *file = exactly(size), *pixels = NULL;
   memcpy(file, data, size);
-  for (size_t at = 8, n; mend_checksum && at + 12 <= size && (n = number(file + at, 4, 0)) <= size - at - 12; at += n + 12) {
+  for (size_t at = 8, n; mend_checksum && at + 12 <= size; at += n + 12) {
+    if ((n = number(file + at, 4, 0)) > size - at - 12) break;
     uint32_t crc = crc32(file + at + 4, n + 4);
     for (int i = 0; i < 4; i++) file[at + 8 + n + i] = (uint8_t)(crc >> (24 - 8 * i));
   }
-  int w = 0, h = 0;
-#ifdef HAS_STB
-  int c;
-  if (!stbi_info_from_memory(file, (int)size, &w, &h, &c)) w = h = 0;
-#endif
-  for (int i = 0; i < 6 && (double)w * h <= MOST_MEMORY; i++) { /* larger ones take long */
+  for (int i = 0; i < 6; i++) {
     const char *problem = NULL;
     free(pixels);
     pixels = decode(file, size, 12, 11, i % 2 ? 1 : 3, &(Fit){i % 3, 256 / 224.0}, &problem);

@@ -15,6 +15,9 @@
 #define STBI_ONLY_PNG
 #define STBI_ONLY_JPEG
 #define STBI_NO_STDIO
+#define STBI_MALLOC(bytes) calloc(1, bytes) /* version 2.27 uses tables that a broken JPEG has not defined */
+#define STBI_REALLOC realloc
+#define STBI_FREE free
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #include <stb/stb_image.h>
@@ -66,13 +69,16 @@ static long header_number(const uint8_t *data, size_t bytes, size_t *from) {
   return value;
 }
 
+#ifndef MOST_PIXELS
+#define MOST_PIXELS 178956970 /* Pillow's limit */
+#endif
 static const char NO_MEMORY[] = "needs more memory than there is";
 
 /* Why an image of this size is refused, as in training; NULL where it is not. */
 static const char *refused(long width, long height) {
-  if (width < 1 || height < 1) return "is cut or damaged";
+  if (width < 1 || height < 1) return "is cut, damaged or too large";
   if (width > 200 * height || height > 200 * width) return "is more than 200 times as long as wide";
-  return (double)width * height > 178956970 ? "has more than 178956970 pixels" : NULL;
+  return (double)width * height > MOST_PIXELS ? "has more than 178 million pixels" : NULL;
 }
 
 /* A PPM or PGM file as it is; pixels is NULL, with the problem, for others. */

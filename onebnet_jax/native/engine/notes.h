@@ -65,23 +65,29 @@ static inline int png_notes(const uint8_t *data, size_t bytes, Notes *notes) {
   return 0;
 }
 
-/* 0 where the end is missing, which stb_image would paint grey. */
+/* 0 where the end is missing, which stb_image would paint grey, and for tables of codes that it would not find room for
+   (version 2.27 writes past its own). */
 static inline int jpeg_notes(const uint8_t *data, size_t bytes, Notes *notes) {
   int found = 0;
-  for (size_t at = 2; at + 4 <= bytes;) {
-    if (data[at] != 0xff) return 0;
+  for (size_t at = 2; at + 2 <= bytes;) {
     int marker = data[at + 1];
+    if (data[at] != 0xff) return 0;
     if (marker == 0xff) { at++; continue; } /* padding */
-    if (marker == 0xda) { /* the pixels, within which there is no such pair of bytes */
-      while (at + 2 <= bytes && !(data[at] == 0xff && data[at + 1] == 0xd9)) at++;
-      return at + 2 <= bytes;
-    }
-    size_t length = number(data + at + 2, 2, 0);
+    if (marker == 0xd9) return 1;
+    size_t length = at + 4 <= bytes ? number(data + at + 2, 2, 0) : 0;
     if (length < 2 || length > bytes - at - 2) return 0;
-    const uint8_t *body = data + at + 4;
+    const uint8_t *body = data + at + 4, *end = body + length - 2;
+    at += 2 + length;
     if (marker == 0xe1 && !found && length >= 8 && !memcmp(body, "Exif\0", 6))
       found = 1, notes->orientation = exif_orientation(body + 6, length - 8);
-    at += 2 + length;
+    while (marker == 0xc4 && body < end) { /* 16 counts of codes and, for each code, a byte */
+      int codes = 0;
+      for (int i = 1; i <= 16 && body + i < end; i++) codes += body[i];
+      if (codes > 256 || end - body < 17 + codes) return 0;
+      body += 17 + codes;
+    }
+    if (marker == 0xda) /* pixels, up to a marker other than those within them */
+      while (at + 2 <= bytes && !(data[at] == 0xff && data[at + 1] && (data[at + 1] & 0xf8) != 0xd0)) at++;
   }
   return 0;
 }
