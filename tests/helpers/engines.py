@@ -44,15 +44,15 @@ def pack(plan: Plan, normalization=None, facts=None) -> bytes:
     return native.pack(plan, native.pixel_table(plan, normalization), facts or {})
 
 
-def random_plan(structure, shape, folded=True, raw=False):
-    """A network of random values: (its file, its arrays as `bits` gives them)."""
+def random_plan(structure, shape, folded=True, raw=False, **facts):
+    """A network of random values, more facts for its card: (its file, its arrays as `bits` gives them)."""
     variables = trained.random_variables(structure, shape)
     normalization = tuple(values[: shape[2]] for values in NORMALIZATION)
     plan = fold.deployment_plan(
         structure, Binarization(), variables, shape, folded, normalization=normalization if raw else None
     )
     table = native.pixel_table(plan, None if raw else normalization)
-    return native.pack(plan, table, {"classes": ["a", "b"]}), bits.arrays(plan, table, {})
+    return native.pack(plan, table, {"classes": ["a", "b"]} | facts), bits.arrays(plan, table, {})
 
 
 def signs_plan(kernel, size, strides=(1, 1), pad_value=0, threshold=0.0) -> Plan:

@@ -1,6 +1,7 @@
-/* Feeds the engine files that are not what they should be: whatever they hold, it gives a code or runs the network,
-   within its memory. Build it with -fsanitize=address,undefined, and either with clang's -fsanitize=fuzzer -DLIBFUZZER,
-   which searches by what code a file reaches, or without, to change the files named on the command line at random:
+/* Feeds the engine, and the program's reader of images, files that are not what they should be: whatever they hold,
+   there is a code or a run of the network, and pixels or none, within the memory. Build it with
+   -fsanitize=address,undefined, and either with clang's -fsanitize=fuzzer -DLIBFUZZER, which searches by what code a
+   file reaches, or without, to change the files named on the command line at random:
 
      fuzz SECONDS FILE... */
 #define _POSIX_C_SOURCE 200809L
@@ -9,7 +10,9 @@
 #include <string.h>
 #include <time.h>
 
+#define MOST_PIXELS (1 << 20) /* larger ones take long */
 #include "format.h"
+#include "images.h"
 #include "onebnet.h"
 
 enum { MOST_MEMORY = 1 << 20, THREADS = 1 };
@@ -27,6 +30,27 @@ static void *exactly(size_t bytes) {
   void *memory = NULL;
   if (posix_memalign(&memory, 64, bytes)) abort();
   return memory;
+}
+
+/* ONEBNET_OK for an image that can be read, ONEBNET_IMAGE for others. */
+static int feed_image(const uint8_t *data, size_t size, int mend_checksum) {
+  uint8_t *file = exactly(size), *pixels = NULL;
+  memcpy(file, data, size);
+  for (size_t at = 8, n; mend_checksum && at + 12 <= size; at += n + 12) {
+    if ((n = number(file + at, 4, 0)) > size - at - 12) break;
+    uint32_t crc = crc32(file + at + 4, n + 4);
+    for (int i = 0; i < 4; i++) file[at + 8 + n + i] = (uint8_t)(crc >> (24 - 8 * i));
+  }
+  for (int i = 0; i < 6; i++) {
+    const char *problem = NULL;
+    free(pixels);
+    pixels = decode(file, size, 12, 11, i % 2 ? 1 : 3, &(Fit){i % 3, 256 / 224.0}, &problem);
+    if (!pixels != !!problem) abort();
+  }
+  free(file);
+  int code = pixels ? ONEBNET_OK : ONEBNET_IMAGE;
+  free(pixels);
+  return code;
 }
 
 /* The code that a file gives; ONEBNET_OK means that the network was run. */
@@ -64,8 +88,13 @@ static int feed(const uint8_t *data, size_t size, int mend_checksum) {
   return code;
 }
 
+static int is_image(const uint8_t *data, size_t size) {
+  return size > 2 && (!memcmp(data, "\x89P", 2) || !memcmp(data, "\xff\xd8", 2) || !memcmp(data, "P6", 2));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  feed(data, size, 1);
+  if (is_image(data, size)) feed_image(data, size, *data == 0x89);
+  else feed(data, size, 1);
   return 0;
 }
 
@@ -74,6 +103,12 @@ static uint64_t state = 88172645463325252u;
 static uint32_t draw(uint32_t below) {
   state ^= state << 13, state ^= state >> 7, state ^= state << 17;
   return (uint32_t)(state >> 16) % below;
+}
+
+static void change_image(uint8_t *file, size_t *size) {
+  if (!draw(12)) *size = draw((uint32_t)*size + 1);
+  else if (draw(2)) file[draw((uint32_t)*size)] ^= 1u << draw(8);
+  else file[draw(*size < 100 ? (uint32_t)*size : 100)] = (uint8_t)draw(256); /* where the headers are */
 }
 
 static void change(uint8_t *file, size_t *size, const Header *whole) {
@@ -107,9 +142,11 @@ int main(int argc, char **argv) {
     for (int k = 0; k < 100; k++, fed++) {
       size_t size = whole;
       memcpy(copy, file, whole);
+      int image = is_image(file, whole);
       for (uint32_t changes = k ? 1 + draw(3) : 0; changes && size == whole; changes--)
-        change(copy, &size, (Header *)file);
-      int code = feed(copy, size, k % 4);
+        if (image) change_image(copy, &size);
+        else change(copy, &size, (Header *)file);
+      int code = image ? feed_image(copy, size, k % 4 && *file == 0x89) : feed(copy, size, k % 4);
       if (code < 0 || code >= ONEBNET_CODES || (!k && code))
         return printf("file %d gave code %d\n", i, code), 1;
       codes[code]++;

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "notes.h"
+#include "resize.h"
+
 #if defined(__has_include)
 #if __has_include(<stb/stb_image.h>)
 #define STB_IMAGE_IMPLEMENTATION
@@ -12,10 +15,32 @@
 #define STBI_ONLY_PNG
 #define STBI_ONLY_JPEG
 #define STBI_NO_STDIO
+#define STBI_MALLOC(bytes) calloc(1, bytes) /* version 2.27 uses tables that a broken JPEG has not defined */
+#define STBI_REALLOC realloc
+#define STBI_FREE free
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #include <stb/stb_image.h>
 #define HAS_STB 1
+
+/* A JPEG at a half, a quarter or an eighth of its size, but at no less than twice `side`, as training decodes it. */
+static void reduce(Picture *p, int side) {
+  int w = p->width, h = p->height, n = p->channels, most = (w < h ? w : h) / (2 * side), step = 8;
+  while (step > most && step > 1) step /= 2;
+  if (step == 1) return;
+  p->width = (w + step - 1) / step, p->height = (h + step - 1) / step;
+  uint8_t *to = p->pixels; /* in place: nothing is written before it was read */
+  for (int y = 0; y < h; y += step)
+    for (int x = 0; x < w; x += step) {
+      int rows = h - y < step ? h - y : step, columns = w - x < step ? w - x : step;
+      for (int i = 0, sum; i < n; i++) {
+        sum = 0;
+        for (int r = 0; r < rows; r++)
+          for (int c = 0; c < columns; c++) sum += p->pixels[((size_t)(y + r) * w + x + c) * n + i];
+        *to++ = (uint8_t)((2 * sum + rows * columns) / (2 * rows * columns));
+      }
+    }
+}
 #endif
 #endif
 
@@ -44,33 +69,103 @@ static long header_number(const uint8_t *data, size_t bytes, size_t *from) {
   return value;
 }
 
-/* The pixels of an image, [height][width][channels], in memory from malloc; NULL, and why in `problem`, for others. */
-static uint8_t *read_image(const char *path, int height, int width, int channels, const char **problem) {
-  size_t bytes = 0, from = 2, count = (size_t)height * width * channels;
-  uint8_t *data = read_file(path, &bytes), *pixels = NULL;
-  const char *suffix = strrchr(path, '.');
-  *problem = data ? NULL : "cannot be read";
-  if (!data) return NULL;
-  if (suffix && !strcmp(suffix, ".raw")) {
-    if (bytes == count) return data;
-    *problem = "has not as many bytes as the network takes pixel values";
-  } else if (bytes > 2 && data[0] == 'P' && (data[1] == '5' || data[1] == '6')) {
-    long w = header_number(data, bytes, &from), h = header_number(data, bytes, &from);
-    long most = header_number(data, bytes, &from);
-    if (w != width || h != height || (data[1] == '6' ? 3 : 1) != channels)
-      *problem = "has another size than the network takes";
-    else if (most != 255 || bytes < from + 1 || bytes - from - 1 < count) *problem = "is cut, or not of 8 bits";
-    else if ((pixels = malloc(count))) memcpy(pixels, data + from + 1, count);
-  } else {
+#ifndef MOST_PIXELS
+#define MOST_PIXELS 178956970 /* Pillow's limit */
+#endif
+static const char NO_MEMORY[] = "needs more memory than there is";
+
+/* Why an image of this size is refused, as in training; NULL where it is not. */
+static const char *refused(long width, long height) {
+  if (width < 1 || height < 1) return "is cut, damaged or too large";
+  if (width > 200 * height || height > 200 * width) return "is more than 200 times as long as wide";
+  return (double)width * height > MOST_PIXELS ? "has more than 178 million pixels" : NULL;
+}
+
+/* A PPM or PGM file as it is; pixels is NULL, with the problem, for others. */
+static Picture read_pnm(const uint8_t *data, size_t bytes, const char **problem) {
+  size_t from = 2;
+  long w = header_number(data, bytes, &from), h = header_number(data, bytes, &from);
+  long most = header_number(data, bytes, &from);
+  Picture result = {NULL, (int)h, (int)w, data[1] == '6' ? 3 : 1};
+  size_t count = w > 0 && h > 0 ? (size_t)h * w * result.channels : 0;
+  if (!(*problem = refused(w, h)) && (most != 255 || bytes < from + 1 || bytes - from - 1 < count))
+    *problem = "is cut, or not of 8 bits";
+  if (*problem) return result;
+  if ((result.pixels = malloc(count))) memcpy(result.pixels, data + from + 1, count);
+  else *problem = NO_MEMORY;
+  return result;
+}
+
+/* Writes an image as RGB or grey, on white where it is transparent, turned upright, as Pillow does. */
+static uint8_t *upright(const Picture *from, const Notes *notes, int channels) {
+  int n = from->channels, w = from->width, h = from->height, o = notes->orientation, alpha = 255;
+  int mirrored = o == 2 || o == 3 || o == 7 || o == 8, flipped = o == 3 || o == 4 || o == 6 || o == 7;
+  uint8_t *result = malloc((size_t)h * w * channels);
+  for (int y = 0; result && y < h; y++)
+    for (int x = 0; x < w; x++) {
+      const uint8_t *p = from->pixels + ((size_t)y * w + x) * n;
+      size_t column = mirrored ? w - 1 - x : x, row = flipped ? h - 1 - y : y;
+      uint8_t *to = result + (o < 5 ? row * w + column : column * h + row) * channels;
+      int colours = n < 3 ? 1 : 3, rgb[3];
+      if (n != colours) alpha = p[n - 1];
+      if (notes->keyed) alpha = memcmp(p, notes->key, colours) ? 255 : 0;
+      for (int i = 0; i < 3; i++) {
+        int mixed = p[n < 3 ? 0 : i] * alpha + 255 * (255 - alpha) + 128;
+        rgb[i] = (mixed + (mixed >> 8)) >> 8;
+        if (channels == 3) to[i] = (uint8_t)rgb[i];
+      }
+      if (channels == 1) *to = (uint8_t)((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
+    }
+  return result;
+}
+
+/* The pixels of an image file's content, [height][width][channels], in memory from malloc, brought to size as `fit`
+   says; NULL, and why in `problem`, for what is no such image. */
+static uint8_t *decode(const uint8_t *data, size_t bytes, int height, int width, int channels, const Fit *fit,
+                       const char **problem) {
+  Notes notes = {.orientation = 1};
+  Picture stored = {0};
+  *problem = "is no PNG, JPEG, PPM or PGM image, nor .raw";
+  if (channels != 1 && channels != 3) *problem = "is not .raw, which a network takes that has not 1 or 3 channels";
+  else if (bytes > 2 && data[0] == 'P' && (data[1] == '5' || data[1] == '6')) stored = read_pnm(data, bytes, problem);
+  else {
 #ifdef HAS_STB
-    int w, h, c;
-    stbi_uc *decoded = bytes < 1 << 30 ? stbi_load_from_memory(data, (int)bytes, &w, &h, &c, channels) : NULL;
-    if (!decoded) *problem = "is no PNG, JPEG, PPM or PGM image, nor .raw";
-    else if (w != width || h != height) *problem = "has another size than the network takes", free(decoded);
-    else pixels = decoded;
+    int png = bytes > 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8), w, h, c;
+    if (bytes < 4 || bytes >= 1 << 30 || (!png && (data[0] != 0xff || data[1] != 0xd8))) return NULL;
+    *problem = "is cut, damaged or too large";
+    if (!(png ? png_notes : jpeg_notes)(data, bytes, &notes)) return NULL;
+    if (!stbi_info_from_memory(data, (int)bytes, &w, &h, &c) || (*problem = refused(w, h))) return NULL;
+    stored.pixels = stbi_load_from_memory(data, (int)bytes, &w, &h, &c, notes.channels);
+    stored.height = h, stored.width = w, stored.channels = notes.channels ? notes.channels : c;
+    if (!stored.pixels) *problem = "is cut or damaged, or there is not enough memory";
+    else if (!png) reduce(&stored, height > width ? height : width);
 #else
     *problem = "is no PPM or PGM image, nor .raw; built where libstb-dev is installed, this program reads PNG and JPEG";
 #endif
+  }
+  if (!stored.pixels) return NULL;
+  Picture turned = {upright(&stored, &notes, channels), stored.height, stored.width, channels};
+  if (notes.orientation >= 5) turned.height = stored.width, turned.width = stored.height;
+  free(stored.pixels);
+  uint8_t *result = turned.pixels ? resize(&turned, height, width, fit) : NULL;
+  free(turned.pixels);
+  *problem = result ? NULL : NO_MEMORY;
+  return result;
+}
+
+/* The same of a file by its name; those that end in .raw are taken as they are. */
+static uint8_t *read_image(const char *path, int height, int width, int channels, const Fit *fit,
+                           const char **problem) {
+  static char counts[100];
+  size_t bytes = 0;
+  uint8_t *data = read_file(path, &bytes), *pixels = NULL;
+  const char *suffix = strrchr(path, '.');
+  if (!data) *problem = "cannot be read";
+  else if (!suffix || strcmp(suffix, ".raw")) pixels = decode(data, bytes, height, width, channels, fit, problem);
+  else if (bytes == (size_t)height * width * channels) return data;
+  else {
+    snprintf(counts, sizeof counts, "has %zu bytes and not %d x %d x %d", bytes, height, width, channels);
+    *problem = counts;
   }
   free(data);
   return pixels;

@@ -12,7 +12,8 @@ static const char USAGE[] =
     "usage: onebnet-run MODEL.onb [--threads=N] [--set=NAME] [--logits] IMAGE...\n"
     "       onebnet-run MODEL.onb [--set=NAME] --bench[=RUNS]\n"
     "Prints the label and the probability of each image (.ppm, .pgm, .raw: bytes in the order of rows, columns and\n"
-    "channels; .png and .jpg where the program was built with stb_image), of the size that the network takes.\n"
+    "channels, in the network's size; .png and .jpg where the program was built with stb_image). Images of other\n"
+    "sizes are resized as in training.\n"
     "  --threads=N   threads that share an image (default 1)\n"
     "  --set=NAME    hold to an instruction set: avx512, avx2, neon or plain\n"
     "  --logits      print the logits instead\n"
@@ -182,17 +183,18 @@ int main(int argc, char **argv) {
 
   Work work;
   start(&work, threads, path, set);
+  Fit fit = read_fit(info.card, info.card_bytes);
   int failed = 0;
   for (int i = 1; i < argc; i++) {
     if (argv[i][0] == '-' || argv[i] == path) continue;
     const char *problem;
-    uint8_t *pixels = read_image(argv[i], info.height, info.width, info.channels, &problem);
+    uint8_t *pixels = read_image(argv[i], info.height, info.width, info.channels, &fit, &problem);
     if (pixels) {
       run(&work, pixels);
       print_result(argv[i], work.logits, logits_only);
       free(pixels);
     } else {
-      fprintf(stderr, "error: %s %s (%d x %d x %d).\n", argv[i], problem, info.height, info.width, info.channels);
+      fprintf(stderr, "error: %s %s.\n", argv[i], problem);
       failed = 2;
     }
   }
