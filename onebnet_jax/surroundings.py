@@ -22,7 +22,12 @@ NUMERIC = {
     "JAX_NUMPY_DTYPE_PROMOTION": "standard",
     "JAX_NUMPY_RANK_PROMOTION": "allow",
 }
+# Switches of JAX with which its programs break later, without a word of them.
+_HINDERING = re.compile(r"JAX_(TRANSFER_GUARD\w*|NO_TRACING|DYNAMIC_SHAPES)")
+_HARMLESS = ("", "0", "false", "f", "no", "n", "off", "allow", "log", "log_explicit")
 _OF_OTHERS = re.compile(r"(JAX|XLA|TF|TFDS|KERAS|LIBTPU|CUDA|NCCL|OMP|TQDM)_\w+|MPLBACKEND|TMPDIR")
+# Where libraries read variables that their complaints do not name, and how the names of these begin.
+_READERS = {os.path.join("jax", "_src", "config.py"): "JAX_", os.path.join("tqdm", "utils.py"): "TQDM_"}
 _FAKE_DEVICES = re.compile(r"(\s*--xla_force_host_platform_device_count=\d+)*\s*")
 _PARSE_FLAGS = "from jaxlib import xla_client; xla_client.CompileOptions()"
 
@@ -38,6 +43,9 @@ def prepare() -> str | None:
             print(f"note: {name}={given} is not taken over; onebnet_jax computes with {wanted}.", file=sys.stderr)
         if given is not None:
             os.environ[name] = wanted
+    for name, value in os.environ.items():
+        if _HINDERING.fullmatch(name) and value.lower() not in _HARMLESS:
+            return f"{name}={value} keeps JAX from what training and converting need; unset it."
     return _refused_flags()
 
 
@@ -57,7 +65,6 @@ def blame(error: Exception) -> str | None:
     """A sentence, where what broke a command is a variable of the environment or a library; None for all else."""
     places, start = _places(error), _start_of_jax()
     importing = "<module>" in {function for _, function in places}
-    reading = any(file.endswith(os.path.join("jax", "_src", "config.py")) for file, _ in places)
     said = str(start or error)
     platforms = {name: os.environ[name] for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)}
     flags = os.environ.get("XLA_FLAGS")
@@ -66,11 +73,13 @@ def blame(error: Exception) -> str | None:
     for name, value in os.environ.items() if start or importing else ():
         if _OF_OTHERS.fullmatch(name) and re.search(rf"\b{name}\b", said, re.IGNORECASE):
             return f"{name}={value!r} will not do: {_words(start or error)}; unset or mend it."
-    switches = sorted(name for name in os.environ if name.startswith("JAX_"))
     if start and platforms:
         return platform_fault(", ".join(map("=".join, platforms.items())), _words(start))
-    if importing and reading and switches:
-        return f"JAX cannot use one of {', '.join(switches)} as it is set: {_words(error)}; unset or mend it."
+    for where, prefix in _READERS.items() if importing else ():
+        names = sorted(name for name in os.environ if name.startswith(prefix))
+        if names and any(file.endswith(where) for file, _ in places):
+            fault = f"{prefix[:-1]} cannot use one of {', '.join(names)} as it is set"
+            return f"{fault}: {_words(error)}; unset or mend it."
     if "No usable temporary directory" in said:
         return f"No temporary folder can be written ({_words(error)}); set TMPDIR to one that can."
     if importing and (isinstance(error, ImportError) or _first_on_path(error)):
