@@ -28,6 +28,8 @@ _HARMLESS = ("", "0", "false", "f", "no", "n", "off", "allow", "log", "log_expli
 _OF_OTHERS = re.compile(r"(JAX|XLA|TF|TFDS|KERAS|LIBTPU|CUDA|NCCL|OMP|TQDM)_\w+|MPLBACKEND|TMPDIR")
 # Where libraries read variables that their complaints do not name, and how the names of these begin.
 _READERS = {os.path.join("jax", "_src", "config.py"): "JAX_", os.path.join("tqdm", "utils.py"): "TQDM_"}
+# And by which words of JAX such a variable is known.
+_SIGNS = {"JAX_DEFAULT_DEVICE": "Unknown backend", "PJRT_NAMES_AND_LIBRARY_PATHS": "Failed to open"}
 _FAKE_DEVICES = re.compile(r"(\s*--xla_force_host_platform_device_count=\d+)*\s*")
 _PARSE_FLAGS = "from jaxlib import xla_client; xla_client.CompileOptions()"
 
@@ -73,6 +75,9 @@ def blame(error: Exception) -> str | None:
     for name, value in os.environ.items() if start or importing else ():
         if _OF_OTHERS.fullmatch(name) and re.search(rf"\b{name}\b", said, re.IGNORECASE):
             return f"{name}={value!r} will not do: {_words(start or error)}; unset or mend it."
+    for name, words in _SIGNS.items():
+        if words in said and os.environ.get(name):
+            return f"{name}={os.environ[name]!r} will not do: {_words(start or error)}; unset or mend it."
     if start and platforms:
         return platform_fault(", ".join(map("=".join, platforms.items())), _words(start))
     for where, prefix in _READERS.items() if importing else ():
@@ -140,6 +145,13 @@ def numpy_fault() -> str | None:
     if folder != Path(sysconfig.get_path("platlib")):
         remedy = f"it comes from {folder}, before that of this environment; take this folder off PYTHONPATH"
     return f"Larq Compute Engine 0.16 cannot run beside NumPy {numpy.__version__}: {remedy}"
+
+
+def named_by(path: str) -> str:
+    """The variables of other libraries that name this path or a folder around it, in brackets; "" without any."""
+    others = {name: value for name, value in os.environ.items() if _OF_OTHERS.fullmatch(name)}
+    names = sorted(name for name, value in others.items() if value.startswith("/") and path.startswith(value))
+    return f" ({' and '.join(names)})" if names else ""
 
 
 def remote(address: object) -> str | None:

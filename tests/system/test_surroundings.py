@@ -39,6 +39,9 @@ ALL = [
     {"JAX_NUM_CPU_DEVICES": "banana"},
     {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_THREEFRY_PARTITIONABLE": "0"},
     {"JAX_DEBUG_NANS": "1"},
+    {"JAX_DEFAULT_DEVICE": "gpu"},
+    {"JAX_DUMP_IR_TO": NOWHERE},
+    {"PJRT_NAMES_AND_LIBRARY_PATHS": f"x:{NOWHERE}"},
     *({name: value} for name, value in HINDERING.items()),
     {"TQDM_MININTERVAL": "banana"},
     {"JAX_COMPILATION_CACHE_DIR": NOWHERE},
@@ -164,6 +167,16 @@ def test_what_no_variable_explains_is_not_blamed_on_one(monkeypatch):
     with pytest.raises(TypeError) as error:
         jax.numpy.reshape(jax.numpy.zeros(3), (2, 2))
     assert surroundings.blame(error.value) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("JAX_DEFAULT_DEVICE", "Unknown backend: 'x'"), ("PJRT_NAMES_AND_LIBRARY_PATHS", "INTERNAL: Failed to open x")],
+)
+def test_what_jax_says_of_a_variable_without_its_name(name, said, monkeypatch):
+    assert surroundings.blame(RuntimeError(said)) is None
+    monkeypatch.setenv(name, "x")
+    assert surroundings.blame(RuntimeError(said)).startswith(f"{name}='x' will not do")
 
 
 def test_only_what_is_nowhere_is_missing(place, monkeypatch):
