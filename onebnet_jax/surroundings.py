@@ -106,6 +106,7 @@ def platform_fault(asked: str, words: str) -> str:
     """The sentence for a device that was asked for and is not there; words: what JAX says or uses instead."""
     name = " and unset JAX_PLATFORM_NAME" if os.environ.get("JAX_PLATFORM_NAME") else ""
     remedy = f"mend its driver or JAX's plugin for it, or set JAX_PLATFORMS=cpu{name} for the CPU"
+    remedy += " (launch/gpu.sh and its like set it themselves: call onebnet)"
     return f"{asked} asks for a device that JAX cannot use here ({words}); {remedy}."
 
 
