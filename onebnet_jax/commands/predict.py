@@ -24,6 +24,8 @@ def main(argv: list[str]) -> None:
         facts, predict = native.Engine(args.model).card, native.predict
         if not isinstance(facts.get("input"), dict):
             raise UserError(f"{args.model} does not say how images become its input: convert the network again.")
+    elif args.model.suffix != ".tflite":
+        raise UserError(f"{args.model} is no .tflite or .onb file; the model comes first, then the images.")
     else:
         facts, predict = card.read(args.model)[1], convert.predict
     pixels, faults = {}, []
