@@ -68,6 +68,9 @@ def blame(error: Exception) -> str | None:
     places, start = _places(error), _start_of_jax()
     importing = "<module>" in {function for _, function in places}
     said = str(start or error)
+    for name, words in _SIGNS.items():
+        if words in said and os.environ.get(name):
+            return f"{name}={os.environ[name]!r} will not do: {_words(start or error)}; unset or mend it."
     platforms = {name: os.environ[name] for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)}
     flags = os.environ.get("XLA_FLAGS")
     if start and flags and {*platforms.values()} <= {"cpu"}:  # which is always there
@@ -75,9 +78,6 @@ def blame(error: Exception) -> str | None:
     for name, value in os.environ.items() if start or importing else ():
         if _OF_OTHERS.fullmatch(name) and re.search(rf"\b{name}\b", said, re.IGNORECASE):
             return f"{name}={value!r} will not do: {_words(start or error)}; unset or mend it."
-    for name, words in _SIGNS.items():
-        if words in said and os.environ.get(name):
-            return f"{name}={os.environ[name]!r} will not do: {_words(start or error)}; unset or mend it."
     if start and platforms:
         return platform_fault(", ".join(map("=".join, platforms.items())), _words(start))
     for where, prefix in _READERS.items() if importing else ():
@@ -85,6 +85,8 @@ def blame(error: Exception) -> str | None:
         if names and any(file.endswith(where) for file, _ in places):
             fault = f"{prefix[:-1]} cannot use one of {', '.join(names)} as it is set"
             return f"{fault}: {_words(error)}; unset or mend it."
+    if isinstance(error, OSError) and (named := named_by(str(error.filename))):
+        return f"{error.filename}{named} cannot be used: {error.strerror}; unset or mend that variable."
     if "No usable temporary directory" in said:
         return f"No temporary folder can be written ({_words(error)}); set TMPDIR to one that can."
     if importing and (isinstance(error, ImportError) or _first_on_path(error)):

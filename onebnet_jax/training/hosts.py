@@ -176,7 +176,8 @@ def check_devices() -> None:
     first = asked.split(",")[0]
     try:
         used = jax.default_backend()
-    except (AssertionError, RuntimeError) as error:
+        jax.random.key(0)  # what else hinders shows at the first array
+    except (AssertionError, RuntimeError, OSError) as error:
         raise UserError(surroundings.blame(error) or str(error)) from error
     if first not in ("", used) and not (first in ("cuda", "rocm") and used == "gpu"):
         raise UserError(surroundings.platform_fault(f"JAX_PLATFORMS={asked}", f"it would use the {used.upper()}"))
