@@ -23,6 +23,8 @@ trap 'rm -r "$stb"' EXIT
 if [[ -d /usr/include/stb ]]; then
     ln -s /usr/include/stb "$stb/stb"
     flags+=(-isystem "$stb")
+else
+    echo "note: there is no stb_image (apt install libstb-dev), so the program will not read PNG and JPEG" >&2
 fi
 for architecture in "${architectures[@]}"; do
     case $architecture in

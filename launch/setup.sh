@@ -15,16 +15,10 @@ if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (
     echo "error: $("$python" --version) will not do: larq-compute-engine and jax need Python 3.11 or 3.12; set PYTHON." >&2
     exit 2
 fi
-if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
-    echo "installing $requirements${3:+ and ${*:3}} into $venv, which takes some minutes"
-    "$python" -m venv "$venv"
-    # Not bin/pip, whose first line holds the folder in which the environment was made: it may have been moved or copied.
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$requirements" "${@:3}"
-    cat requirements*.txt >"$venv/installed"
-fi
 # The programs of an environment that was copied or moved, and bin/activate, still name the folder in which it was made.
+# Before anything is installed: that would make pyvenv.cfg forget which folder it was.
 if [[ -f $venv/pyvenv.cfg ]] && ! grep -q "^command = .* $(cd "$venv" && pwd)\$" "$venv/pyvenv.cfg"; then
-    "$venv/bin/python" - "$venv" <<'END'
+    "$python" - "$venv" <<'END'
 import pathlib, re, sys
 
 venv = pathlib.Path(sys.argv[1]).absolute()
@@ -36,6 +30,13 @@ for path in [*(venv / "bin").iterdir(), venv / "pyvenv.cfg"] if made else ():
 if made:
     print(f"{venv} was made as {made[1]}: its programs now name the folder in which they are")
 END
+fi
+if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
+    echo "installing $requirements${3:+ and ${*:3}} into $venv, which takes some minutes"
+    "$python" -m venv "$venv"
+    # Not bin/pip, whose first line holds the folder in which the environment was made: it may have been moved or copied.
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$requirements" "${@:3}"
+    cat requirements*.txt >"$venv/installed"
 fi
 # The package for programs of yours, and the command onebnet, from any folder; nothing absolute, as this one may be moved.
 for packages in "$venv"/lib/python3*/site-packages; do

@@ -24,7 +24,14 @@ NUMERIC = {
     "JAX_NUMPY_DTYPE_PROMOTION": "standard",
     "JAX_NUMPY_RANK_PROMOTION": "allow",
 }
+# Switches of JAX with which its programs break later, without a word of them.
+_HINDERING = re.compile(r"JAX_(TRANSFER_GUARD\w*|NO_TRACING|DYNAMIC_SHAPES)")
+_HARMLESS = ("", "0", "false", "f", "no", "n", "off", "allow", "log", "log_explicit")
 _OF_OTHERS = re.compile(r"(JAX|XLA|TF|TFDS|KERAS|LIBTPU|CUDA|NCCL|OMP|TQDM)_\w+|MPLBACKEND|TMPDIR")
+# Where libraries read variables that their complaints do not name, and how the names of these begin.
+_READERS = {os.path.join("jax", "_src", "config.py"): "JAX_", os.path.join("tqdm", "utils.py"): "TQDM_"}
+# And by which words of JAX such a variable is known.
+_SIGNS = {"JAX_DEFAULT_DEVICE": "Unknown backend", "PJRT_NAMES_AND_LIBRARY_PATHS": "Failed to open"}
 _FAKE_DEVICES = re.compile(r"(\s*--xla_force_host_platform_device_count=\d+)*\s*")
 # On CPUs these versions of XLA leave many sums and products to YNNPACK, which takes twice the time for a training step.
 _YNNPACK = "--xla_cpu_experimental_ynn_fusion_type"
@@ -43,6 +50,9 @@ def prepare() -> str | None:
             print(f"note: {name}={given} is not taken over; onebnet_jax computes with {wanted}.", file=sys.stderr)
         if given is not None:
             os.environ[name] = wanted
+    for name, value in os.environ.items():
+        if _HINDERING.fullmatch(name) and value.lower() not in _HARMLESS:
+            return f"{name}={value} keeps JAX from what training and converting need; unset it."
     fault = _refused_flags()
     spare_ynnpack()
     return fault
@@ -82,8 +92,10 @@ def blame(error: Exception) -> str | None:
     """A sentence, where what broke a command is a variable of the environment or a library; None for all else."""
     places, start = _places(error), _start_of_jax()
     importing = "<module>" in {function for _, function in places}
-    reading = any(file.endswith(os.path.join("jax", "_src", "config.py")) for file, _ in places)
     said = str(start or error)
+    for name, words in _SIGNS.items():
+        if words in said and os.environ.get(name):
+            return f"{name}={os.environ[name]!r} will not do: {_words(start or error)}; unset or mend it."
     platforms = {name: os.environ[name] for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)}
     flags = os.environ.get("XLA_FLAGS")
     if start and flags and {*platforms.values()} <= {"cpu"}:  # which is always there
@@ -91,11 +103,15 @@ def blame(error: Exception) -> str | None:
     for name, value in os.environ.items() if start or importing else ():
         if _OF_OTHERS.fullmatch(name) and re.search(rf"\b{name}\b", said, re.IGNORECASE):
             return f"{name}={value!r} will not do: {_words(start or error)}; unset or mend it."
-    switches = sorted(name for name in os.environ if name.startswith("JAX_"))
     if start and platforms:
         return platform_fault(", ".join(map("=".join, platforms.items())), _words(start))
-    if importing and reading and switches:
-        return f"JAX cannot use one of {', '.join(switches)} as it is set: {_words(error)}; unset or mend it."
+    for where, prefix in _READERS.items() if importing else ():
+        names = sorted(name for name in os.environ if name.startswith(prefix))
+        if names and any(file.endswith(where) for file, _ in places):
+            fault = f"{prefix[:-1]} cannot use one of {', '.join(names)} as it is set"
+            return f"{fault}: {_words(error)}; unset or mend it."
+    if isinstance(error, OSError) and (named := named_by(str(error.filename))):
+        return f"{error.filename}{named} cannot be used: {error.strerror}; unset or mend that variable."
     if "No usable temporary directory" in said:
         return f"No temporary folder can be written ({_words(error)}); set TMPDIR to one that can."
     if importing and (isinstance(error, ImportError) or _first_on_path(error)):
@@ -126,6 +142,7 @@ def platform_fault(asked: str, words: str) -> str:
     """The sentence for a device that was asked for and is not there; words: what JAX says or uses instead."""
     name = " and unset JAX_PLATFORM_NAME" if os.environ.get("JAX_PLATFORM_NAME") else ""
     remedy = f"mend its driver or JAX's plugin for it, or set JAX_PLATFORMS=cpu{name} for the CPU"
+    remedy += " (launch/gpu.sh and its like set it themselves: call onebnet)"
     return f"{asked} asks for a device that JAX cannot use here ({words}); {remedy}."
 
 
@@ -165,6 +182,13 @@ def numpy_fault() -> str | None:
     if folder != Path(sysconfig.get_path("platlib")):
         remedy = f"it comes from {folder}, before that of this environment; take this folder off PYTHONPATH"
     return f"Larq Compute Engine 0.16 cannot run beside NumPy {numpy.__version__}: {remedy}"
+
+
+def named_by(path: str) -> str:
+    """The variables of other libraries that name this path or a folder around it, in brackets; "" without any."""
+    others = {name: value for name, value in os.environ.items() if _OF_OTHERS.fullmatch(name)}
+    names = sorted(name for name, value in others.items() if value.startswith("/") and path.startswith(value))
+    return f" ({' and '.join(names)})" if names else ""
 
 
 def remote(address: object) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.errors import UserError, cli
+from onebnet_jax.errors import UserError, check_numpy, cli
 from onebnet_jax.export import card
 from onebnet_jax.paper import pi_log, pi_report
 from onebnet_jax.tables import Table, show
@@ -127,6 +127,7 @@ def _time(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: bool, r
     from onebnet_jax.export import lce
 
     options = {pi_log.KERNELS[kernel]: True} if kernel in pi_log.KERNELS else {}
+    check_numpy()
     try:
         init_ms, first_ms, *rest = lce.timings(tflite, 1 + runs, num_threads=threads, use_xnnpack=xnnpack, **options)
     except (RuntimeError, ValueError) as error:

@@ -25,6 +25,8 @@ def facts(model: str | Path) -> dict:
     Raises UserError where the file or its card is missing or broken, or does not say how images become its input.
     """
     model = Path(model)
+    if model.suffix not in (".onb", ".tflite"):
+        raise UserError(f"{model} is no .tflite or .onb file; the model comes first, then the images.")
     result = Engine(model).card if model.suffix == ".onb" else card.read(model)[1]
     if not isinstance(result.get("input"), dict):
         raise UserError(f"{model} does not say how images become its input: convert the network again.")

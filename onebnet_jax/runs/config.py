@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, local
 from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Binarization
 from onebnet_jax.runs import check as config_check
@@ -38,6 +38,7 @@ def load(path: str, overrides: Sequence[str] = (), run: Path | None = None, assu
     its get_config follows behind a colon: imagenet:TypeI, configs/imagenet.py:TypeI. Raises UserError for a missing
     file, an argument that it does not take, what `override` refuses, or what the run would ignore.
     """
+    local("The config", path)
     file, arguments = _split(path)
     file = file if os.path.isfile(file) else str(schema.shipped(file))
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from onebnet_jax import surroundings
 from onebnet_jax.errors import Unavailable, UserError, local
 from onebnet_jax.runs import config as config_lib
 
@@ -101,6 +102,10 @@ def _told(workdir: Path) -> Iterator[None]:
     except BrokenPipeError:  # of the output: nobody reads it any more
         raise
     except OSError as error:
-        fault = f"The work directory {workdir} cannot be used: {error.strerror or error}"
+        said, place = error.strerror or error, str(error.filename or "")
+        fault = f"The work directory {workdir} cannot be used: {said}"
         remedy = "mend that, or choose another: the same command goes on from the last complete checkpoint"
+        if place.startswith("/") and not Path(place).is_relative_to(workdir.absolute()):  # it is not to blame
+            fault = f"{place}{surroundings.named_by(place)} cannot be used: {said}"
+            remedy = "mend that: the same command goes on from the last complete checkpoint"
         raise UserError(f"{fault}; {remedy}.") from error

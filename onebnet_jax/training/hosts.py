@@ -125,8 +125,10 @@ def _check(coordinator: str | None, processes: int | None, process: int | None) 
     if processes < 1 or not 0 <= process < processes:
         raise UserError(f"--process={process} must lie between 0 and --processes={processes} less one.")
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UserError(f"--coordinator={coordinator!r} must be HOST:PORT, such as 10.0.0.1:1234.")
+    named = host and (":" not in host or (host[0], host[-1]) == ("[", "]"))
+    if not named or not port.isdecimal() or not 0 < int(port) < 2**16:
+        examples = "such as 10.0.0.1:1234 or, by IPv6, [fd00::1]:1234"
+        raise UserError(f"--coordinator={coordinator!r} must be HOST:PORT, {examples}.")
 
 
 def _find(coordinator: str, process: int) -> None:
@@ -175,7 +177,8 @@ def check_devices() -> None:
     first = asked.split(",")[0]
     try:
         used = jax.default_backend()
-    except (AssertionError, RuntimeError) as error:
+        jax.random.key(0)  # what else hinders shows at the first array
+    except (AssertionError, RuntimeError, OSError) as error:
         raise UserError(surroundings.blame(error) or str(error)) from error
     if first not in ("", used) and not (first in ("cuda", "rocm") and used == "gpu"):
         raise UserError(surroundings.platform_fault(f"JAX_PLATFORMS={asked}", f"it would use the {used.upper()}"))

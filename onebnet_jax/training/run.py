@@ -102,7 +102,9 @@ def check_batches(experiment: Experiment, images: float = math.inf) -> None:
         if each.batch_size % devices:
             raise UserError(f"{given} cannot be shared equally by {devices} devices; choose a multiple of {devices}.")
         if each.batch_size > images:
-            raise UserError(f"{given} is more than all {images} training images.")
+            most = images - images % devices  # 0 where there are more devices than images
+            remedy = f"choose at most {most}" if most else "use fewer devices"
+            raise UserError(f"{given} is more than all {images} training images; {remedy}.")
 
 
 def check_progress(experiment: Experiment, workdir: Workdir, images: int) -> None:

@@ -53,6 +53,14 @@ def test_what_a_step_and_its_parameters_are_never_changes(field, tmp_path):
     assert config.load_json(tmp_path / "config.json") == workdir(tmp_path).config
 
 
+def test_a_file_elsewhere_is_not_blamed_on_the_work_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_DUMP_IR_TO", "/proc/nowhere")
+    for place, said in (("/proc/nowhere/x", r"^/proc/nowhere/x \(JAX_DUMP_IR_TO\) cannot"), ("run/x", "^The work")):
+        path = place if place.startswith("/") else str(tmp_path / place)
+        with pytest.raises(UserError, match=said), workdir(tmp_path / "run").opened():
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+
 def test_weights_from_elsewhere_are_never_trained_on(tmp_path):
     (tmp_path / "weights.json").write_text("{}")
     with pytest.raises(UserError, match=f"{tmp_path} holds weights from elsewhere"):

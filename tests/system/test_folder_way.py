@@ -81,6 +81,8 @@ def test_without_its_folder_it_is_converted_and_predicts(copied, tmp_path, capsy
         with pytest.raises(UserError, match="broken.png"):
             predict.main([str(model), str(photo), str(tmp_path / "broken.png"), str(photo)])
     (line,) = set(capsys.readouterr().out.splitlines())
+    with pytest.raises(UserError, match="the model comes first"):
+        predict.main([str(photo), str(models[0])])
     network = trained.load(workdir)
     from onebnet_jax.export import card
 

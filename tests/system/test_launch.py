@@ -372,8 +372,14 @@ def test_a_copied_environment_names_its_own_folder(tmp_path):
         asks = [place / ".venv" / "bin" / "python", "-c", "import onebnet_jax; print(*onebnet_jax.__path__)"]
         found = subprocess.run(asks, cwd="/", env=environment, check=True, text=True, stdout=-1)
         assert found.stdout == f"{place}/onebnet_jax\n"  # by programs in any folder
-    for path in ((second / ".venv" / "bin") / name for name in ("a program", "activate")):
-        assert f"{second}/.venv" in path.read_text() and str(first) not in path.read_text()
+    third = shutil.copytree(second, tmp_path / "third", symlinks=True)
+    (third / "requirements.txt").write_text("# more\n")
+    executable(third / "python", f'#!/bin/sh\n[ "$1" = -m ] && exit 9\nexec {sys.executable} "$@"\n')
+    done = subprocess.run(command, cwd=third, env=os.environ | {"PYTHON": str(third / "python")}, capture_output=True)
+    assert done.returncode == 9  # it would install now
+    for place, made in ((second, first), (third, second)):
+        for path in ((place / ".venv" / "bin") / name for name in ("a program", "activate")):
+            assert f"{place}/.venv" in path.read_text() and f"{made}/" not in path.read_text()
     assert f"{first}/.venv" in (first / ".venv" / "bin" / "activate").read_text()
 
 

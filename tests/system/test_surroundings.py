@@ -16,13 +16,14 @@ import workdirs
 from small_runs import PROGRAM, QUICK, ROOT, environment, lines
 
 from onebnet_jax import errors, main, surroundings
-from onebnet_jax.commands import agree, compare
+from onebnet_jax.commands import agree, benchmark, compare
 from onebnet_jax.native import library
 from onebnet_jax.training import hosts
 
 # The imports stand within `errors.cli`, which answers for what they raise, and in the command's order: small_runs last.
 _BODY = "\nfrom onebnet_jax.runs import config" + PROGRAM.replace("errors.cli(main.main)", "main.main(argv)")
 TRAIN = f"from onebnet_jax import errors\ndef train(argv):{textwrap.indent(_BODY, '    ')}\nerrors.cli(train)"
+HINDERING = {"JAX_TRANSFER_GUARD": "disallow", "JAX_NO_TRACING": "1", "JAX_DYNAMIC_SHAPES": "1"}
 NOWHERE, NONSENSE = "/proc/nowhere", "--xla_nonsense=1"
 # (variables, what the sentence names where the command may not run as usual). PYTHONPATH: a folder of `shadows`.
 CHEAP = [
@@ -38,6 +39,11 @@ ALL = [
     {"JAX_NUM_CPU_DEVICES": "banana"},
     {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_THREEFRY_PARTITIONABLE": "0"},
     {"JAX_DEBUG_NANS": "1"},
+    {"JAX_DEFAULT_DEVICE": "gpu"},
+    {"JAX_DUMP_IR_TO": NOWHERE},
+    {"PJRT_NAMES_AND_LIBRARY_PATHS": f"x:{NOWHERE}"},
+    *({name: value} for name, value in HINDERING.items()),
+    {"TQDM_MININTERVAL": "banana"},
     {"JAX_COMPILATION_CACHE_DIR": NOWHERE},
     *({"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"} for count in ("x", "0")),
     {"TF_CPP_MIN_LOG_LEVEL": "banana", "TF_USE_LEGACY_KERAS": "0", "KERAS_BACKEND": "nonsense", "KERAS_HOME": NOWHERE},
@@ -150,8 +156,10 @@ def test_a_numpy_that_lce_cannot_read_is_refused_before_any_work(folder, remedy,
     monkeypatch.setattr(np, "__version__", "2.2.6")
     if folder:
         monkeypatch.setattr(np, "__file__", str(tmp_path / folder / "__init__.py"))
-    with pytest.raises(errors.UserError, match=f"NumPy 2.2.6: .*{remedy}"):
-        agree.main([str(tmp_path / "missing.tflite")])
+    missing = str(tmp_path / "missing.tflite")
+    for use in (lambda: agree.main([missing]), lambda: benchmark._time(missing, b"", 1, "default", True, 1)):
+        with pytest.raises(errors.UserError, match=f"^Larq .* NumPy 2.2.6: .*{remedy}"):
+            use()
 
 
 def test_what_no_variable_explains_is_not_blamed_on_one(monkeypatch):
@@ -159,6 +167,16 @@ def test_what_no_variable_explains_is_not_blamed_on_one(monkeypatch):
     with pytest.raises(TypeError) as error:
         jax.numpy.reshape(jax.numpy.zeros(3), (2, 2))
     assert surroundings.blame(error.value) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("JAX_DEFAULT_DEVICE", "Unknown backend: 'x'"), ("PJRT_NAMES_AND_LIBRARY_PATHS", "INTERNAL: Failed to open x")],
+)
+def test_what_jax_says_of_a_variable_without_its_name(name, said, monkeypatch):
+    assert surroundings.blame(RuntimeError(said)) is None
+    monkeypatch.setenv(name, "x")
+    assert surroundings.blame(RuntimeError(said)).startswith(f"{name}='x' will not do")
 
 
 def test_only_what_is_nowhere_is_missing(place, monkeypatch):
@@ -196,6 +214,14 @@ def test_a_misspelt_set_of_kernels_is_refused(monkeypatch):
             use()
 
 
+@pytest.mark.parametrize(("name", "value"), HINDERING.items())
+def test_a_switch_with_which_jax_breaks_later_is_refused_at_once(name, value, monkeypatch):
+    monkeypatch.setenv(name, "0")
+    assert surroundings.prepare() is None
+    monkeypatch.setenv(name, value)
+    assert surroundings.prepare().startswith(f"{name}={value} ")
+
+
 def test_switches_of_numbers_are_set_and_said(monkeypatch, capsys):
     monkeypatch.setenv("JAX_ENABLE_X64", "True")
     monkeypatch.setenv("JAX_THREEFRY_PARTITIONABLE", "1")
@@ -221,7 +247,8 @@ def test_an_address_is_refused_wherever_a_path_is_wanted(address, tmp_path, monk
     fields = [f"--config.data.dir={address}", f"--config.init={address}"]
     fields += [f"--config.teacher={address}"]
     attempts = [lambda field=field: config.load(quickstart, [field]) for field in fields]
-    attempts += [lambda: trained.load(address), lambda: Workdir(pathlib.Path(address), loaded).check()]
+    attempts += [lambda: config.load(f"{address}/config.py"), lambda: trained.load(address)]
+    attempts += [lambda: Workdir(pathlib.Path(address), loaded).check()]
     attempts += [lambda: data.open("cifar10", "auto", address)]
     for attempt in attempts:
         with pytest.raises(errors.UserError, match=f"{address.partition(':')[0]}:// cannot be used; "):

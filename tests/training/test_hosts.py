@@ -189,6 +189,7 @@ def join(**arguments):
         ({"coordinator": "localhost:1", "processes": 0, "process": 0}, "--processes=0"),
         ({"coordinator": "localhost", "processes": 2, "process": 0}, "--coordinator='localhost' must be HOST:PORT"),
         ({"coordinator": ":80", "processes": 2, "process": 0}, "--coordinator=':80' must be HOST:PORT"),
+        ({"coordinator": "fd00::1:80", "processes": 2, "process": 0}, r"HOST:PORT, .* by IPv6, \[fd00::1\]:1234"),
         ({"coordinator": "here:0", "processes": 2, "process": 0}, "--coordinator='here:0' must be HOST:PORT"),
         ({"coordinator": "here:70000", "processes": 2, "process": 0}, "--coordinator='here:70000' must be HOST:PORT"),
     ],
