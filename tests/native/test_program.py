@@ -1,82 +1,22 @@
 """The program onebnet-run, as launch/onebnet_run.sh builds it; the engine on other CPUs, and under sanitizers."""
 
-import os
 import pathlib
-import platform
 import shutil
-import struct
 import subprocess
-import zlib
 
-import dyadic
 import engines
 import numpy as np
 import pytest
 from PIL import Image
+from programs import HAS_STB, SHAPE, any_png, build, pixels, printed_logits, run
 
-from onebnet_jax.data import photos
 from onebnet_jax.native import runtime
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.networks import families
 from onebnet_jax.paper import latency, numbers, pi_log
 
-ROOT = pathlib.Path(__file__).parents[2]
-HERE = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}.get(platform.machine().lower())
-SHAPE = (12, 11, 3)
 COUNT = 6  # networks
-HAS_STB = pathlib.Path("/usr/include/stb/stb_image.h").exists()
-needs_stb = pytest.mark.skipif(not HAS_STB, reason="there is no stb_image (libstb-dev)")
 pytestmark = engines.needs_engine
-
-
-def build(folder, architecture, **variables):
-    """The program for an architecture."""
-    script, environment = ROOT / "launch" / "onebnet_run.sh", {"CFLAGS": "-Wall -Wextra"} | variables
-    done = subprocess.run([script, folder, architecture], env=os.environ | environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
-    return folder / f"onebnet-run-{architecture}"
-
-
-def run(*command, status=0, timeout=300):
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout if status == 0 else done.stderr
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with networks in 0.onb to 5.onb and images of them in 0.raw to 2.raw."""
-    folder = tmp_path_factory.mktemp("program")
-    kinds = [
-        ("onebnet", dict(stem="imagenet", conv_1d=(16,), ds_1d=(32,))),
-        ("xnornet", dict(stem="cifar", pad_value=1)),
-        ("birealnet", dict(stem="imagenet", pad_value=0)),
-        ("onebnet", dict(stem="cifar", ds_1d=(32, 64), pad_value=0)),
-        ("realtobin", dict(stem="imagenet")),
-        ("reactnet_a", dict(stem="cifar", width_multiplier=1.0)),
-    ]
-    for number, (family, fields) in enumerate(kinds):
-        structure = dyadic.structure(family, **dict(width_multiplier=0.6, num_classes=37) | fields)
-        file, _ = engines.random_plan(structure, SHAPE, folded=number % 2 == 0)
-        (folder / f"{number}.onb").write_bytes(file)
-    for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)):
-        (folder / f"{number}.raw").write_bytes(image.tobytes())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def program(place):
-    if not HERE:
-        pytest.skip(f"launch/onebnet_run.sh has no build for {platform.machine()}")
-    return build(place, HERE, **{f"CC_{HERE}": " ".join(runtime.compiler())})
-
-
-def pixels(place):
-    return np.stack([np.frombuffer((place / f"{k}.raw").read_bytes(), np.uint8).reshape(SHAPE) for k in range(3)])
-
-
-def printed_logits(text):
-    return np.array([line.split(":")[1].split() for line in text.splitlines()], np.float32)
 
 
 def test_it_prints_what_python_computes(place, program):
@@ -99,143 +39,6 @@ def test_labels_and_probabilities(place, program, tmp_path):
         label, probability = line.split(": ")[1].split(" ")
         names = ["a", "b", "2"]  # the card has two names only
         assert label == names[share.argmax()] and abs(float(probability) - share.max()) < 1e-4
-
-
-def test_image_files(place, program, tmp_path):
-    image, model = pixels(place)[0], place / "0.onb"
-    expected = Engine(model).logits(image[None])
-    Image.fromarray(image).save(tmp_path / "a.ppm")
-    with_comment = (tmp_path / "a.ppm").read_bytes().replace(b"P6\n", b"P6\n# a comment\n")
-    (tmp_path / "b.ppm").write_bytes(with_comment)
-    for name in ("a.ppm", "b.ppm"):
-        np.testing.assert_array_equal(printed_logits(run(program, model, "--logits", tmp_path / name)), expected)
-    Image.fromarray(image).save(tmp_path / "a.png")
-    if HAS_STB:
-        np.testing.assert_array_equal(printed_logits(run(program, model, "--logits", tmp_path / "a.png")), expected)
-    else:
-        assert "libstb-dev" in run(program, model, tmp_path / "a.png", status=2)
-
-
-def chunk(name, content):
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(values, depth, colour, *chunks):
-    """A PNG file of [H, W, C] values of so many bits; colour: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA."""
-    bits = np.asarray(values, ">u2").reshape(len(values), -1, 1).view(np.uint8)
-    rows = np.packbits(np.unpackbits(bits, axis=-1)[..., 16 - depth :].reshape(len(values), -1), axis=-1)
-    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], depth, colour, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(chunks) + pixels + chunk(b"IEND", b"")
-
-
-def exif(orientation):
-    return b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
-
-
-def any_png(random, height, width, depth, colour, transparent):
-    """A PNG file of noise; colour as `png` takes it."""
-    chunks = [chunk(b"PLTE", random.bytes(3 << depth))] if colour == 3 else []
-    values = random.integers(0, 1 << depth, (height, width, {2: 3, 4: 2, 6: 4}.get(colour, 1)))
-    if transparent and colour in (0, 2):  # the pixels that have the colour of the first
-        chunks.append(chunk(b"tRNS", values[0, 0].astype(">u2").tobytes()))
-    elif transparent and colour == 3:
-        chunks.append(chunk(b"tRNS", random.bytes(1 << depth)))
-    if transparent:
-        chunks.append(chunk(b"eXIf", exif(int(random.integers(1, 9)))))
-    return png(values, depth, colour, *chunks)
-
-
-DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-SIZES = [(64, 65), (5, 9), (90, 13), (9, 333), (1, 1), (200, 1), (12, 40), (31, 11)]
-FITS = [("crop", 1.0, SHAPE), ("crop", 256 / 224, (7, 16, 3)), ("pad", 1.0, (12, 11, 1)), ("stretch", 1.0, (7, 16, 1))]
-
-
-def fitted(file, resize, zoom, shape):
-    """A network whose card says how images are brought to its size."""
-    structure = families.build("onebnet", depth=8, width_multiplier=0.3, num_classes=9)
-    file.write_bytes(engines.random_plan(structure, shape, input={"resize": resize, "zoom": zoom})[0])
-    return file
-
-
-def check_files(program, model, files, resize, zoom, shape):
-    """Files give what Python computes of what `photos.decode` makes of them."""
-    images = np.stack([photos.decode(file, shape[:2], shape[2], resize, zoom) for file in files])
-    printed = printed_logits(run(program, model, "--logits", *files))
-    np.testing.assert_array_equal(printed, Engine(model).logits(images))
-
-
-@needs_stb
-@pytest.mark.parametrize("fit", FITS)
-def test_images_of_any_size_are_resized_as_in_training(fit, program, tmp_path):
-    random, files = np.random.default_rng(5), []
-    for colour, depths in DEPTHS.items():
-        for number, depth in enumerate(depths):
-            for transparent in (False, True):
-                file = tmp_path / f"{colour}_{depth}_{transparent}.png"
-                size = SIZES[(number + 3 * colour + 4 * transparent) % len(SIZES)]
-                file.write_bytes(any_png(random, *size, depth, colour, transparent))
-                files.append(file)
-    for height, width in SIZES:
-        files.append(tmp_path / f"{height}x{width}.png")
-        Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(files[-1])
-    check_files(program, fitted(tmp_path / "m.onb", *fit), files, *fit)
-
-
-def test_ppm_and_pgm_of_any_size(program, tmp_path):
-    random, fit = np.random.default_rng(6), ("crop", 1.0, SHAPE)
-    model = fitted(tmp_path / "m.onb", *fit)
-    for height, width in SIZES:
-        for shape, suffix in (((height, width, 3), "ppm"), ((height, width), "pgm")):
-            image = Image.fromarray(random.integers(0, 256, shape, np.uint8))
-            image.save(tmp_path / f"a.{suffix}"), image.save(tmp_path / "a.png")
-            printed = printed_logits(run(program, model, "--logits", tmp_path / f"a.{suffix}"))
-            pixels = photos.decode(tmp_path / "a.png", SHAPE[:2], 3)
-            np.testing.assert_array_equal(printed, Engine(model).logits(pixels[None]))
-
-
-@needs_stb
-def test_jpeg_is_turned_upright_and_reduced(program, tmp_path):
-    """Blocks of one shade of grey each are stored without loss: every decoder gives the same."""
-    shades = np.random.default_rng(7).integers(0, 256, (5, 3), np.uint8)
-    fit, files = ("crop", 1.0, SHAPE), []
-    for orientation in range(10):
-        for times, mode in ((8, "L"), (16, "RGB"), (128, "RGB")):  # the last is read at an eighth of its size
-            files.append(tmp_path / f"{orientation}_{times}.jpg")
-            tags = Image.Exif()
-            tags[0x10F], tags[0x112] = "a camera", orientation
-            image = Image.fromarray(np.kron(shades, np.ones((times, times), np.uint8))).convert(mode)
-            image.save(files[-1], quality=100, exif=tags)
-    check_files(program, fitted(tmp_path / "m.onb", *fit), files, *fit)
-
-
-NOISE = png(np.random.default_rng(8).integers(0, 256, (9, 9, 3)), 8, 2)
-HUGE = NOISE[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 9000, 8, 2, 0, 0, 0)) + NOISE[33:]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "word"),
-    [
-        ("cut.ppm", b"P6\n11 12\n255\n" + bytes(5), "cut"),
-        ("empty.ppm", b"P6\n0 12\n255\n" + bytes(5), "cut"),
-        ("long.pgm", b"P5\n201 1\n255\n" + bytes(201), "200 times"),
-        ("huge.ppm", b"P6\n90000 90000\n255\n", "178 million pixels"),
-        ("deep.ppm", b"P6\n11 12\n65535\n" + bytes(792), "8 bits"),
-        ("header.ppm", b"P6", "header.ppm"),
-        ("short.raw", bytes(395), "395 bytes"),
-        ("none.png", b"nothing", "none.png"),
-        ("empty.png", b"", "empty.png"),
-        ("missing.ppm", None, "read"),
-        pytest.param("cut.png", NOISE[:-13], "cut", marks=needs_stb),
-        pytest.param("altered.png", NOISE[:-20] + b"\0\1\2" + NOISE[-17:], "damaged", marks=needs_stb),
-        pytest.param("huge.png", HUGE, "178 million pixels", marks=needs_stb),
-        pytest.param("cut.jpg", b"\xff\xd8\xff\xe0\0\4ab\xff\xda\0\2", "cut", marks=needs_stb),
-    ],
-)
-def test_refuses_other_images(name, content, word, place, program, tmp_path):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    assert word in run(program, place / "0.onb", tmp_path / name, status=2)
 
 
 def test_refuses_other_files_and_options(place, program, tmp_path):

@@ -1,0 +1,39 @@
+"""Networks, and the program onebnet-run that runs them."""
+
+import platform
+
+import dyadic
+import engines
+import numpy as np
+import pytest
+from programs import HERE, SHAPE, build
+
+from onebnet_jax.native import runtime
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """A folder with networks in 0.onb to 5.onb and images of them in 0.raw to 2.raw."""
+    folder = tmp_path_factory.mktemp("program")
+    kinds = [
+        ("onebnet", dict(stem="imagenet", conv_1d=(16,), ds_1d=(32,))),
+        ("xnornet", dict(stem="cifar", pad_value=1)),
+        ("birealnet", dict(stem="imagenet", pad_value=0)),
+        ("onebnet", dict(stem="cifar", ds_1d=(32, 64), pad_value=0)),
+        ("realtobin", dict(stem="imagenet")),
+        ("reactnet_a", dict(stem="cifar", width_multiplier=1.0)),
+    ]
+    for number, (family, fields) in enumerate(kinds):
+        structure = dyadic.structure(family, **dict(width_multiplier=0.6, num_classes=37) | fields)
+        file, _ = engines.random_plan(structure, SHAPE, folded=number % 2 == 0)
+        (folder / f"{number}.onb").write_bytes(file)
+    for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)):
+        (folder / f"{number}.raw").write_bytes(image.tobytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def program(place):
+    if not HERE:
+        pytest.skip(f"launch/onebnet_run.sh has no build for {platform.machine()}")
+    return build(place, HERE, **{f"CC_{HERE}": " ".join(runtime.compiler())})
