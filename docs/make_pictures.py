@@ -76,7 +76,7 @@ def draw_sizes(axes, measured: dict) -> None:
     axes.set(xscale="log", xlim=(56, 2200), ylim=(91, 94.6), xlabel="size of the file (KiB)", ylabel="Top-1 (%)")
     axes.set_xticks([64, 128, 256, 512, 1024], ["64", "128", "256", "512", "1024"])
     axes.minorticks_off()
-    axes.set_title("Accuracy and size, FashionMNIST, 20 epochs")
+    axes.set_title("FashionMNIST, 20 epochs")
 
 
 def draw_times(axes, measured: dict) -> None:
@@ -103,7 +103,7 @@ def draw_agreement(axes) -> None:
         if equal != "-":
             same, _ = equal.split(" of ")
             axes.text(0.97, y, f"{int(same):,} equal", va="center", ha="right", color=colour)
-    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="10,000 test images: answers like training's")
+    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="Answers to 10,000 test images")
     axes.axis("off")
 
 
