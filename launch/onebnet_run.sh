@@ -26,6 +26,7 @@ if [[ -d /usr/include/stb ]]; then
 else
     echo "note: there is no stb_image (apt install libstb-dev), so the program will not read PNG and JPEG" >&2
 fi
+run mkdir -p "$folder"
 for architecture in "${architectures[@]}"; do
     case $architecture in
     x86_64) usual=x86_64-linux-gnu-gcc package=gcc ;;

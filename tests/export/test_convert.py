@@ -16,6 +16,7 @@ import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is 
 from onebnet_jax.data import load
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import card, convert, predict
+from onebnet_jax.native.runtime import Engine
 from onebnet_jax.networks import families
 from onebnet_jax.runs import trained
 from onebnet_jax.runs.trained import random_variables
@@ -93,6 +94,13 @@ def test_the_kept_files_predict_what_their_networks_did(name, file, request):
     found = predict.predict(RESULTS / name / file, load.open("fashion_mnist_mini").test_images[: len(logits)])
     names = trained.load(RESULTS / name).info.class_names
     assert [p.label for p in found] == [names[i] for i in np.argmax(logits, axis=-1)]
+
+
+@engines.needs_engine
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("**/*.onb")), ids=lambda file: str(file.relative_to(RESULTS)))
+def test_kept_native_files_are_of_the_format_of_today(file):
+    engine = Engine(file)
+    assert engine.card["classes"] and np.isfinite(engine.logits(np.zeros((1, *engine.shape), np.uint8))).all()
 
 
 def test_small_maps_are_refused():
