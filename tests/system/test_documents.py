@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import pkgutil
 import re
 
 import pytest
@@ -68,3 +69,8 @@ def test_what_a_document_names_is_there(document):
     assert [str(path) for path in sorted(named) if not (path.exists() or path.name == "NAME.py")] == []
     commands = re.findall(r"^onebnet (\w+)|`onebnet (\w+)", text, re.MULTILINE)
     assert {"".join(words) for words in commands} <= {*COMMANDS, "COMMAND"}
+
+
+@pytest.mark.parametrize("name", re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
+def test_what_the_reference_names_is_there(name):
+    assert pkgutil.resolve_name(name).__doc__
