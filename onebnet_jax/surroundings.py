@@ -77,12 +77,13 @@ def _has_ynnpack() -> bool:
 
 
 def _refused_flags() -> str | None:
-    """What XLA says of XLA_FLAGS, asked in another process, as it aborts for those that it does not know."""
+    """What XLA says of XLA_FLAGS, asked in another process, as it ends one for those that it does not know."""
     flags = os.environ.get("XLA_FLAGS", "")
     if _FAKE_DEVICES.fullmatch(flags.replace(f"{_YNNPACK}=", "") if _has_ynnpack() else flags):  # these are known
         return None
     asked = subprocess.run([sys.executable, "-c", _PARSE_FLAGS], stderr=subprocess.PIPE, text=True, errors="replace")
-    if asked.returncode != -signal.SIGABRT:
+    aborted = asked.returncode == -signal.SIGABRT  # jaxlib 0.12 ends with status 1 instead
+    if not aborted and not (asked.returncode and "parse_flags" in asked.stderr):
         return None
     said = asked.stderr.partition("\n")[0].partition("] ")[2].rstrip(".")
     return f"XLA_FLAGS={flags!r} will not do for this version of JAX{said and f' ({said})'}; unset or mend it."
