@@ -51,9 +51,8 @@ def main(imagenette: str = "", fp32: str = "") -> None:
     found = json.loads(OUTPUT.read_text())["networks"]
     runs = {}
     with quietly():
-        measure(
-            "ResNet20", RESULTS / "fashionmnist_fp32", ("fashionmnist_ds32_64", "fashionmnist_conv64_ds64"), found, runs
-        )
+        ours = "fashionmnist_ds32_64", "fashionmnist_conv64_ds64"
+        measure("ResNet20", RESULTS / "fashionmnist_fp32", ours, found, runs)
         if imagenette:
             measure("ResNet10", Path(fp32), ("imagenette64/scratch",), found, runs, imagenette)
         for name, times in in_turn(runs, rounds=20).items():
@@ -84,10 +83,8 @@ def measure(title: str, reference: Path, folders: tuple[str, ...], found: dict, 
         add(f"{title} {name}, TFLite + XNNPACK", len(file), answers, interpreter.inner.invoke)
     for folder in folders:
         ours = trained.load(RESULTS / folder)
-        file, engine_images = (
-            native.pack(*native.convert(ours)),
-            card.normalize(pixels[0], ours.info.mean, ours.info.std),
-        )
+        engine_images = card.normalize(pixels[0], ours.info.mean, ours.info.std)
+        file = native.pack(*native.convert(ours))
         engine = Engine(file)
         run = lambda engine=engine, image=engine_images[:1]: engine.logits(image)  # noqa: E731
         add(f"{folder}, native engine", len(file), engine.logits(engine_images).argmax(1), run)

@@ -8,12 +8,10 @@ venv=$1 requirements=$2
 
 python=${PYTHON:-python3}
 if ! words=$("$python" --version 2>&1); then # pyenv's words say which of its versions has it
-    printf 'error: There is no %s that runs here; set PYTHON to one of Python 3.11 or 3.12.\n%s\n' "$python" "$words" >&2
-    exit 2
+    fail "There is no $python that runs here; set PYTHON to one of Python 3.11 or 3.12."$'\n'"$words"
 fi
 if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; then
-    echo "error: $("$python" --version) will not do: larq-compute-engine and jax need Python 3.11 or 3.12; set PYTHON." >&2
-    exit 2
+    fail "$("$python" --version) will not do: larq-compute-engine and jax need Python 3.11 or 3.12; set PYTHON."
 fi
 # The programs of an environment that was copied or moved, and bin/activate, still name the folder in which it was made.
 # Before anything is installed: that would make pyvenv.cfg forget which folder it was.

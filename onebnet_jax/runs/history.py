@@ -70,19 +70,16 @@ def table(runs: Sequence[History], over_seeds: bool = False) -> Table:
     fields = [_used_fields(run.config) for run in runs]
     names = {name: None for used in fields for name in used}  # in order
     differing = [name for name in names if len({repr(used[name]) for used in fields if name in used}) > 1]
-    groups = {index: [run] for index, run in enumerate(runs)}
-    if over_seeds:
-        differing, groups = [name for name in differing if name != "seed"], {}
-        for run, used in zip(runs, fields):
-            groups.setdefault(repr({name: used[name] for name in used if name != "seed"}), []).append(run)
-    seeds = ["seeds"] if over_seeds else []
-    rows = [["run", *differing, *seeds, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
-    for group in groups.values():
-        used, name = _used_fields(group[0].config), group[0].name
-        if len(group) > 1:
-            name = os.path.commonprefix([run.name for run in group]) + "*"
-        counts = [str(len(group))] if over_seeds else []
-        rows.append([name, *(str(used.get(field, "")) for field in differing), *counts, *_outcomes(group)])
+    differing = [name for name in differing if name != "seed" or not over_seeds]
+    groups = {}  # of runs that share a row, with the fields of the first
+    for index, (run, used) in enumerate(zip(runs, fields)):
+        alike = repr({name: used[name] for name in used if name != "seed"}) if over_seeds else index
+        groups.setdefault(alike, (used, []))[1].append(run)
+    rows = [["run", *differing, *["seeds"] * over_seeds, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
+    for used, group in groups.values():
+        name = group[0].name if len(group) == 1 else os.path.commonprefix([run.name for run in group]) + "*"
+        cells = [str(used.get(field, "")) for field in differing]
+        rows.append([name, *cells, *[str(len(group))] * over_seeds, *_outcomes(group)])
     return rows
 
 
