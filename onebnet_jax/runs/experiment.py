@@ -74,6 +74,7 @@ class Experiment:
     init: str = ""
     checkpoint_seconds: float = 300.0
     eval_every_epochs: int = 1
+    bn_batches: int = 0
     diagnostics: bool = False
 
     @property

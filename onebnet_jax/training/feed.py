@@ -18,6 +18,7 @@ from onebnet_jax.training import steps
 from onebnet_jax.training.steps import Input, Sums
 
 CALLS_AHEAD = 2  # on the devices, so that they need not wait for the host, nor hold the batches of many calls
+RENEWING_BATCHES = 8  # to a call
 EVALUATION_CALLS = 32  # at most, of a data set in memory: long ones for the devices, short ones for who wants to stop
 
 
@@ -130,6 +131,27 @@ class Streamed:
 
 
 Feed = InMemory | Streamed
+
+
+def renewer(data: Feed, apply, batch: Input, key: jax.Array, batches: int):
+    """Returns renew(variables, stopping) -> the same with BN's statistics over so many batches, or None to stop.
+
+    They are the mean over training images, where the running ones follow the last few batches alone. Of no batches:
+    the variables as they are.
+    """
+    if not batches:
+        return lambda variables, stopping=None: variables
+    train = data.trainer(partial(steps.statistics_step, apply, batch), batch, key)
+
+    def renew(variables: dict, stopping=lambda: False) -> dict | None:
+        params, state = replicate(variables["params"]), steps.Statistics(jax.device_get(variables["batch_stats"]))
+        for first in range(0, batches, RENEWING_BATCHES):
+            if stopping():
+                return None
+            state = train(state, params, 0, first, min(first + RENEWING_BATCHES, batches))
+        return variables | {"batch_stats": state.batch_stats}
+
+    return renew
 
 
 def _score(run: Callable, parts: Callable[[], Iterable], variables: dict, stopping=lambda: False) -> Sums | None:

@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Callable
-from functools import partial
 
 import jax
 
@@ -22,9 +21,9 @@ from onebnet_jax.training import feed, hosts, stage, steps
 def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
     """Scores a trained network on all test images of its data set, and prints what both are.
 
-    Before that, `bn_batches` of training images move BN's running statistics, which lag behind a binarized network
-    whose weights still change fast; by 0.9 a batch, what they were is gone after about 40. Raises UserError for images
-    that are missing, and for more batches than an epoch has.
+    Before that, the mean over `bn_batches` of training images takes the place of BN's running statistics, which lag
+    behind a binarized network whose weights still change fast. Raises UserError for images that are missing, and for
+    more batches than an epoch has.
     """
     hosts.check_devices()
     data = feed.open_data(trained.data, trained.config["seed"])
@@ -33,13 +32,10 @@ def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
     # The score does not depend on the batch, so any number of devices will do.
     devices = jax.device_count()
     batch = stage.make_input(trained.data, math.ceil(trained.stage.batch_size / devices) * devices)
-    steps_per_epoch = batch.steps(data.train_size)
-    if bn_batches > steps_per_epoch:
-        raise UserError(f"--bn-batches={bn_batches} is more than the {steps_per_epoch} batches of an epoch.")
+    check_bn_batches(bn_batches, batch.steps(data.train_size), "--bn-batches")
     apply, variables = trained.network(steps.AXIS).apply, trained.variables
-    if bn_batches:
-        step, key = partial(steps.statistics_step, apply, batch), jax.random.key(trained.config["seed"])
-        variables = data.trainer(step, batch, key)(variables, {}, 0, 0, bn_batches)
+    key = jax.random.key(trained.config["seed"])
+    variables = feed.renewer(data, apply, batch, key, bn_batches)(variables)
     return data.scorer(apply, batch)(variables).means()
 
 
@@ -62,6 +58,8 @@ def train(
     teacher = load_teacher(experiment)
     data = feed.open_data(experiment.data, experiment.seed)
     check_batches(experiment, data.train_size)
+    for each in experiment.stages:
+        check_bn_batches(experiment.bn_batches, math.ceil(data.train_size / each.batch_size), "bn_batches")
     if data.absent:
         known = ", ".join(experiment.data.info.class_names)
         raise UserError(f"There are no training images of {', '.join(data.absent)}, where the classes are {known}.")
@@ -105,6 +103,12 @@ def check_batches(experiment: Experiment, images: float = math.inf) -> None:
             most = images - images % devices  # 0 where there are more devices than images
             remedy = f"choose at most {most}" if most else "use fewer devices"
             raise UserError(f"{given} is more than all {images} training images; {remedy}.")
+
+
+def check_bn_batches(batches: int, steps_per_epoch: int, name: str) -> None:
+    """Raises UserError for more batches than an epoch has, for BN's statistics."""
+    if batches > steps_per_epoch:
+        raise UserError(f"{name}={batches} is more than the {steps_per_epoch} batches of an epoch.")
 
 
 def check_progress(experiment: Experiment, workdir: Workdir, images: int) -> None:

@@ -16,7 +16,7 @@ from onebnet_jax.runs import optim
 from onebnet_jax.runs.experiment import Data, Experiment, Stage
 from onebnet_jax.runs.trained import Trained, check_same_tree
 from onebnet_jax.training import diagnostics, hosts, losses
-from onebnet_jax.training.feed import Feed, replicate
+from onebnet_jax.training.feed import Feed, renewer, replicate
 from onebnet_jax.training.record import Record, Silent
 from onebnet_jax.training.steps import AXIS, Input, Sums, TrainState, check_finite, train_step
 from onebnet_jax.training.trace import Trace
@@ -102,6 +102,8 @@ def train(
     scores = {"": feed.scorer(learner.network.apply, learner.batch)}
     if feed.validates:
         scores["validation_"] = feed.scorer(learner.network.apply, learner.batch, "validation")
+    renew_key = jax.random.fold_in(key, 2)
+    renew = renewer(feed, learner.network.apply, learner.batch, renew_key, experiment.bn_batches)
     record = Silent(state)
     if hosts.is_leader():
         parameters = f"{sum(x.size for x in jax.tree.leaves(state.params)):,} parameters"
@@ -116,7 +118,8 @@ def train(
         )
     with record, contextlib.closing(trace):
         state = hosts.from_leader(record.state)
-        loop = _Loop(stage, learner, experiment.eval_every_epochs, take, scores, record, stopping, trace, measure)
+        every = experiment.eval_every_epochs
+        loop = _Loop(stage, learner, every, take, scores, record, stopping, trace, renew, measure)
         state = loop.run(state)
         return jax.device_get(state.variables), record.result
 
@@ -133,6 +136,7 @@ class _Loop:
     record: Record | Silent
     stopping: Callable[[], bool]
     trace: Trace
+    renew: Callable  # BN's statistics, before each evaluation
     measure: Callable | None = None  # diagnostics, in the leader
     length: int = 1  # of the next call to the devices, in steps
 
@@ -159,18 +163,20 @@ class _Loop:
     def end_epoch(self, state: TrainState) -> TrainState:
         """Scores where it is time to, writes all down, and saves; nothing of it if asked to stop."""
         step = int(state.step)
-        epoch, result = step // self.learner.steps_per_epoch, {}
+        epoch, result, variables = step // self.learner.steps_per_epoch, {}, state.variables
         if epoch % self.eval_every_epochs == 0 or step >= self.learner.total:
             result = {"epoch": epoch}
+            stopping = lambda: bool(hosts.agree(self.stopping())[0])  # noqa: E731
+            if (variables := self.renew(variables, stopping)) is None:
+                return state
             for prefix, score in self.scores.items():
-                sums = score(state.variables, lambda: bool(hosts.agree(self.stopping())[0]))
-                if sums is None:
+                if (sums := score(variables, stopping)) is None:
                     return state
                 result |= {f"{prefix}{name}": value for name, value in sums.means().items()}
         rate = {"learning_rate": float(self.learner.schedule(step - 1)), "epoch": epoch}
         self.record.trained(step, jax.device_get(state.sums).means() | rate)
         if result:
-            self.record.evaluated(step, state.variables, result)
+            self.record.evaluated(step, variables, result)
         if self.measure:
             self.diagnose(state)
         state = state.replace(sums=Sums())

@@ -16,9 +16,13 @@ import optax
 from jax import lax
 
 from onebnet_jax.data import augment
+from onebnet_jax.networks.layers import BN_MOMENTUM
 from onebnet_jax.training.losses import cross_entropy, in_top_k
 
 AXIS = "devices"
+# By default GPUs and TPUs multiply float32 values in fewer bits. That trains as well, but signs flip by it, and a score
+# is to be that of the network which is deployed.
+EXACT = "float32"
 
 
 @flax.struct.dataclass
@@ -118,15 +122,31 @@ def check_finite(state: TrainState) -> TrainState:
     return state.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step - 1, state.bad_step))
 
 
-def statistics_step(apply: Callable, batch: Input, variables: dict, constants, images, labels, mask) -> dict:
-    """From {"params", "batch_stats"} to the same: moves only BN's running statistics."""
+@flax.struct.dataclass
+class Statistics:
+    """BN's statistics as the mean over `count` batches."""
+
+    batch_stats: Any
+    count: jax.Array = np.int32(0)
+
+
+def statistics_step(apply: Callable, batch: Input, state: Statistics, params, images, labels, mask) -> Statistics:
+    """The mean with one more batch."""
     images = augment.normalize(images, batch.mean, batch.std)
-    return variables | apply(variables, images, True, mask, mutable=["batch_stats"])[1]
+    variables = {"params": params, "batch_stats": state.batch_stats}
+    with jax.default_matmul_precision(EXACT):
+        moved = apply(variables, images, True, mask, mutable=["batch_stats"])[1]["batch_stats"]
+    # They have gone 1 - BN_MOMENTUM of the way to those of the batch.
+    share = 1 / ((1 - BN_MOMENTUM) * (state.count + 1))
+    return Statistics(
+        jax.tree.map(lambda old, new: old + share * (new - old), state.batch_stats, moved), state.count + 1
+    )
 
 
 def score_step(apply: Callable, batch: Input, sums: Sums, variables: dict, images, labels, mask) -> Sums:
     """The step of an evaluation; its constants are {"params", "batch_stats"}."""
-    logits = apply(variables, augment.normalize(images, batch.mean, batch.std))
+    with jax.default_matmul_precision(EXACT):
+        logits = apply(variables, augment.normalize(images, batch.mean, batch.std))
     scored = Sums.of(logits, labels, cross_entropy(logits, labels), mask)
     return jax.tree.map(jnp.add, sums, lax.psum(scored, AXIS))
 

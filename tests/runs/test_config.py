@@ -24,7 +24,7 @@ OTHERS = """
     model.weight_estimator=tanh model.weight_scale=none model.dtype=bfloat16 data.name=cifar10 data.source=files
     data.dir=~/data data.image_size=64 data.crop_padding=4 data.flip=True data.lighting=0.1 data.max_unreadable=3
     data.resize=pad data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,) data.validation=0.2
-    stages=('step1','step2') teacher=runs/teacher init=runs/a checkpoint_seconds=60 eval_every_epochs=5
+    stages=('step1','step2') teacher=runs/teacher init=runs/a checkpoint_seconds=60 eval_every_epochs=5 bn_batches=40
     diagnostics=true model.soft_sign=tanh
 """
 OF_STAGE = """
@@ -137,7 +137,7 @@ IMPOSSIBLE = """
     data.crop_padding=1000 train.batch_size=0 train.batch_size=99999999999999999999 train.epochs=0 train.optimizer=sgdm
     step1.schedule=step train.warmup_epochs=-1 train.momentum=1.5 train.learning_rate=-0.1 train.learning_rate=nan
     train.label_smoothing=1.1 step1.epochs=0 step2.temperature=0 train.teacher_weight=-1 train.weight_decay=-1
-    stages=() stages=('data',) stages=('train','train') checkpoint_seconds=-1 eval_every_epochs=0
+    stages=() stages=('data',) stages=('train','train') checkpoint_seconds=-1 eval_every_epochs=0 bn_batches=-1
 """
 
 

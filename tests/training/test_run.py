@@ -100,27 +100,42 @@ def with_batches_of(network, size):
     return dataclasses.replace(network, stage=dataclasses.replace(network.stage, batch_size=size))
 
 
-def test_an_evaluation_can_bring_the_running_statistics_up_to_date(quiet):
-    """In a batch of all training images they move by a tenth towards those of these; the network stays as it is."""
+def test_an_evaluation_can_take_the_statistics_of_training_images(quiet):
+    """Of a batch of all training images they are those of these; the network stays as it is."""
     network, dataset = with_batches_of(trained.load(quiet[0], LAST), 4000), data.open("fashion_mnist_mini")
     x = (dataset.train_images.astype(np.float64) / 255 - dataset.info.mean) / dataset.info.std
-
     maps = tiny_maps(network.variables["params"], x)
-    mean, var = maps.mean((0, 1)), maps.var((0, 1))
 
-    def loss(mean, var, batches=0):
+    def loss(network, mean, var, batches=0):
         network.variables["batch_stats"]["stem_bn"].update(mean=np.float32(mean), var=np.float32(var))
         before = jax.tree.map(np.copy, network.variables)
         result = evaluate(network, bn_batches=batches)["loss"]
         jax.tree.map(np.testing.assert_array_equal, network.variables, before)
         return result
 
-    old_mean, old_var = mean + 1, 3 * var
-    moved = loss(0.9 * old_mean + 0.1 * mean, 0.9 * old_var + 0.1 * var)
-    assert loss(old_mean, old_var, batches=1) == pytest.approx(moved, rel=1e-5)
-    assert loss(old_mean, old_var) != pytest.approx(moved, rel=1e-3)
+    mean, var = maps.mean((0, 1)), maps.var((0, 1))
+    wanted, others = loss(network, mean, var), (mean + 1, 3 * var)
+    assert loss(network, *others, batches=1) == pytest.approx(wanted, rel=1e-5)
+    # Of 40 batches the mean counts each alike: what the variances lack are those between batches of 100.
+    assert loss(with_batches_of(network, 100), *others, batches=40) == pytest.approx(wanted, rel=2e-3)
+    assert loss(network, *others) != pytest.approx(wanted, rel=1e-2)
     with pytest.raises(UserError, match="--bn-batches=2 is more than the 1 batches of an epoch"):
         evaluate(network, bn_batches=2)
+
+
+def test_best_can_hold_the_statistics_of_training_images(tmp_path, quiet):
+    """What is trained stays the same; and the kept network gives the score that was written down."""
+    with pytest.raises(UserError, match="bn_batches=9 is more than the 8 batches of an epoch"):
+        train(load("--config.bn_batches=9"), tmp_path)
+    result = train(load("--config.bn_batches=8"), tmp_path)
+    mine, plain = trained.load(tmp_path, LAST), trained.load(quiet[0], LAST)
+    jax.tree.map(np.testing.assert_array_equal, mine.variables, plain.variables)
+    best = trained.load(tmp_path, BEST)
+    assert best.metrics in (
+        {k: v for k, v in x.items() if k not in ("step", "split")} for x in of_split(tmp_path, "test")
+    )
+    assert evaluate(best) | {"epoch": best.metrics["epoch"]} == best.metrics
+    assert evaluate(plain, bn_batches=8)["loss"] == pytest.approx(result["loss"], rel=1e-3) != quiet[1]["loss"]
 
 
 def test_an_evaluation_says_what_it_scores_and_needs_no_batch_that_the_devices_share(quiet, capsys):

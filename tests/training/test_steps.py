@@ -307,3 +307,16 @@ def test_bfloat16_is_what_convolutions_see_and_float32_what_leaves_the_network()
     outputs = [equation.outvars[0].aval.dtype for equation in convolutions(jaxpr.jaxpr)]
     assert len(outputs) == 4 + 2 and set(outputs) == {jnp.dtype("bfloat16")}
     assert jaxpr.out_avals[0].dtype == jnp.float32
+
+
+def test_scores_and_their_statistics_multiply_all_bits_of_float32():
+    network, images = Network(STRUCTURE), jnp.zeros((2, 16, 16, 1), jnp.uint8)
+    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((2, 16, 16, 1)))
+    rest = images, jnp.zeros(2, jnp.int32), jnp.ones(2)
+    score = functools.partial(steps.score_step, network.apply, INPUT(2, 1), steps.Sums())
+    renew = functools.partial(steps.statistics_step, network.apply, INPUT(2, 1))
+    for step, *given_ in (score, variables), (renew, steps.Statistics(variables["batch_stats"]), variables["params"]):
+        jaxpr = jax.make_jaxpr(step, axis_env=[(steps.AXIS, 1)])(*given_, *rest).jaxpr
+        assert {str(equation.params["precision"]) for equation in convolutions(jaxpr)} == {
+            str((jax.lax.Precision.HIGHEST,) * 2)
+        }
