@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["ONEBNET_NATIVE"] = "0"  # training's kernels are not needed
 from onebnet_jax.commands.contenders import in_turn, processor, tflite
 from onebnet_jax.errors import quietly
-from onebnet_jax.export import card, convert, keras, lce, native
+from onebnet_jax.export import card, convert, keras, lce
 from onebnet_jax.export.keras2 import tf
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.runs import trained
@@ -84,7 +84,7 @@ def measure(title: str, reference: Path, folders: tuple[str, ...], found: dict, 
     for folder in folders:
         ours = trained.load(RESULTS / folder)
         engine_images = card.normalize(pixels[0], ours.info.mean, ours.info.std)
-        file = native.pack(*native.convert(ours))
+        file = (RESULTS / folder / "model.onb").read_bytes()
         engine = Engine(file)
         run = lambda engine=engine, image=engine_images[:1]: engine.logits(image)  # noqa: E731
         add(f"{folder}, native engine", len(file), engine.logits(engine_images).argmax(1), run)
