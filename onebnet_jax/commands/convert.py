@@ -19,7 +19,7 @@ def main(argv: list[str]) -> None:
     parser = arguments.parser("convert", __doc__, EXAMPLES)
     parser.add_argument("--workdir", type=arguments.path, help="folder of a run")
     parser.add_argument("--stage", help="of the run, such as step1 (default: the latest that has a checkpoint)")
-    parser.add_argument("--checkpoint", choices=("best", "last"), help="of the stage (default: best, by test Top-1)")
+    parser.add_argument("--checkpoint", choices=("best", "last"), help="of the stage (default: best)")
     parser.add_argument("--config", help="for an untrained network instead; --config.field=value changes a field")
     parser.add_argument("--output", type=arguments.path, help="the .tflite file, its card beside it")
     parser.add_argument("--native", type=arguments.path, metavar="FILE.onb", help="the file of the native engine")
