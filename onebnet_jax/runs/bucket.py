@@ -106,9 +106,8 @@ class Mirror:
             words = f"{address} is in use by another process on this machine"
             raise Unavailable(f"{words}; wait for it, or choose another --workdir.") from None
         except OSError as error:
-            raise UserError(
-                f"{place} cannot be used: {error.strerror}; set XDG_CACHE_HOME to another folder."
-            ) from error
+            remedy = "set XDG_CACHE_HOME to another folder"
+            raise UserError(f"{place} cannot be used: {error.strerror}; {remedy}.") from error
         self._synchronize()
         print(f"copy on this machine: {self.folder}", flush=True)
         try:
@@ -252,9 +251,11 @@ def mirrored(workdir: str | Path, leader: bool = True) -> Iterator[tuple[Path, C
 def _listing(folder: Path) -> Listing:
     """The files of a folder that are complete; their names are relative to it."""
     listing = {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        with contextlib.suppress(FileNotFoundError):
-            if not PASSING.fullmatch(name) and path.is_file():
-                listing[name] = [path.stat().st_size, path.stat().st_mtime_ns]
+    for root, _, files in os.walk(folder):
+        for path in (Path(root, file) for file in files):
+            name = path.relative_to(folder).as_posix()
+            if not PASSING.fullmatch(name):
+                with contextlib.suppress(FileNotFoundError):
+                    found = path.stat()
+                    listing[name] = [found.st_size, found.st_mtime_ns]
     return listing
