@@ -1,6 +1,7 @@
 """The objects under gs://BUCKET/DIR in Google Cloud Storage, and what can go wrong with them in one sentence."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -108,7 +109,9 @@ class Objects:
             yield
         except (api.GoogleAPIError, auth.GoogleAuthError, RequestException, ConnectionError) as error:
             cause = getattr(error, "cause", None) or error  # of RetryError
-            said, bucket = surroundings.words(getattr(cause, "message", None) or cause), self._address.split("/")[2]
+            system = re.search(r"\[Errno [-\d]+\] ([^')]+)", str(cause))  # deep in what requests says
+            said = surroundings.in_short(system[1] if system else getattr(cause, "message", None) or cause)
+            bucket = self._address.split("/")[2]
             fault, remedy = f"{self._address} cannot be reached: {said}", "mend the network, and give the command again"
             if isinstance(cause, auth.DefaultCredentialsError):
                 fault = f"{self._address} cannot be used: there are no Google credentials on this machine"

@@ -58,7 +58,6 @@ ROWS = {
     "fashionmnist_fp32": (272_186, 1.038, 31.0),
     "fashionmnist_two_stage": (280_714, 0.083, 1.4),
     "folder": (1_319_362, 0.674, 6.2),
-    "folder": (2_159_378, 0.787, 7.6),
     "imagenet": (9_102_952, 5.027, 199.5),  # TypeII, where no row is named
     "imagenet_birealnet": (11_689_512, 3.995, 164.0),
     "imagenet_fp32": (11_689_512, 44.592, 1814.1),
