@@ -65,10 +65,10 @@ def wait_for(process, what):
 
 
 def test_killed_stopped_and_moved_a_run_goes_on_and_is_used(emulator, tmp_path):
-    train = ["train", "--config=quickstart", "--config.train.epochs=3", "--config.checkpoint_seconds=1"]
+    train = ["train", "--config=quickstart", "--config.train.epochs=5", "--config.checkpoint_seconds=1"]
     train.append(f"--workdir={ADDRESS}")
     killed = program(tmp_path, *train)
-    wait_for(killed, "train/checkpoints/last/63/")
+    wait_for(killed, "train/checkpoints/last/")
     killed.send_signal(signal.SIGKILL)
     ended(killed, -signal.SIGKILL)
     shutil.rmtree(tmp_path / "cache")
@@ -86,8 +86,8 @@ def test_killed_stopped_and_moved_a_run_goes_on_and_is_used(emulator, tmp_path):
     shutil.rmtree(tmp_path / "cache")
 
     output = ended(program(tmp_path, *train))
-    assert f"resumed from the checkpoint of step {step}\n" in output and "epoch 3: test Top-1 " in output
-    last = output.splitlines()[-1].removeprefix("epoch 3: ")
+    assert f"resumed from the checkpoint of step {step}\n" in output and "epoch 5: test Top-1 " in output
+    last = output.splitlines()[-1].removeprefix("epoch 5: ")
     assert last in ended(program(tmp_path, "evaluate", f"--workdir={ADDRESS}", "--checkpoint=last"))
     ended(program(tmp_path, "convert", f"--workdir={ADDRESS}", "--output=m.tflite", "--native=m.onb"))
     assert "unexplained" in ended(program(tmp_path, "agree", "m.tflite", "--images=50"))
@@ -124,7 +124,7 @@ def test_a_bucket_that_cannot_be_used_ends_a_command_at_once(
     begun = time.monotonic()
     for words in (["train", "--config=quickstart"], ["evaluate"]):
         output = ended(program(tmp_path, *words, f"--workdir={address}"), USER_ERROR).splitlines()
-        assert len(output) == 2 and re.search(sentence, output[1])
+        assert len(output) < 4 and re.search(sentence, output[-1])  # Google warns of NO_GCE_CHECK
     assert time.monotonic() - begun < 120
 
 
