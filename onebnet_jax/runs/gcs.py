@@ -97,7 +97,7 @@ class Objects:
         except NotFound as error:
             if "bucket does not exist" in str(error):
                 raise
-            raise FileNotFoundError(str(error)) from error
+            raise FileNotFoundError(surroundings.in_short(error.message)) from error
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -122,6 +122,6 @@ class Objects:
                 fault = f"{self._address} may not be used: {said}"
                 remedy = f"give this account the role roles/storage.objectUser on gs://{bucket}"
             elif isinstance(cause, api.NotFound):
-                fault = f"There is no bucket {bucket}: {said}"
+                fault = f"There is no bucket {bucket} that this account can see"
                 remedy = f"mend its name, or gcloud storage buckets create gs://{bucket}"
             raise UserError(f"{fault}; {remedy}.") from error

@@ -109,7 +109,7 @@ def _files(folder: pathlib.Path):
 @pytest.mark.parametrize(
     ("address", "server", "sentence"),
     [
-        ("gs://elsewhere/a", None, "There is no bucket elsewhere: .*gcloud storage buckets create gs://elsewhere"),
+        ("gs://elsewhere/a", None, "There is no bucket elsewhere .*gcloud storage buckets create gs://elsewhere"),
         ("gs://bucket/a", "http://127.0.0.1:1", "gs://bucket/a cannot be reached: .*refused"),
         ("gs://bucket/a", "", "there are no Google credentials on this machine; gcloud auth"),
     ],
