@@ -109,10 +109,10 @@ class Objects:
             yield
         except (api.GoogleAPIError, auth.GoogleAuthError, RequestException, ConnectionError) as error:
             cause = getattr(error, "cause", None) or error  # of RetryError
-            system = re.search(r"\[Errno [-\d]+\] ([^')]+)", str(cause))  # deep in what requests says
+            system = re.search(r"\[Errno [-\d]+\] ([\w ]+)", str(cause))  # deep in what requests says
             said = surroundings.in_short(system[1] if system else getattr(cause, "message", None) or cause)
             bucket = self._address.split("/")[2]
-            fault, remedy = f"{self._address} cannot be reached: {said}", "mend the network, and give the command again"
+            fault, remedy = f"{self._address} cannot be reached: {said}", "mend the network"
             if isinstance(cause, auth.DefaultCredentialsError):
                 fault = f"{self._address} cannot be used: there are no Google credentials on this machine"
                 remedy = "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS=FILE"
