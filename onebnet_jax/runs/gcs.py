@@ -8,7 +8,7 @@ from pathlib import Path
 from onebnet_jax import surroundings
 from onebnet_jax.errors import UserError
 
-INSTALL = "pip install -r requirements-gcs.txt"
+INSTALL = "pip install google-cloud-storage (requirements-gcs.txt has a tested version)"
 SECONDS = 20  # how long a request is tried again
 
 
@@ -28,17 +28,16 @@ class Objects:
         bucket, _, folder = address.removeprefix("gs://").partition("/")
         self._prefix = f"{folder.strip('/')}/"
         try:
-            from google.cloud import storage
-            from google.cloud.storage import retry, transfer_manager
+            from google.cloud.storage import Client, retry, transfer_manager
         except ImportError as error:
             fault = surroundings.import_fault(error, INSTALL)
-            if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("google"):
+            if error.name in ("google", "google.cloud", "google.cloud.storage"):
                 fault = f"google-cloud-storage is missing; {INSTALL}"
             raise UserError(f"{address} cannot be used: {fault}.") from error
         self._address, self._many = address, transfer_manager
         self._options = {"retry": retry.DEFAULT_RETRY.with_timeout(SECONDS), "timeout": (SECONDS, 60)}
         with self._told():
-            self._bucket = storage.Client().bucket(bucket)
+            self._bucket = Client().bucket(bucket)
             next(iter(self._bucket.list_blobs(prefix=self._prefix, max_results=1, **self._options)), None)
 
     def names(self) -> list[str]:

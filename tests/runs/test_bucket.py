@@ -166,7 +166,7 @@ def test_a_run_copied_there_by_hand_is_one(cloud, machine):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "google.cloud", None)
+    monkeypatch.setitem(sys.modules, "google.cloud.storage", None)
     with pytest.raises(UserError, match=f"{ADDRESS} cannot be used: google-cloud-storage is missing; pip install"):
         trained.load(ADDRESS)
 
