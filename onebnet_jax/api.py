@@ -6,8 +6,8 @@ from pathlib import Path
 from onebnet_jax.networks import cost as cost_lib
 from onebnet_jax.networks.cost import Cost
 from onebnet_jax.networks.structure import Shape, Structure
-from onebnet_jax.runs import bucket
 from onebnet_jax.runs import config as config_lib
+from onebnet_jax.runs import mirror
 from onebnet_jax.runs import trained as trained_lib
 from onebnet_jax.runs.trained import Trained
 from onebnet_jax.runs.workdir import Workdir
@@ -23,7 +23,7 @@ def train(config: str, workdir: str | Path, fields: Mapping[str, object] | None 
     folder of another run.
     """
     loaded = config_lib.load(config, _overrides(fields), workdir)
-    with bucket.mirrored(workdir) as (folder, overtaken):
+    with mirror.mirrored(workdir) as (folder, overtaken):
         run.train(config_lib.experiment(loaded), Workdir(folder, loaded), overtaken)
     return trained_lib.load(workdir, "last")
 

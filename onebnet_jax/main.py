@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         option = next(option for option, given in for_training.items() if given)
         parser.error(f"{option} is for training; an evaluation takes the config of the run")
     # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
-    from onebnet_jax.runs import bucket, config, trained
+    from onebnet_jax.runs import config, mirror, trained
     from onebnet_jax.runs.workdir import Workdir
     from onebnet_jax.training import hosts, run
 
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
             if args.bn_batches:
                 done += f", BN statistics after {args.bn_batches} batches"
         else:
-            with hosts.stopping() as stopping, bucket.mirrored(folder, hosts.is_leader()) as (place, overtaken):
+            with hosts.stopping() as stopping, mirror.mirrored(folder, hosts.is_leader()) as (place, overtaken):
                 workdir, stop = Workdir(place, asked, args.change_config), lambda: stopping() or overtaken()
                 result = run.train(config.experiment(asked), workdir, stop, args.profile)
             done = f"epoch {result.get('epoch')}"

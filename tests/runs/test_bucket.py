@@ -4,13 +4,13 @@ import shutil
 import sys
 
 import pytest
-from fake_bucket import Cloud
+from fake_bucket import Cloud, Objects
 from small_runs import QUICK, lines
 
 from onebnet_jax import main
 from onebnet_jax.commands import compare
 from onebnet_jax.errors import Interrupted, Unavailable, UserError
-from onebnet_jax.runs import bucket, history, trained
+from onebnet_jax.runs import bucket, history, mirror, trained
 
 ADDRESS = "gs://bucket/runs/a"
 
@@ -20,8 +20,8 @@ def cloud(monkeypatch):
     """A bucket; only what asks for a push makes one, and the last is tried once."""
     cloud = Cloud()
     monkeypatch.setattr(bucket, "Objects", cloud.objects)
-    monkeypatch.setattr(bucket, "EVERY_SECONDS", 1000.0)
-    monkeypatch.setattr(bucket, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(mirror, "EVERY_SECONDS", 1000.0)
+    monkeypatch.setattr(mirror, "PATIENCE_SECONDS", -1.0)
     return cloud
 
 
@@ -45,7 +45,7 @@ def contents(folder):
 
 
 def train(**files):
-    with bucket.mirrored(ADDRESS) as (folder, _):
+    with mirror.mirrored(ADDRESS) as (folder, _):
         write(folder, **files)
     return contents(folder)
 
@@ -60,7 +60,7 @@ def test_another_machine_goes_on_with_what_is_there(cloud, machine):
     first = train(config_json="{}", train__metrics_jsonl="1\n", train__checkpoints__last__1__a="one")
     assert len(first) == 3 and there() == first
     machine("second")
-    with bucket.mirrored(ADDRESS) as (folder, overtaken):
+    with mirror.mirrored(ADDRESS) as (folder, overtaken):
         assert contents(folder) == first and not overtaken()
         shutil.rmtree(folder / "train/checkpoints/last/1")
         write(folder, train__checkpoints__last__2__a="two", train__checkpoints__last__3_orbax_checkpoint_tmp__a="")
@@ -74,7 +74,7 @@ def test_of_a_push_that_broke_off_nothing_is_there(cloud, machine, capsys):
     machine("first")
     before = train(config_json="{}", train__checkpoints__last__1__a="one", train__checkpoints__last__1__b="one")
     with pytest.raises(Unavailable, match="cannot be reached.*what gs://bucket/runs/a lacks is in .*first"):  # noqa: SIM117
-        with bucket.mirrored(ADDRESS) as (folder, _):
+        with mirror.mirrored(ADDRESS) as (folder, _):
             cloud.breaks_after = 1
             shutil.rmtree(folder / "train/checkpoints/last/1")
             write(folder, train__checkpoints__last__2__a="two", train__checkpoints__last__2__b="two")
@@ -92,7 +92,7 @@ def test_of_a_push_that_broke_off_nothing_is_there(cloud, machine, capsys):
 
 def test_what_never_came_there_goes_there_by_the_next_command(cloud, machine, capsys):
     machine("first")
-    with pytest.raises(Unavailable), bucket.mirrored(ADDRESS) as (folder, _):
+    with pytest.raises(Unavailable), mirror.mirrored(ADDRESS) as (folder, _):
         cloud.unreachable = True
         write(folder, config_json="{}")
     cloud.unreachable = False
@@ -108,9 +108,9 @@ def test_what_never_came_there_goes_there_by_the_next_command(cloud, machine, ca
 def test_of_two_runs_the_later_goes_on_and_the_earlier_stops(cloud, machine):
     machine("first")
     with pytest.raises(Unavailable, match="was taken over by process .*which goes on there; what this one had is in "):  # noqa: SIM117
-        with bucket.mirrored(ADDRESS) as (folder, _):
+        with mirror.mirrored(ADDRESS) as (folder, _):
             with pytest.raises(Unavailable, match="in use by another process on this machine"):
-                bucket.Mirror(ADDRESS)
+                mirror.Mirror(ADDRESS)
             machine("second")
             later = train(config_json="later")
             write(folder, config_json="earlier")
@@ -121,28 +121,32 @@ def test_of_two_runs_the_later_goes_on_and_the_earlier_stops(cloud, machine):
 def test_how_a_run_ended_stays_what_it_was(cloud, machine, capsys):
     machine("first")
     for error in (Interrupted("at step 3"), UserError("not finite")):
-        with pytest.raises(type(error), match=str(error)), bucket.mirrored(ADDRESS) as (folder, _):
+        with pytest.raises(type(error), match=str(error)), mirror.mirrored(ADDRESS) as (folder, _):
             write(folder, config_json=str(error))
             raise error
         assert there() == {"config.json": str(error)}
-    with pytest.raises(UserError, match="not finite"), bucket.mirrored(ADDRESS) as (folder, _):
+    with pytest.raises(UserError, match="not finite"), mirror.mirrored(ADDRESS) as (folder, _):
         write(folder, config_json="more")
         cloud.unreachable = True
         raise error
     assert f"note: gs://bucket/run cannot be reached: no network; mend it; what {ADDRESS}" in capsys.readouterr().err
 
 
-def test_a_push_whose_answer_was_lost_is_a_push(cloud, machine, monkeypatch):
+@pytest.mark.parametrize("said", [None, UserError("timeout.")])
+def test_a_push_whose_answer_was_lost_is_a_push(said, cloud, machine, monkeypatch):
     machine("first")
-    with bucket.mirrored(ADDRESS) as (folder, overtaken):
+    once, calls = Objects.write, []
+
+    def lost(self, *arguments):
+        calls.append(once(self, *arguments))
+        if said and len(calls) == 1:
+            raise said
+        return calls[-1] if said else once(self, *arguments)  # as where a request is tried again
+
+    monkeypatch.setattr(mirror, "PATIENCE_SECONDS", 10.0)
+    with mirror.mirrored(ADDRESS) as (folder, overtaken):
         write(folder, config_json="{}")
-        once = cloud.objects(ADDRESS).__class__.write
-
-        def twice(self, *arguments):
-            once(self, *arguments)
-            return once(self, *arguments)
-
-        monkeypatch.setattr(cloud.objects(ADDRESS).__class__, "write", twice)
+        monkeypatch.setattr(Objects, "write", lost)
     assert there() == {"config.json": "{}"} and not overtaken()
 
 
