@@ -4,14 +4,15 @@
 # usage: launch/tpu.sh [--dry-run] COMMAND NAME ZONE ...
 #   create NAME ZONE TYPE [--spot] [flag of gcloud compute tpus tpu-vm create ...]    TYPE: v5litepod-8, v6e-16, ...
 #   install NAME ZONE [HOST:/SHARE]          copies this folder and makes its environment; mounts an NFS share
-#                                            (Filestore) as /shared: a slice of several hosts needs it as work directory
-#   run NAME ZONE --config=configs/X.py [--workdir=/shared/DIR] [--config.field=value ...]
-#                                            trains, or shows the output of the training that is running
+#                                            (Filestore) as /shared
+#   run NAME ZONE --config=configs/X.py [--workdir=gs://BUCKET/DIR] [--config.field=value ...]
+#                                            trains, or shows the output of the training that is running; a slice of
+#                                            several hosts needs a bucket or /shared/DIR as work directory
 #   stop NAME ZONE                           leaves a checkpoint and ends the training; `run` goes on from there
 #   fetch NAME ZONE WORKDIR FOLDER           copies a work directory of the TPU into a folder here
 #   delete NAME ZONE
 # Relative paths start at the folder of onebnet_jax, here and on the TPU.
-# A spot TPU that was taken away: delete, create, install and run again; what was under /shared goes on.
+# A spot TPU that was taken away: delete, create, install and run again; what was in a bucket, or under /shared, goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/lib.sh
@@ -47,7 +48,7 @@ install() {
     local archive=runs/onebnet_jax.tar.gz
     [[ -z ${1:-} || $1 == ?*:/* ]] || fail "'$1' must be HOST:/SHARE, such as 10.0.0.2:/share."
     run mkdir -p runs
-    run tar -czf "$archive" --exclude=__pycache__ configs launch onebnet_jax requirements-train.txt requirements.txt
+    run tar -czf "$archive" --exclude=__pycache__ configs launch onebnet_jax requirements.txt requirements-train.txt requirements-gcs.txt
     tpu scp "$archive" "$name:" --worker=all
     on_all_hosts "mkdir -p onebnet_jax && tar -xzf onebnet_jax.tar.gz -C onebnet_jax &&
         $(quote onebnet_jax/launch/tpu_remote.sh "$@")"

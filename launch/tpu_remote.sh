@@ -18,4 +18,4 @@ curl -LsSf https://astral.sh/uv/install.sh | sh
 ~/.local/bin/uv python install 3.12
 PYTHON=$(~/.local/bin/uv python find --managed-python 3.12)
 export PYTHON
-launch/setup.sh .venv-tpu requirements-train.txt 'jax[tpu]'
+launch/setup.sh .venv-tpu requirements-train.txt 'jax[tpu]' -r requirements-gcs.txt

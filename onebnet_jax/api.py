@@ -7,6 +7,7 @@ from onebnet_jax.networks import cost as cost_lib
 from onebnet_jax.networks.cost import Cost
 from onebnet_jax.networks.structure import Shape, Structure
 from onebnet_jax.runs import config as config_lib
+from onebnet_jax.runs import mirror
 from onebnet_jax.runs import trained as trained_lib
 from onebnet_jax.runs.trained import Trained
 from onebnet_jax.runs.workdir import Workdir
@@ -17,11 +18,13 @@ def train(config: str, workdir: str | Path, fields: Mapping[str, object] | None 
     """Trains the network of a config, or goes on training it, and returns what its last checkpoint holds.
 
     config: a file, or the name of a config that comes with the package, such as "quickstart". workdir: the run's
-    folder; the same call on the same folder goes on where it was stopped. fields: what to change in the config, such as
-    {"train.epochs": 2}. Raises UserError for fields that cannot be, data that is missing, and a folder of another run.
+    folder, or gs://BUCKET/DIR; the same call on the same folder goes on where it was stopped. fields: what to change in
+    the config, such as {"train.epochs": 2}. Raises UserError for fields that cannot be, data that is missing, and a
+    folder of another run.
     """
-    loaded = config_lib.load(config, _overrides(fields), Path(workdir))
-    run.train(config_lib.experiment(loaded), Workdir(Path(workdir), loaded))
+    loaded = config_lib.load(config, _overrides(fields), workdir)
+    with mirror.mirrored(workdir) as (folder, overtaken):
+        run.train(config_lib.experiment(loaded), Workdir(folder, loaded), overtaken)
     return trained_lib.load(workdir, "last")
 
 

@@ -23,7 +23,8 @@ def main(argv: list[str]) -> None:
     parser = arguments.parser("evaluate" if "--mode=eval" in argv else "train", __doc__, EXAMPLES)
     named = "config file, or the name of one that comes with onebnet_jax; --config.field=value changes a field of it"
     parser.add_argument("--config", metavar="FILE_OR_NAME", help=named)
-    parser.add_argument("--workdir", type=_folder, help="folder of the run (default: runs/NAME_OF_CONFIG)")
+    text = "folder of the run, or gs://BUCKET/DIR (default: runs/NAME_OF_CONFIG)"
+    parser.add_argument("--workdir", type=_folder, help=text)
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
     parser.add_argument("--checkpoint", choices=("best", "last"), help="which to evaluate (default: best)")
     renewed = "evaluate with BN statistics that N batches of training images have brought up to date, such as 40"
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> None:
         option = next(option for option, given in for_training.items() if given)
         parser.error(f"{option} is for training; an evaluation takes the config of the run")
     # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
-    from onebnet_jax.runs import config, trained
+    from onebnet_jax.runs import config, mirror, trained
     from onebnet_jax.runs.workdir import Workdir
     from onebnet_jax.training import hosts, run
 
@@ -66,9 +67,9 @@ def main(argv: list[str]) -> None:
             if args.bn_batches:
                 done += f", BN statistics after {args.bn_batches} batches"
         else:
-            with hosts.stopping() as stopping:
-                workdir = Workdir(folder, asked, args.change_config)
-                result = run.train(config.experiment(asked), workdir, stopping, args.profile)
+            with hosts.stopping() as stopping, mirror.mirrored(folder, hosts.is_leader()) as (place, overtaken):
+                workdir, stop = Workdir(place, asked, args.change_config), lambda: stopping() or overtaken()
+                result = run.train(config.experiment(asked), workdir, stop, args.profile)
             done = f"epoch {result.get('epoch')}"
         if hosts.is_leader():
             print(f"{done}: test Top-1 {result['top1']:.2f} %, Top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}")
@@ -81,10 +82,10 @@ def _steps(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _folder(text: str) -> Path:
+def _folder(text: str) -> Path | str:
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
-    return arguments.path(text)
+    return arguments.run(text)
 
 
 if __name__ == "__main__":

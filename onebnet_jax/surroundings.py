@@ -96,25 +96,25 @@ def blame(error: Exception) -> str | None:
     said = str(start or error)
     for name, words in _SIGNS.items():
         if words in said and os.environ.get(name):
-            return f"{name}={os.environ[name]!r} will not do: {_words(start or error)}; unset or mend it."
+            return f"{name}={os.environ[name]!r} will not do: {in_short(start or error)}; unset or mend it."
     platforms = {name: os.environ[name] for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)}
     flags = os.environ.get("XLA_FLAGS")
     if start and flags and {*platforms.values()} <= {"cpu"}:  # which is always there
-        return f"XLA_FLAGS={flags!r} will not do: {_words(start)}; unset or mend it."
+        return f"XLA_FLAGS={flags!r} will not do: {in_short(start)}; unset or mend it."
     for name, value in os.environ.items() if start or importing else ():
         if _OF_OTHERS.fullmatch(name) and re.search(rf"\b{name}\b", said, re.IGNORECASE):
-            return f"{name}={value!r} will not do: {_words(start or error)}; unset or mend it."
+            return f"{name}={value!r} will not do: {in_short(start or error)}; unset or mend it."
     if start and platforms:
-        return platform_fault(", ".join(map("=".join, platforms.items())), _words(start))
+        return platform_fault(", ".join(map("=".join, platforms.items())), in_short(start))
     for where, prefix in _READERS.items() if importing else ():
         names = sorted(name for name in os.environ if name.startswith(prefix))
         if names and any(file.endswith(where) for file, _ in places):
             fault = f"{prefix[:-1]} cannot use one of {', '.join(names)} as it is set"
-            return f"{fault}: {_words(error)}; unset or mend it."
+            return f"{fault}: {in_short(error)}; unset or mend it."
     if isinstance(error, OSError) and (named := named_by(str(error.filename))):
         return f"{error.filename}{named} cannot be used: {error.strerror}; unset or mend that variable."
     if "No usable temporary directory" in said:
-        return f"No temporary folder can be written ({_words(error)}); set TMPDIR to one that can."
+        return f"No temporary folder can be written ({in_short(error)}); set TMPDIR to one that can."
     if importing and (isinstance(error, ImportError) or _first_on_path(error)):
         return f"A library cannot be used: {import_fault(error)}."
     return None
@@ -152,10 +152,12 @@ def import_fault(error: Exception, install: str = "pip install -r requirements-t
     if isinstance(error, ModuleNotFoundError) and error.name and "." not in error.name:
         return f"{error.name} is missing; {install}"
     if found := _first_on_path(error):
-        return f"{_words(error)}; PYTHONPATH puts {found} first: take it off, or {install} in an environment of its own"
+        return (
+            f"{in_short(error)}; PYTHONPATH puts {found} first: take it off, or {install} in an environment of its own"
+        )
     module = sys.modules.get(getattr(error, "name", None) or "")
     version = getattr(module, "__version__", "")
-    return f"{_words(error)}{version and f' ({module.__name__} {version})'}; {install} in a new environment"
+    return f"{in_short(error)}{version and f' ({module.__name__} {version})'}; {install} in a new environment"
 
 
 def _first_on_path(error: Exception) -> str:
@@ -197,12 +199,19 @@ def remote(address: object) -> str | None:
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(address))  # pathlib makes one slash of two
     if not found:
         return None
-    ways = {"gs": "mount the bucket (gcsfuse BUCKET FOLDER)", "s3": "mount the bucket (mount-s3 BUCKET FOLDER)"}
+    runs = "only a run's work directory can be one, as gs://BUCKET/DIR; else mount the bucket (gcsfuse BUCKET FOLDER)"
+    ways = {"gs": runs, "s3": "mount the bucket (mount-s3 BUCKET FOLDER)"}
     way = "leave file:// away" if found[1] == "file" else ways.get(found[1], "copy it here") + " and name the folder"
-    return f"{str(address)!r} is no path of this machine, and {found[1]}:// cannot be used; {way}"
+    return f"{str(address)!r} is no path of this machine, and {found[1]}:// cannot be used here; {way}"
 
 
-def _words(error: Exception) -> str:
+def in_bucket(address: object) -> bool:
+    """Whether this is gs://BUCKET/DIR, which only the work directory of a run may be; a str, as Path spoils it."""
+    return isinstance(address, str) and bool(re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]+(/[^/\x00-\x1f]+)+/?", address))
+
+
+def in_short(error: object) -> str:
+    """What an exception says, for the middle of a sentence."""
     return textwrap.shorten(str(error) or type(error).__name__, 300).rstrip(".")
 
 

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("model", type=arguments.path, help="a .tflite file by `onebnet convert`, beside its card")
     parser.add_argument("--images", type=int, default=1000, help="how many test images (default 1000; 0 for all)")
     parser.add_argument("--random-images", action="store_true", help="random pixels instead of test images")
-    parser.add_argument("--workdir", type=arguments.path, help="folder of the run, if it is no longer where it was")
+    parser.add_argument("--workdir", type=arguments.run, help="folder of the run, if it is no longer where it was")
     parser.add_argument("--units", action="store_true", help="also compare the signs of every unit, in two tables")
     parser.add_argument("--report", type=arguments.path, metavar="FILE.json", help="write the report as JSON too")
     text = "write the images and the trained network's logits and signs: UNIT is [N, h, w, C / 8], 8 channels a byte"

@@ -21,3 +21,8 @@ def path(text: str) -> Path:
     if fault := surroundings.remote(text):
         raise argparse.ArgumentTypeError(f"{fault}.")
     return Path(os.path.expanduser(text))
+
+
+def run(text: str) -> Path | str:
+    """The work directory of a run: a path, or gs://BUCKET/DIR, which stays as it is written."""
+    return text if surroundings.in_bucket(text) else path(text)

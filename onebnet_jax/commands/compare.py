@@ -14,7 +14,7 @@ EXAMPLES = """examples:
 def main(argv: list[str]) -> None:
     """Prints a table with a line for each run; folders that hold none are named."""
     parser = arguments.parser("compare", __doc__, EXAMPLES)
-    parser.add_argument("workdir", nargs="+", type=arguments.path, help="folder of a run")
+    parser.add_argument("workdir", nargs="+", type=arguments.run, help="folder of a run, or gs://BUCKET/DIR")
     parser.add_argument(
         "--over-seeds", action="store_true", help="mean ± deviation of runs that differ in their seed alone"
     )

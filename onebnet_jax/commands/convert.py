@@ -17,7 +17,7 @@ EXAMPLES = """examples:
 
 def main(argv: list[str]) -> None:
     parser = arguments.parser("convert", __doc__, EXAMPLES)
-    parser.add_argument("--workdir", type=arguments.path, help="folder of a run")
+    parser.add_argument("--workdir", type=arguments.run, help="folder of a run, or gs://BUCKET/DIR")
     parser.add_argument("--stage", help="of the run, such as step1 (default: the latest that has a checkpoint)")
     parser.add_argument("--checkpoint", choices=("best", "last"), help="of the stage (default: best)")
     parser.add_argument("--config", help="for an untrained network instead; --config.field=value changes a field")

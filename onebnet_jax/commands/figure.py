@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
     known = [*map(str, range(1, 8)), "diagnostics"]
     parser.add_argument("name", choices=known, metavar="N", help="1 to 7, of the figure in the paper, or diagnostics")
     text = "folder of a run; for figure 6 of several"
-    parser.add_argument("--workdir", type=arguments.path, nargs="+", default=[], metavar="RUN", help=text)
+    parser.add_argument("--workdir", type=arguments.run, nargs="+", default=[], metavar="RUN", help=text)
     parser.add_argument("--config", help="for an untrained network instead; --config.field=value changes a field")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="of the run (default: best)")
     parser.add_argument("--unit", default="", help="how names of units begin, with commas between (default: a few)")
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
 
 def _figure(args, overrides: list[str]):
     from onebnet_jax.paper import cost_report, diagrams, look, plots, report_figures
-    from onebnet_jax.runs import config, history, trained
+    from onebnet_jax.runs import bucket, config, history, trained
 
     if args.name == "6":
         return report_figures.curves(history.read(args.workdir))
@@ -65,11 +65,11 @@ def _figure(args, overrides: list[str]):
         if args.name == "3":
             return report_figures.distributions(network, units, args.images)
         return report_figures.activations(network, units, args.image)
-    asked = (
-        config.load(args.config, overrides)
-        if args.config is not None
-        else config.load_json(args.workdir[0] / "config.json")
-    )
+    if args.config is not None:
+        asked = config.load(args.config, overrides)
+    else:
+        with bucket.copied(args.workdir[0], "config.json") as folder:
+            asked = config.load_json(folder / "config.json")
     run = config.experiment(asked)
     structure, shape = run.structure, run.data.info.shape
     if args.name == "4":

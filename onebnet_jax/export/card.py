@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onebnet_jax import surroundings
 from onebnet_jax.data import photos
 from onebnet_jax.errors import UserError, local
 
@@ -89,7 +90,7 @@ def read(model: Path) -> tuple[bytes, dict]:
     tflite, card = read_bytes(model), load(path_of(model))
     if hashlib.sha256(tflite).hexdigest() != card["sha256"]:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: copy both again, or convert anew.")
-    if "workdir" in card["source"]:
+    if "workdir" in card["source"] and not surroundings.in_bucket(card["source"]["workdir"]):
         card["source"]["workdir"] = os.path.normpath(model.parent / card["source"]["workdir"])
     return tflite, card
 
@@ -135,7 +136,7 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
     On disk the card names the work directory as seen from its own folder, so that both can be moved together.
     """
     check_place(model)
-    if "workdir" in card.get("source", {}):
+    if "workdir" in card.get("source", {}) and not surroundings.in_bucket(card["source"]["workdir"]):
         workdir = os.path.relpath(card["source"]["workdir"], model.parent)
         card = card | {"source": card["source"] | {"workdir": workdir}}
     # The card first: no file is without one, and a card that is not of the file is found out by `read`.

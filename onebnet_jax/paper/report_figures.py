@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -40,7 +41,7 @@ def place(structure: Structure, image_shape: Shape, downsampling: bool, unit: st
 def curves(runs: Sequence[History]) -> Figure:
     """Figure 6 of runs."""
     names = [run.name for run in runs]
-    titles = [run.name if names.count(run.name) == 1 else f"{run.folder.parent.name}/{run.name}" for run in runs]
+    titles = [run.name if names.count(run.name) == 1 else f"{Path(run.folder).parent.name}/{run.name}" for run in runs]
     staged = [len(run.config.stages) > 1 for run in runs]
     if any(staged) and not all(staged):
         titles = [f"{title}, {'two stages' if two else 'scratch'}" for title, two in zip(titles, staged)]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from onebnet_jax import surroundings
 from onebnet_jax.data.catalog import DATASETS
 from onebnet_jax.data.photos import RESIZES
 from onebnet_jax.errors import UserError, local, one_of
@@ -52,7 +53,8 @@ def types(fields: Fields, schema: Fields) -> None:
 def values(fields: Fields, schema: Fields) -> None:
     """Refuses fields, of the right types, whose values cannot be, or have no meaning for the network's family."""
     for field in ("data.dir", "teacher", "init"):
-        local(field, fields[field])
+        if field == "data.dir" or not surroundings.in_bucket(fields[field]):
+            local(field, fields[field])
     one_of("data.name", fields["data.name"], DATASETS)
     info, stages = DATASETS[fields["data.name"]], fields["stages"]
     choices = CHOICES | {"source": ("auto", *info.sources)}

@@ -17,8 +17,8 @@ from ml_collections import ConfigDict, config_flags
 from onebnet_jax.errors import UserError, local
 from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Binarization
+from onebnet_jax.runs import bucket, schema
 from onebnet_jax.runs import check as config_check
-from onebnet_jax.runs import schema
 from onebnet_jax.runs.check import SCHEMA
 from onebnet_jax.runs.experiment import Data, Experiment, Optimizer, Stage
 
@@ -27,7 +27,7 @@ OPTIONS = "fields are set as --config.field=value"
 _NAMED = re.compile(r"--?(?:no)?config\.([^=]*)")  # the field that a word of the command line sets
 
 
-def load(path: str, overrides: Sequence[str] = (), run: Path | None = None, assumed: int = 0) -> ConfigDict:
+def load(path: str, overrides: Sequence[str] = (), run: str | Path | None = None, assumed: int = 0) -> ConfigDict:
     """The config of a file, with overrides such as "--config.train.epochs=2".
 
     For a folder of images it has its classes, mean and std too: those that the run in the folder `run`, if one is
@@ -61,9 +61,11 @@ def load(path: str, overrides: Sequence[str] = (), run: Path | None = None, assu
     for check_fields in (config_check.types, config_check.values):  # before a folder is read
         check_fields(flat(config), default)
     folder = config.data.name == "folder"
-    if folder and run is not None and (run / "config.json").exists():
-        kept = load_json(run / "config.json").data
-        config.data.update({name: config.data[name] or kept[name] for name in MEASURED})
+    if folder and run is not None:
+        with bucket.copied(run, "config.json", new=True) as place:
+            if (place / "config.json").exists():
+                kept = load_json(place / "config.json").data
+                config.data.update({name: config.data[name] or kept[name] for name in MEASURED})
     if folder and assumed and not config.data.dir:
         supposed = {"classes": tuple(f"class {index + 1}" for index in range(assumed)), "mean": (0.5,) * 3}
         supposed["std"] = (0.25,) * len(config.data.mean or supposed["mean"])

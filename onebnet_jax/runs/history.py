@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.runs import metrics
+from onebnet_jax.runs import bucket, metrics
 from onebnet_jax.runs.config import flat, load_json
 from onebnet_jax.runs.schema import STAGES
 from onebnet_jax.tables import Table
@@ -22,13 +22,13 @@ from onebnet_jax.tables import Table
 class History:
     """What a run was asked to do, and what it measured."""
 
-    folder: Path  # its work directory
+    folder: Path | str  # its work directory; a str of one in a bucket
     config: ConfigDict
     lines: dict[str, list[dict]]  # stage -> the lines of its metrics.jsonl; none of a stage that has not begun
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return Path(self.folder).name
 
     def curve(self, split: str) -> list[tuple[int, float]]:
         """(epoch, Top-1 in percent) on the "train" or "test" images, the epochs counted through all stages."""
@@ -44,13 +44,14 @@ class History:
         return list(itertools.accumulate(self.config[stage].epochs for stage in self.config.stages[:-1]))
 
 
-def read(workdirs: Sequence[Path]) -> list[History]:
+def read(workdirs: Sequence[Path | str]) -> list[History]:
     """The runs in folders; those without are named on stderr and left out, with a UserError if all are such."""
     runs, others = [], []
     for workdir in workdirs:
         try:
-            config = load_json(workdir / "config.json")
-            lines = {stage: metrics.read(workdir / stage / "metrics.jsonl") for stage in config.stages}
+            with bucket.copied(workdir, r"config\.json|[^/]+/metrics\.jsonl") as folder:
+                config = load_json(folder / "config.json")
+                lines = {stage: metrics.read(folder / stage / "metrics.jsonl") for stage in config.stages}
             if not any(lines.values()):
                 raise UserError(f"{workdir} has no measurements: train it, or copy its metrics.jsonl files too.")
             runs.append(History(workdir, config, lines))

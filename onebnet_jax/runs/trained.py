@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from onebnet_jax import surroundings
 from onebnet_jax.data.catalog import DATASETS, Info
-from onebnet_jax.errors import UserError, local
+from onebnet_jax.errors import UserError
 from onebnet_jax.networks.network import Network, variable_shapes
 from onebnet_jax.networks.structure import Binarization, Structure
-from onebnet_jax.runs import checkpoint
+from onebnet_jax.runs import bucket, checkpoint
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs.experiment import Data, Stage
 
@@ -118,19 +118,23 @@ class Trained:
 
 
 def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = None) -> Trained:
-    """The network that a run has kept in its folder `workdir`.
+    """The network that a run has kept in its folder `workdir`, which may be gs://BUCKET/DIR.
 
     which: "best", the checkpoint with the highest Top-1 on validation images, or on test images where there are none;
     or "last". stage: one of the run's stages, None for the latest that has a checkpoint. Changes nothing on disk, so
     the run may be going on. Raises UserError if there is no such checkpoint, or it does not fit its config.
     """
-    local("The work directory", workdir)
-    workdir = Path(os.path.expanduser(workdir))
-    config = config_lib.load_json(workdir / "config.json")
+    with bucket.copied(workdir, rf"config\.json|[^/]+/checkpoints/{which}/.*") as folder:
+        return _load(folder, workdir if surroundings.in_bucket(workdir) else folder, which, stage)
+
+
+def _load(folder: Path, workdir: str | Path, which: str, stage: str | None) -> Trained:
+    """The same from a folder here; workdir: what it is called."""
+    config = config_lib.load_json(folder / "config.json")
     if stage not in (None, *config.stages):
         raise UserError(f"{workdir} has no stage {stage!r}; its stages are {', '.join(config.stages)}.")
     for name in [stage] if stage else reversed(config.stages):
-        if restored := checkpoint.read(workdir / name, which):
+        if restored := checkpoint.read(folder / name, which):
             step, tree, info = restored
             origin = {"workdir": str(workdir), "stage": name, "checkpoint": which, "step": step}
             variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
@@ -153,7 +157,7 @@ def from_origin(origin: dict, config: dict) -> Trained:
     """The network that a card names. Raises UserError if it is there no more."""
     if "workdir" not in origin:
         return untrained(config_lib.from_json(json.dumps(config), "The config in the model's card"))
-    found = load(Path(origin["workdir"]), origin["checkpoint"], origin["stage"])
+    found = load(origin["workdir"], origin["checkpoint"], origin["stage"])
     if found.origin["step"] != origin["step"]:
         raise UserError(f"{found.title} is not that of step {origin['step']}, which was converted: convert it again.")
     return found

@@ -50,6 +50,10 @@ def test_a_model_and_its_run_can_be_moved_together(tmp_path, monkeypatch):
     (tmp_path / "run").rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
     assert card.read(Path("moved/m.tflite"))[1]["source"]["workdir"] == "moved"
+    card.write(
+        model := Path("m.tflite"), b"content", make(workdir="gs://bucket/run", stage="train", checkpoint="best", step=7)
+    )
+    assert card.read(model)[1]["source"]["workdir"] == "gs://bucket/run"
 
 
 @pytest.mark.parametrize("written", [1, 2])

@@ -44,7 +44,7 @@ class Project:
         shutil.copytree(ROOT / "launch", self.root / "launch")
         shutil.copytree(ROOT / "configs", self.root / "configs", ignore=shutil.ignore_patterns("__pycache__"))
         (self.root / "onebnet_jax").mkdir()
-        for name in ("requirements.txt", "requirements-train.txt"):
+        for name in ("requirements.txt", "requirements-train.txt", "requirements-gcs.txt"):
             shutil.copy(ROOT / name, self.root)
         executable(self.root / "launch" / "setup.sh", RECORD)
         executable(self.root / ".venv-gpu" / "bin" / "python", PYTHON)

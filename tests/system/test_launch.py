@@ -210,7 +210,7 @@ def test_tpu_from_creation_to_deletion(tmp_path):
     assert scp == [*tpu, "scp", "runs/onebnet_jax.tar.gz", "name:", "--worker=all", zone]
     assert ssh[:7] == [*tpu, "ssh", "name", "--worker=all"] and ssh[-1] == zone
     assert {"configs", "launch", "onebnet_jax", "requirements-train.txt"} <= {path.name for path in host.iterdir()}
-    assert on_host[-1] == ["setup.sh", ".venv-tpu", "requirements-train.txt", "jax[tpu]"]
+    assert on_host[-1] == ["setup.sh", ".venv-tpu", "requirements-train.txt", "jax[tpu]", "-r", "requirements-gcs.txt"]
     assert ["mountpoint", "-q", "/shared"] in on_host  # and it is one already
 
     executable(project.tools / "mountpoint", "#!/bin/sh\nexit 1")

@@ -234,7 +234,7 @@ def test_switches_of_numbers_are_set_and_said(monkeypatch, capsys):
 
 # Addresses -----------------------------------------------------------------------------------------------------
 
-ADDRESSES = ("gs://bucket/run", "s3://bucket/run", "gs:/bucket/run", "hdfs://host/run", "file:///tmp/run")
+ADDRESSES = ("gs://bucket", "s3://bucket/run", "gs:/bucket/run", "hdfs://host/run", "file:///tmp/run")
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -252,7 +252,7 @@ def test_an_address_is_refused_wherever_a_path_is_wanted(address, tmp_path, monk
     attempts += [lambda: Workdir(pathlib.Path(address), loaded).check()]
     attempts += [lambda: data.open("cifar10", "auto", address)]
     for attempt in attempts:
-        with pytest.raises(errors.UserError, match=f"{address.partition(':')[0]}:// cannot be used; "):
+        with pytest.raises(errors.UserError, match=f"{address.partition(':')[0]}:// cannot be used here; "):
             attempt()
     monkeypatch.setenv("TFDS_DATA_DIR", address)
     with pytest.raises(errors.UserError, match="^TFDS_DATA_DIR: "):
