@@ -93,7 +93,7 @@ static const char *jpeg_decode(Jpeg *jpeg, int side) {
         *to++ = (uint8_t)(from[3] - ((ink + (ink >> 8)) >> 8));
       }
   }
-  jpeg_finish_decompress(file); /* where only the end is missing, all pixels are there */
+  jpeg_finish_decompress(file); /* FALSE where what follows is cut, which Pillow allows too */
   return NULL;
 }
 
