@@ -4,12 +4,9 @@
 #
 # usage: launch/onebnet_run.sh [FOLDER [ARCHITECTURE ...]]      (default: . x86_64 aarch64)
 #   --dry-run   print every command and run none
-# The program reads PNG with Debian's stb_image and JPEG with libjpeg (apt install libstb-dev libjpeg-dev), which must be
-# there for each architecture. For another than this machine's:
-#   dpkg --add-architecture arm64 && apt update && apt download libjpeg62-turbo-dev:arm64
-#   dpkg -x libjpeg62-turbo-dev_*_arm64.deb arm64
-#   export CFLAGS="-Iarm64/usr/include -Iarm64/usr/include/aarch64-linux-gnu -Larm64/usr/lib/aarch64-linux-gnu"
-# CC_x86_64 and CC_aarch64 name other compilers (CC_aarch64=gcc on a Raspberry Pi), CFLAGS more flags for them.
+# The program reads PNG by stb_image and JPEG by libjpeg where they are (apt install libstb-dev libjpeg-dev), libjpeg for
+# each architecture: docs/native_engine.md says how to get another's. CC_x86_64 and CC_aarch64 name other compilers
+# (CC_aarch64=gcc on a Raspberry Pi), CFLAGS more flags for them.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 source "$root/launch/lib.sh"
@@ -48,6 +45,6 @@ for architecture in "${architectures[@]}"; do
         jpeg=() libraries=()
         echo "note: there is no libjpeg for $architecture (see --help), so its program will not read JPEG" >&2
     fi
-    run "$compiler" "${flags[@]}" ${more[@]+"${more[@]}"} ${jpeg[@]+"${jpeg[@]}"} "$engine"/*.c -pthread \
-        ${libraries[@]+"${libraries[@]}"} -lm -o "$folder/onebnet-run-$architecture"
+    run "$compiler" "${flags[@]}" ${more[@]+"${more[@]}"} ${jpeg[@]+"${jpeg[@]}"} "$engine"/*.c \
+        ${libraries[@]+"${libraries[@]}"} -pthread -lm -o "$folder/onebnet-run-$architecture"
 done

@@ -29,12 +29,12 @@ def build(folder, architecture, **variables):
     return folder / f"onebnet-run-{architecture}"
 
 
-def sanitized(sanitizers, *files, library=runtime.sources(), compiler=None):
-    """A command that compiles files with the library's, all under sanitizers; the program's name is to follow."""
+def sanitized(sanitizers, *files, library=True, compiler=None):
+    """A command that compiles files, and with them the library's, under sanitizers; the program's name is to follow."""
     flags = ["-g", "-O1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", f"-I{runtime.SOURCES}"]
     reader, libraries = (["-DHAS_LIBJPEG"], ["-ljpeg"]) if HAS_LIBJPEG else ([], [])
     command = [*(compiler or runtime.compiler()), *runtime.FLAGS[:1], *flags, *reader]
-    return [*command, *files, *library, *libraries, "-lm", "-pthread", "-o"]
+    return [*command, *files, *(runtime.sources() if library else ()), *libraries, "-lm", "-pthread", "-o"]
 
 
 def run(*command, status=0, timeout=300):
