@@ -4,7 +4,7 @@
 #
 # usage: launch/onebnet_run.sh [FOLDER [ARCHITECTURE ...]]      (default: . x86_64 aarch64)
 #   --dry-run   print every command and run none
-# The program reads PNG by stb_image and JPEG by libjpeg where they are (apt install libstb-dev libjpeg-dev), libjpeg for
+# The program reads PNG by stb_image and JPEG by libjpeg if there (apt install libstb-dev libjpeg-dev), libjpeg for
 # each architecture: docs/native_engine.md says how to get another's. CC_x86_64 and CC_aarch64 name other compilers
 # (CC_aarch64=gcc on a Raspberry Pi), CFLAGS more flags for them.
 set -euo pipefail
