@@ -4,8 +4,9 @@
 #
 # usage: launch/onebnet_run.sh [FOLDER [ARCHITECTURE ...]]      (default: . x86_64 aarch64)
 #   --dry-run   print every command and run none
-# With Debian's stb_image (apt install libstb-dev) the program reads PNG and JPEG too. CC_x86_64 and CC_aarch64 name
-# other compilers, CFLAGS more flags for them.
+# The program reads PNG by stb_image and JPEG by libjpeg if there (apt install libstb-dev libjpeg-dev), libjpeg for
+# each architecture: docs/native_engine.md says how to get another's. CC_x86_64 and CC_aarch64 name other compilers
+# (CC_aarch64=gcc on a Raspberry Pi), CFLAGS more flags for them.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 source "$root/launch/lib.sh"
@@ -18,14 +19,16 @@ flags=(-std=c11 -O3 -ffp-contract=off -static)
 [[ -z ${CFLAGS:-} ]] || read -ra more <<<"$CFLAGS"
 
 # Debian keeps headers that serve every architecture in a folder that cross compilers do not look into.
-stb=$(mktemp -d)
-trap 'rm -r "$stb"' EXIT
+trial=$(mktemp -d)
+trap 'rm -r "$trial"' EXIT
 if [[ -d /usr/include/stb ]]; then
-    ln -s /usr/include/stb "$stb/stb"
-    flags+=(-isystem "$stb")
+    ln -s /usr/include/stb "$trial/stb"
+    flags+=(-isystem "$trial")
 else
-    echo "note: there is no stb_image (apt install libstb-dev), so the program will not read PNG and JPEG" >&2
+    echo "note: there is no stb_image (apt install libstb-dev), so the program will not read PNG" >&2
 fi
+# Headers serve every architecture, and the library one: only a program shows whether both are there.
+libjpeg=$(printf '#include <stdio.h>\n#include <jpeglib.h>\nint main() { return !jpeg_std_error; }\n')
 run mkdir -p "$folder"
 for architecture in "${architectures[@]}"; do
     case $architecture in
@@ -36,5 +39,12 @@ for architecture in "${architectures[@]}"; do
     variable=CC_$architecture
     compiler=${!variable:-$usual}
     need "$compiler" "apt install $package, or set $variable"
-    run "$compiler" "${flags[@]}" ${more[@]+"${more[@]}"} "$engine"/*.c -pthread -lm -o "$folder/onebnet-run-$architecture"
+    jpeg=(-DHAS_LIBJPEG) libraries=(-ljpeg)
+    if ! "$compiler" "${flags[@]}" ${more[@]+"${more[@]}"} -x c - -o "$trial/program" "${libraries[@]}" <<<"$libjpeg" \
+        2>/dev/null; then
+        jpeg=() libraries=()
+        echo "note: there is no libjpeg for $architecture (see --help), so its program will not read JPEG" >&2
+    fi
+    run "$compiler" "${flags[@]}" ${more[@]+"${more[@]}"} ${jpeg[@]+"${jpeg[@]}"} "$engine"/*.c \
+        ${libraries[@]+"${libraries[@]}"} -pthread -lm -o "$folder/onebnet-run-$architecture"
 done

@@ -10,11 +10,15 @@ import zlib
 import numpy as np
 import pytest
 
+from onebnet_jax.native import runtime
+
 ROOT = pathlib.Path(__file__).parents[2]
 HERE = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}.get(platform.machine().lower())
 SHAPE = (12, 11, 3)
 HAS_STB = pathlib.Path("/usr/include/stb/stb_image.h").exists()
+HAS_LIBJPEG = pathlib.Path(f"/usr/lib/{HERE}-linux-gnu/libjpeg.a").exists()
 needs_stb = pytest.mark.skipif(not HAS_STB, reason="there is no stb_image (libstb-dev)")
+needs_libjpeg = pytest.mark.skipif(not HAS_LIBJPEG, reason="there is no libjpeg (libjpeg-dev)")
 
 
 def build(folder, architecture, **variables):
@@ -23,6 +27,14 @@ def build(folder, architecture, **variables):
     done = subprocess.run([script, folder, architecture], env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
     return folder / f"onebnet-run-{architecture}"
+
+
+def sanitized(sanitizers, *files, library=True, compiler=None):
+    """A command that compiles files, and with them the library's, under sanitizers; the program's name is to follow."""
+    flags = ["-g", "-O1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", f"-I{runtime.SOURCES}"]
+    reader, libraries = (["-DHAS_LIBJPEG"], ["-ljpeg"]) if HAS_LIBJPEG else ([], [])
+    command = [*(compiler or runtime.compiler()), *runtime.FLAGS[:1], *flags, *reader]
+    return [*command, *files, *(runtime.sources() if library else ()), *libraries, "-lm", "-pthread", "-o"]
 
 
 def run(*command, status=0, timeout=300):

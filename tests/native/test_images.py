@@ -1,12 +1,29 @@
 """Image files, as onebnet-run reads them: to the byte as training does, whatever their size."""
 
+import io
+import itertools
+import pathlib
 import struct
+import subprocess
 
 import engines
 import numpy as np
 import pytest
 from PIL import Image
-from programs import HAS_STB, SHAPE, any_png, chunk, needs_stb, pixels, png, printed_logits, run
+from programs import (
+    HAS_LIBJPEG,
+    HAS_STB,
+    SHAPE,
+    any_png,
+    chunk,
+    needs_libjpeg,
+    needs_stb,
+    pixels,
+    png,
+    printed_logits,
+    run,
+    sanitized,
+)
 
 from onebnet_jax.data import photos
 from onebnet_jax.native.runtime import Engine
@@ -28,6 +45,9 @@ def test_image_files(place, program, tmp_path):
         np.testing.assert_array_equal(printed_logits(run(program, model, "--logits", tmp_path / "a.png")), expected)
     else:
         assert "libstb-dev" in run(program, model, tmp_path / "a.png", status=2)
+    Image.fromarray(image).save(tmp_path / "a.jpg")
+    if not HAS_LIBJPEG:
+        assert "libjpeg-dev" in run(program, model, tmp_path / "a.jpg", status=2)
 
 
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -78,19 +98,74 @@ def test_ppm_and_pgm_of_any_size(program, tmp_path):
             np.testing.assert_array_equal(printed, Engine(model).logits(pixels[None]))
 
 
-@needs_stb
-def test_jpeg_is_turned_upright_and_reduced(program, tmp_path):
-    """Blocks of one shade of grey each are stored without loss: every decoder gives the same."""
-    shades = np.random.default_rng(7).integers(0, 256, (5, 3), np.uint8)
-    fit, files = ("crop", 1.0, SHAPE), []
+def photograph(random, height, width, mode):
+    """Waves and noise, in a mode of Pillow's."""
+    y, x = np.mgrid[:height, :width]
+    waves = [128 + 90 * np.sin(x / (3 + 5 * k) + y / (8 + k)) for k in range({"L": 1, "RGB": 3, "CMYK": 4}[mode])]
+    values = np.stack(waves, -1) + random.normal(0, 25, (height, width, len(waves)))
+    planes = [Image.fromarray(plane.clip(0, 255).astype(np.uint8)) for plane in np.moveaxis(values, -1, 0)]
+    return Image.merge(mode, planes)
+
+
+@needs_libjpeg
+def test_jpeg_gives_the_pixels_of_training(tmp_path):
+    """Of each kind, and of sizes that are read whole, at a half, a quarter and an eighth; without a leak."""
+    random, files = np.random.default_rng(7), []
+
+    def save(image, **options):
+        files.append(tmp_path / f"{len(files)}.jpg")
+        image.save(files[-1], **options)
+
+    sizes = [(1, 1), (7, 90), (12, 11), (47, 48), (49, 97), (96, 101), (191, 193), (201, 333)]
+    samplings = [dict(subsampling=name) for name in ("4:4:4", "4:2:2", "4:2:0", "4:1:1")]
+    kinds = [("L", {}), *itertools.product(("RGB", "CMYK"), samplings)]
+    for (height, width), (mode, options), progressive in itertools.product(sizes, kinds, (False, True)):
+        quality = int(random.integers(50, 96))
+        save(photograph(random, height, width, mode), quality=quality, progressive=progressive, **options)
+    for size in (61, 189):  # 4:4:0, which Pillow does not write, has as many blocks of a square as 4:2:2
+        save(photograph(random, size, size, "RGB"), subsampling="4:2:2")
+        content = files[-1].read_bytes()
+        assert content.count(b"\1\x21\0") == 1
+        files[-1].write_bytes(content.replace(b"\1\x21\0", b"\1\x12\0"))
     for orientation in range(10):
-        for times, mode in ((8, "L"), (16, "RGB"), (128, "RGB")):  # the last is read at an eighth of its size
-            files.append(tmp_path / f"{orientation}_{times}.jpg")
-            tags = Image.Exif()
-            tags[0x10F], tags[0x112] = "a camera", orientation
-            image = Image.fromarray(np.kron(shades, np.ones((times, times), np.uint8))).convert(mode)
-            image.save(files[-1], quality=100, exif=tags)
+        words = b'<a tiff:Orientation="%s"/>'
+        tags, xmp = Image.Exif(), b"".join(words % word for word in (b"b", b"%d" % orientation, b"2"))
+        tags[0x10F] = "a camera"
+        save(photograph(random, 31, 60, "RGB"), exif=tags, xmp=xmp)  # a program's word counts where a camera has none
+        tags[0x112] = orientation
+        save(photograph(random, 31, 60, "RGB"), exif=tags, xmp=b"<tiff:Orientation>6</tiff:Orientation>")
+
+    reader = tmp_path / "pixels"
+    run(*sanitized("address,undefined", pathlib.Path(__file__).with_name("pixels.c"), library=False), reader)
+    for shape in ((12, 11, 3), (8, 12, 1)):
+        done = subprocess.run([reader, *map(str, shape), *files], capture_output=True)
+        assert done.returncode == 0 and not done.stderr, done.stderr.decode()
+        images = np.frombuffer(done.stdout, np.uint8).reshape(-1, *shape)
+        for file, image in zip(files, images, strict=True):
+            np.testing.assert_array_equal(image, photos.decode(file, shape[:2], shape[2]), err_msg=str(file))
+
+
+@needs_libjpeg
+def test_the_program_reads_jpeg(program, tmp_path):
+    random, fit, files = np.random.default_rng(7), ("crop", 1.0, SHAPE), []
+    for mode, options in (("L", {}), ("RGB", {}), ("RGB", dict(progressive=True)), ("CMYK", {})):
+        files.append(tmp_path / f"{len(files)}.jpg")
+        photograph(random, 130, 99, mode).save(files[-1], **options)
     check_files(program, fitted(tmp_path / "m.onb", *fit), files, *fit)
+
+
+def jpeg_header(height, width, channels):
+    """A JPEG file up to its pixels."""
+    frame, scan = (b"".join(bytes((i, *each)) for i in range(channels)) for each in ((0x11, 0), (0,)))
+    frame = struct.pack(">HBHHB", 8 + 3 * channels, 8, height, width, channels) + frame
+    return b"\xff\xd8\xff\xc0" + frame + struct.pack(">HHB", 0xFFDA, 6 + 2 * channels, channels) + scan + b"\0\x3f\0"
+
+
+def cut_jpeg(end):
+    """A JPEG file up to a byte."""
+    file = io.BytesIO()
+    photograph(np.random.default_rng(8), 30, 30, "RGB").save(file, "JPEG")
+    return file.getvalue()[:end]
 
 
 NOISE = png(np.random.default_rng(8).integers(0, 256, (9, 9, 3)), 8, 2)
@@ -113,7 +188,10 @@ HUGE = NOISE[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 9000, 8, 2, 0, 
         pytest.param("cut.png", NOISE[:-13], "cut", marks=needs_stb),
         pytest.param("altered.png", NOISE[:-20] + b"\0\1\2" + NOISE[-17:], "damaged", marks=needs_stb),
         pytest.param("huge.png", HUGE, "178 million pixels", marks=needs_stb),
-        pytest.param("cut.jpg", b"\xff\xd8\xff\xe0\0\4ab\xff\xda\0\2", "cut", marks=needs_stb),
+        *(pytest.param(f"cut{n}.jpg", cut_jpeg(n), "cut", marks=needs_libjpeg) for n in (3, 30, -9, -1)),
+        pytest.param("damaged.jpg", b"\xff\xd8\xff\xe0\0\4ab\xff\xda\0\2", "SOS before SOF", marks=needs_libjpeg),
+        pytest.param("huge.jpg", jpeg_header(20000, 9000, 3), "178 million pixels", marks=needs_libjpeg),
+        pytest.param("two.jpg", jpeg_header(9, 9, 2), "channels", marks=needs_libjpeg),
     ],
 )
 def test_refuses_other_images(name, content, word, place, program, tmp_path):

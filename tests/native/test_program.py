@@ -8,7 +8,7 @@ import engines
 import numpy as np
 import pytest
 from PIL import Image
-from programs import HAS_STB, SHAPE, any_png, build, pixels, printed_logits, run
+from programs import HAS_LIBJPEG, HAS_STB, SHAPE, any_png, build, pixels, printed_logits, run, sanitized
 
 from onebnet_jax.native import runtime
 from onebnet_jax.native.runtime import Engine
@@ -101,13 +101,6 @@ def test_instructions_on_arm(tmp_path):
     assert 100e6 < counts[1] - counts[0] < INSTRUCTIONS * 1e6
 
 
-def sanitized(sanitizers, *files, compiler=None):
-    """A command that compiles files with the library's, all under sanitizers."""
-    flags = ["-g", "-O1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", f"-I{runtime.SOURCES}"]
-    compiler = compiler or runtime.compiler()
-    return [*compiler, *runtime.FLAGS[:1], *flags, *files, *runtime.sources(), "-lm", "-pthread", "-o"]
-
-
 def small_images(folder):
     """Files of all kinds that the program reads."""
     random = np.random.default_rng(9)
@@ -115,11 +108,13 @@ def small_images(folder):
     image.save(folder / "a.ppm")
     tags = Image.Exif()
     tags[0x112] = 6
-    for number, options in enumerate((dict(exif=tags), dict(progressive=True), dict(subsampling=0))):
-        image.save(folder / f"{number}.jpg", **options)
-    for number, (depth, colour) in enumerate(((8, 2), (4, 3), (16, 6), (1, 0))):
+    kinds = [("RGB", dict(exif=tags)), ("RGB", dict(progressive=True)), ("RGB", dict(subsampling=0))]
+    kinds += [("L", dict(xmp=b'tiff:Orientation="7"')), ("CMYK", {})]
+    for number, (mode, options) in enumerate(kinds if HAS_LIBJPEG else ()):
+        image.convert(mode).save(folder / f"{number}.jpg", **options)
+    for number, (depth, colour) in enumerate(((8, 2), (4, 3), (16, 6), (1, 0)) if HAS_STB else ()):
         (folder / f"{number}.png").write_bytes(any_png(random, 17, 30, depth, colour, transparent=True))
-    return sorted(folder.glob("*.[pj]*g")) + [folder / "a.ppm"] if HAS_STB else [folder / "a.ppm"]
+    return sorted(folder.glob("*.[pj]*"))
 
 
 @pytest.mark.slow

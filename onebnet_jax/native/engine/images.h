@@ -1,4 +1,5 @@
-/* Reads images for the program: PPM, PGM and raw bytes, and PNG and JPEG where stb_image is there (libstb-dev). */
+/* Reads images for the program: PPM, PGM and raw bytes; PNG where stb_image is there (libstb-dev), and JPEG where it is
+   compiled with -DHAS_LIBJPEG, and linked with libjpeg. */
 #include <ctype.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -8,38 +9,32 @@
 #include "notes.h"
 #include "resize.h"
 
+#ifdef HAS_LIBJPEG
+#include "jpeg.h"
+#endif
+
 #if defined(__has_include)
 #if __has_include(<stb/stb_image.h>)
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
 #define STBI_ONLY_PNG
-#define STBI_ONLY_JPEG
 #define STBI_NO_STDIO
-#define STBI_MALLOC(bytes) calloc(1, bytes) /* version 2.27 uses tables that a broken JPEG has not defined */
-#define STBI_REALLOC realloc
-#define STBI_FREE free
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #include <stb/stb_image.h>
 #define HAS_STB 1
 
-/* A JPEG at a half, a quarter or an eighth of its size, but at no less than twice `side`, as training decodes it. */
-static void reduce(Picture *p, int side) {
-  int w = p->width, h = p->height, n = p->channels, most = (w < h ? w : h) / (2 * side), step = 8;
-  while (step > most && step > 1) step /= 2;
-  if (step == 1) return;
-  p->width = (w + step - 1) / step, p->height = (h + step - 1) / step;
-  uint8_t *to = p->pixels; /* in place: nothing is written before it was read */
-  for (int y = 0; y < h; y += step)
-    for (int x = 0; x < w; x += step) {
-      int rows = h - y < step ? h - y : step, columns = w - x < step ? w - x : step;
-      for (int i = 0, sum; i < n; i++) {
-        sum = 0;
-        for (int r = 0; r < rows; r++)
-          for (int c = 0; c < columns; c++) sum += p->pixels[((size_t)(y + r) * w + x + c) * n + i];
-        *to++ = (uint8_t)((2 * sum + rows * columns) / (2 * rows * columns));
-      }
-    }
+/* A PNG file as it is; pixels is NULL, with the problem, where it cannot be decoded. */
+static Picture read_png(const uint8_t *data, size_t bytes, Notes *notes, const char **problem) {
+  Picture result = {0};
+  int w, h, c;
+  *problem = "is cut, damaged or too large";
+  if (bytes >= 1 << 30 || !png_notes(data, bytes, notes)) return result;
+  if (!stbi_info_from_memory(data, (int)bytes, &w, &h, &c) || (*problem = refused(w, h))) return result;
+  result.pixels = stbi_load_from_memory(data, (int)bytes, &w, &h, &c, notes->channels);
+  result.height = h, result.width = w, result.channels = notes->channels ? notes->channels : c;
+  if (!result.pixels) *problem = "is cut or damaged, or there is not enough memory";
+  return result;
 }
 #endif
 #endif
@@ -67,18 +62,6 @@ static long header_number(const uint8_t *data, size_t bytes, size_t *from) {
   for (; i < bytes && isdigit(data[i]) && value < 100000; i++) value = (value < 0 ? 0 : value * 10) + data[i] - '0';
   *from = i;
   return value;
-}
-
-#ifndef MOST_PIXELS
-#define MOST_PIXELS 178956970 /* Pillow's limit */
-#endif
-static const char NO_MEMORY[] = "needs more memory than there is";
-
-/* Why an image of this size is refused, as in training; NULL where it is not. */
-static const char *refused(long width, long height) {
-  if (width < 1 || height < 1) return "is cut, damaged or too large";
-  if (width > 200 * height || height > 200 * width) return "is more than 200 times as long as wide";
-  return (double)width * height > MOST_PIXELS ? "has more than 178 million pixels" : NULL;
 }
 
 /* A PPM or PGM file as it is; pixels is NULL, with the problem, for others. */
@@ -128,19 +111,17 @@ static uint8_t *decode(const uint8_t *data, size_t bytes, int height, int width,
   *problem = "is no PNG, JPEG, PPM or PGM image, nor .raw";
   if (channels != 1 && channels != 3) *problem = "is not .raw, which a network takes that has not 1 or 3 channels";
   else if (bytes > 2 && data[0] == 'P' && (data[1] == '5' || data[1] == '6')) stored = read_pnm(data, bytes, problem);
-  else {
+  else if (bytes > 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8)) {
 #ifdef HAS_STB
-    int png = bytes > 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8), w, h, c;
-    if (bytes < 4 || bytes >= 1 << 30 || (!png && (data[0] != 0xff || data[1] != 0xd8))) return NULL;
-    *problem = "is cut, damaged or too large";
-    if (!(png ? png_notes : jpeg_notes)(data, bytes, &notes)) return NULL;
-    if (!stbi_info_from_memory(data, (int)bytes, &w, &h, &c) || (*problem = refused(w, h))) return NULL;
-    stored.pixels = stbi_load_from_memory(data, (int)bytes, &w, &h, &c, notes.channels);
-    stored.height = h, stored.width = w, stored.channels = notes.channels ? notes.channels : c;
-    if (!stored.pixels) *problem = "is cut or damaged, or there is not enough memory";
-    else if (!png) reduce(&stored, height > width ? height : width);
+    stored = read_png(data, bytes, &notes, problem);
 #else
-    *problem = "is no PPM or PGM image, nor .raw; built where libstb-dev is installed, this program reads PNG and JPEG";
+    *problem = "is PNG, which this program reads if libstb-dev was installed where it was built";
+#endif
+  } else if (bytes > 2 && !memcmp(data, "\xff\xd8\xff", 3)) {
+#ifdef HAS_LIBJPEG
+    stored = read_jpeg(data, bytes, height > width ? height : width, &notes, problem);
+#else
+    *problem = "is JPEG, which this program reads if libjpeg-dev was installed where it was built";
 #endif
   }
   if (!stored.pixels) return NULL;

@@ -1,4 +1,4 @@
-/* What a PNG or JPEG file says of its image beside the pixels that stb_image gives. */
+/* What a PNG or JPEG file says of its image beside the pixels that stb_image and libjpeg give. */
 #ifndef NOTES_H
 #define NOTES_H
 #include <stddef.h>
@@ -18,12 +18,12 @@ static uint32_t number(const uint8_t *p, int bytes, int little) {
   return value;
 }
 
-/* Of the first directory of EXIF data, which are a TIFF file without pixels. */
+/* Of the first directory of EXIF data, which are a TIFF file without pixels; 0 where it says nothing. */
 static int exif_orientation(const uint8_t *tiff, size_t bytes) {
   int little = bytes >= 8 && !memcmp(tiff, "II*", 4);
-  if (bytes < 8 || (!little && memcmp(tiff, "MM\0*", 4))) return 1;
+  if (bytes < 8 || (!little && memcmp(tiff, "MM\0*", 4))) return 0;
   size_t at = number(tiff + 4, 4, little);
-  if (at > bytes - 2) return 1;
+  if (at > bytes - 2) return 0;
   uint32_t entries = number(tiff + at, 2, little);
   for (at += 2; entries-- && at + 12 <= bytes; at += 12) {
     const uint8_t *entry = tiff + at;
@@ -33,7 +33,7 @@ static int exif_orientation(const uint8_t *tiff, size_t bytes) {
     uint32_t value = number(entry + 8, type == 3 ? 2 : 4, little);
     return value >= 1 && value <= 8 ? (int)value : 1;
   }
-  return 1;
+  return 0;
 }
 
 /* 0 where a chunk is missing, cut or altered, which stb_image does not look for. */
@@ -57,37 +57,11 @@ static inline int png_notes(const uint8_t *data, size_t bytes, Notes *notes) {
       for (int i = 0; i < 3; i++) notes->key[i] = body[colour == 2 ? 2 * i + 1 : 1];
       if (colour == 0 && depth == 1) notes->key[0] = number(body, 2, 0) ? 255 : 0;
     } else if (!memcmp(type, "eXIf", 4)) {
-      notes->orientation = exif_orientation(body, length);
+      int orientation = exif_orientation(body, length);
+      notes->orientation = orientation ? orientation : 1;
     } else if (!memcmp(type, "IEND", 4)) {
       return 1;
     }
-  }
-  return 0;
-}
-
-/* 0 where the end is missing, which stb_image would paint grey, and for tables of codes that it would not find room for
-   (version 2.27 writes past its own). */
-static inline int jpeg_notes(const uint8_t *data, size_t bytes, Notes *notes) {
-  int found = 0;
-  for (size_t at = 2; at + 2 <= bytes;) {
-    int marker = data[at + 1];
-    if (data[at] != 0xff) return 0;
-    if (marker == 0xff) { at++; continue; } /* padding */
-    if (marker == 0xd9) return 1;
-    size_t length = at + 4 <= bytes ? number(data + at + 2, 2, 0) : 0;
-    if (length < 2 || length > bytes - at - 2) return 0;
-    const uint8_t *body = data + at + 4, *end = body + length - 2;
-    at += 2 + length;
-    if (marker == 0xe1 && !found && length >= 8 && !memcmp(body, "Exif\0", 6))
-      found = 1, notes->orientation = exif_orientation(body + 6, length - 8);
-    while (marker == 0xc4 && body < end) { /* 16 counts of codes and, for each code, a byte */
-      int codes = 0;
-      for (int i = 1; i <= 16 && body + i < end; i++) codes += body[i];
-      if (codes > 256 || end - body < 17 + codes) return 0;
-      body += 17 + codes;
-    }
-    if (marker == 0xda) /* pixels, up to a marker other than those within them */
-      while (at + 2 <= bytes && !(data[at] == 0xff && data[at + 1] && (data[at + 1] & 0xf8) != 0xd0)) at++;
   }
   return 0;
 }

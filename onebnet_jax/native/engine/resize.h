@@ -10,6 +10,18 @@
 typedef struct { uint8_t *pixels; int height, width, channels; } Picture; /* [height][width][channels] */
 typedef struct { enum { CROP, PAD, STRETCH } mode; double zoom; } Fit;
 
+#ifndef MOST_PIXELS
+#define MOST_PIXELS 178956970 /* Pillow's limit */
+#endif
+static const char NO_MEMORY[] = "needs more memory than there is";
+
+/* Why an image of this size is refused, as in training; NULL where it is not. */
+static const char *refused(long width, long height) {
+  if (width < 1 || height < 1) return "is cut, damaged or too large";
+  if (width > 200 * height || height > 200 * width) return "is more than 200 times as long as wide";
+  return (double)width * height > MOST_PIXELS ? "has more than 178 million pixels" : NULL;
+}
+
 enum { WEIGHT_BITS = 22 };
 
 /* What follows `words` in a text; NULL where they are not in it. */
