@@ -150,7 +150,7 @@ def test_json_that_is_no_config_is_refused(text, tmp_path):
         ("del config.data", r"data\.\w+"),
         ("config.seed = None", "seed=None must be of type int"),
         ("config.extra = ConfigDict({'epochs': 3})", "extra.epochs"),
-        ("config = ConfigDict()", "checkpoint_seconds"),
+        ("config = ConfigDict()", "bn_batches"),
         ("config = {}", "dict"),
     ],
 )
