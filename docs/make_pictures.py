@@ -24,7 +24,10 @@ FP32 = ROOT / "results" / "fashionmnist_fp32"
 OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
 GREY, BLUE, TEAL, INK, PALE = "#9aa0a6", "#4a7fb5", "#00897b", "#202124", "#e8eaed"
 PAPER = {"FP32": 93.6, "1 bit": 93.4}  # its Table 6, ResNet20 on FashionMNIST
-EPOCHS = [json.loads((path / "config.json").read_text())["train"]["epochs"] for path in (FP32, RUN)]
+EPOCHS = {
+    kind: json.loads((run / "config.json").read_text())["train"]["epochs"]
+    for kind, run in {"FP32": FP32, "int8": FP32, "1 bit": RUN}.items()
+}
 NAMES = {  # of measured.json: (label, colour)
     "ResNet20 FP32, TFLite + XNNPACK": ("FP32\nTFLite", GREY),
     "ResNet20 int8, TFLite + XNNPACK": ("int8\nTFLite", BLUE),
@@ -72,7 +75,7 @@ def draw_sizes(axes, measured: dict) -> None:
         kib, top1 = measured["networks"][name]["bytes"] / 1024, measured["networks"][name]["top1"]
         axes.plot(kib, top1, "o", markersize=11, color=colour)
         style = dict(textcoords="offset points", ha="center", color=colour)
-        words = f"{kind}: {top1:.1f} %\n{kib:,.0f} KiB\n{EPOCHS[kind == '1 bit']} epochs"
+        words = f"{kind}: {top1:.1f} %\n{kib:,.0f} KiB\n{EPOCHS[kind]} epochs"
         axes.annotate(words, (kib, top1), (0, -52), weight="bold", **style)
         if kind in PAPER:
             axes.plot(kib, PAPER[kind], "o", markersize=11, markerfacecolor="none", color=colour)

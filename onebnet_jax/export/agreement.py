@@ -24,7 +24,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.export import card, keras, lce, native
 from onebnet_jax.export.plan import Plan, Unit
 from onebnet_jax.native.runtime import Engine
-from onebnet_jax.networks.network import Network
+from onebnet_jax.networks.network import EXACT, Network
 from onebnet_jax.runs.trained import Trained
 
 # What rounding can do, as a share of the RMS of what a unit takes signs of, or of the largest logit: 84 epsilons.
@@ -178,7 +178,7 @@ def intermediates(trained: Trained) -> Callable[[np.ndarray], tuple[np.ndarray, 
 
     @jax.jit
     def run(images):
-        with jax.default_matmul_precision("float32"):  # GPUs may multiply float32 values in fewer bits by default
+        with jax.default_matmul_precision(EXACT):
             logits, kept = network.apply(trained.variables, images, mutable=["intermediates"])
         kept = jax.tree.map(lambda values: values[0], kept["intermediates"], is_leaf=lambda x: isinstance(x, tuple))
         signs = {unit.name: kept[unit.module][unit.at("sign_input")[-1]] for unit in binary}

@@ -90,8 +90,8 @@ def read(model: Path) -> tuple[bytes, dict]:
     tflite, card = read_bytes(model), load(path_of(model))
     if hashlib.sha256(tflite).hexdigest() != card["sha256"]:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: copy both again, or convert anew.")
-    if "workdir" in card["source"] and not surroundings.in_bucket(card["source"]["workdir"]):
-        card["source"]["workdir"] = os.path.normpath(model.parent / card["source"]["workdir"])
+    if (folder := _folder(card)) is not None:
+        card["source"]["workdir"] = os.path.normpath(model.parent / folder)
     return tflite, card
 
 
@@ -130,15 +130,20 @@ def check_writable(path: Path, suffix: str, field: str = "") -> None:
         raise UserError(f"{path} is there and holds something else, which would be lost; choose another name.")
 
 
+def _folder(card: dict) -> str | None:
+    """The work directory that a card names, if it lies on this machine and not in a bucket."""
+    workdir = card.get("source", {}).get("workdir")
+    return None if surroundings.in_bucket(workdir) else workdir
+
+
 def write(model: Path, tflite: bytes, card: dict) -> None:
     """Writes a file and its card, both or neither. Raises UserError if that fails or something is in their place.
 
     On disk the card names the work directory as seen from its own folder, so that both can be moved together.
     """
     check_place(model)
-    if "workdir" in card.get("source", {}) and not surroundings.in_bucket(card["source"]["workdir"]):
-        workdir = os.path.relpath(card["source"]["workdir"], model.parent)
-        card = card | {"source": card["source"] | {"workdir": workdir}}
+    if (folder := _folder(card)) is not None:
+        card = card | {"source": card["source"] | {"workdir": os.path.relpath(folder, model.parent)}}
     # The card first: no file is without one, and a card that is not of the file is found out by `read`.
     save({path_of(model): card, model: tflite})
 

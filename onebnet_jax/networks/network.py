@@ -12,6 +12,10 @@ from onebnet_jax.networks.layers import BatchNorm, BinaryConv, Conv, PReLU, RPRe
 from onebnet_jax.networks.structure import Binarization, Structure, Unit, shortcut
 from onebnet_jax.ops import unit as ops
 
+# A jax.default_matmul_precision. By default GPUs and TPUs multiply float32 values in fewer bits. That trains as well,
+# but signs flip by it, and a score, or a comparison, is to be that of the network which is deployed.
+EXACT = "float32"
+
 
 class Network(nn.Module):
     """Stem, body and head: normalized images [N, H, W, C] -> logits [N, num_classes], float32."""

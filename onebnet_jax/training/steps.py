@@ -17,12 +17,10 @@ from jax import lax
 
 from onebnet_jax.data import augment
 from onebnet_jax.networks.layers import BN_MOMENTUM
+from onebnet_jax.networks.network import EXACT
 from onebnet_jax.training.losses import cross_entropy, in_top_k
 
 AXIS = "devices"
-# By default GPUs and TPUs multiply float32 values in fewer bits. That trains as well, but signs flip by it, and a score
-# is to be that of the network which is deployed.
-EXACT = "float32"
 
 
 @flax.struct.dataclass
