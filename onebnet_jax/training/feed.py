@@ -4,7 +4,7 @@ import collections
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache, partial, wraps
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +46,21 @@ def replicate(tree):
 
 
 def pmap(run: Callable, in_axes: tuple, **options) -> Callable:
-    """The program of all devices, whose results are the same on each."""
-    return jax.pmap(run, steps.AXIS, in_axes=in_axes, out_axes=None, **options)
+    """The program of all devices, whose results are the same on each.
+
+    Several devices of a CPU share its threads, and queued calls can take those that an earlier one needs, at which XLA
+    ends the process. So there a call waits for its results.
+    """
+    program = jax.pmap(run, steps.AXIS, in_axes=in_axes, out_axes=None, **options)
+    if jax.default_backend() != "cpu" or jax.local_device_count() == 1:
+        return program
+
+    @wraps(program)
+    def waiting(*arguments):
+        return jax.block_until_ready(program(*arguments))
+
+    waiting.lower = program.lower
+    return waiting
 
 
 class InMemory:

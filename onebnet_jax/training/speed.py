@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,23 @@ from onebnet_jax.training import steps, trace
 from onebnet_jax.training.feed import pmap, replicate
 from onebnet_jax.training.stage import Learner
 
-GEMM_SECONDS = 0.2  # of timing at least, beside which starting and waiting do not count
+SECONDS = 0.2  # of timing at least, beside which starting and waiting do not count
 STEPS_PER_CALL = 4
+
+
+def per_second(step: Callable, first) -> float:
+    """How often a second `step` turns a result into the next, beginning with `first`."""
+    count = 1
+    while True:
+        result = first
+        begun = time.perf_counter()
+        for _ in range(count):
+            result = step(result)
+        jax.block_until_ready(result)
+        seconds = time.perf_counter() - begun
+        if seconds >= SECONDS:
+            return count / seconds
+        count *= 2
 
 
 def gemm_flops_per_second(dtype: str, size: int) -> float:
@@ -24,16 +40,7 @@ def gemm_flops_per_second(dtype: str, size: int) -> float:
     matrix = jax.random.normal(jax.random.key(0), (size, size), dtype) / size**0.5  # its powers stay in range
     product = jax.jit(jnp.matmul)
     product(matrix, matrix).block_until_ready()
-    count, seconds = 1, 0.0
-    while seconds < GEMM_SECONDS:
-        count *= 2
-        result = matrix
-        begun = time.perf_counter()
-        for _ in range(count):
-            result = product(result, matrix)
-        result.block_until_ready()
-        seconds = time.perf_counter() - begun
-    return count * 2 * size**3 / seconds
+    return per_second(lambda result: product(result, matrix), matrix) * 2 * size**3
 
 
 def forward_flops(network: Experiment | Trained) -> int:
@@ -64,14 +71,13 @@ class Trainer:
         self.temporary_bytes = self._run.memory_analysis().temp_size_in_bytes  # beside arguments and result
         self.run()  # the first call is not typical
 
-    def run(self) -> steps.TrainState:
-        """The state after one pass over the images."""
-        return jax.block_until_ready(self._run(*self._arguments))
+    def run(self, state: steps.TrainState | None = None) -> steps.TrainState:
+        """The state after one more pass over the images, waited for as in `feed.pmap`."""
+        first, *others = self._arguments
+        return jax.block_until_ready(self._run(first if state is None else state, *others))
 
     def images_per_second(self) -> float:
-        begun = time.perf_counter()
-        self.run()
-        return self._count / (time.perf_counter() - begun)
+        return self._count * per_second(self.run, None)
 
     def account(self) -> dict[str, float]:
         """Seconds of one step on a CPU by what they were spent on: see `trace.spent`."""

@@ -153,6 +153,17 @@ def whole(streamed, start):
     return run(streamed[0], start, EPOCHS)
 
 
+def test_no_two_calls_wait_for_one_another_on_devices_of_a_cpu():
+    """Queued ones can take the threads that the first needs, at which XLA ends the process: each is done at its return."""
+
+    def slow(x, same):
+        return jax.lax.psum(jax.lax.fori_loop(0, 200, lambda _, y: jnp.tanh(y @ y), x), steps.AXIS) * same
+
+    run = feed.pmap(slow, (None, 0))
+    x, same = jnp.eye(300), jnp.ones(jax.local_device_count())
+    assert all([run(x, same).is_ready() for _ in range(3)])
+
+
 def test_streamed_trains_and_scores_as_in_memory_does(dataset, start, streamed, whole):
     in_memory = feed.InMemory(dataset)
     state = run(trainer(in_memory), start, EPOCHS)
