@@ -67,7 +67,7 @@ def test_what_is_no_run_is_named_and_left_out(tmp_path, capsys):
 
 
 def test_the_kept_results_are_runs():
-    runs = history.read([Path("results/fashionmnist_ds32_64_e20"), Path("results/fashionmnist_fp32")])
+    runs = history.read([Path("results/fashionmnist_ds32_64_e20"), Path("results/fashionmnist_fp32_e20")])
     rows = {row[0]: row[-5:-1] for row in history.table(runs)}
     assert rows["fashionmnist_ds32_64_e20"][:3] == ["20 of 20", "92.31", "92.31"]
-    assert rows["fashionmnist_fp32"][:3] == ["20 of 20", "92.02", "92.08"]
+    assert rows["fashionmnist_fp32_e20"][:3] == ["20 of 20", "92.02", "92.08"]

@@ -154,7 +154,7 @@ def whole(streamed, start):
 
 
 def test_no_two_calls_wait_for_one_another_on_devices_of_a_cpu():
-    """Queued ones can take the threads that the first needs, at which XLA ends the process: each is done at its return."""
+    """Queued calls can take threads that the first needs, at which XLA ends the process: each is done at its return."""
 
     def slow(x, same):
         return jax.lax.psum(jax.lax.fori_loop(0, 200, lambda _, y: jnp.tanh(y @ y), x), steps.AXIS) * same
