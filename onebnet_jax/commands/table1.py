@@ -13,7 +13,7 @@ from tqdm import tqdm
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import cli
 from onebnet_jax.paper import cost_report, latency, numbers
-from onebnet_jax.tables import show
+from onebnet_jax.tables import Table, show
 
 NAMED = ("ReActNet18", "TypeI", "TypeII", "TypeIII")
 EXAMPLES = """examples:
@@ -34,20 +34,21 @@ def main(argv: list[str]) -> None:
 
     wanted = numbers.TABLE1 if args.names == ["all"] else [numbers.table1_row(name) for name in args.names or NAMED]
     files = [(row, folded) for row in wanted for folded in (False, True)]
-    sizes, operators, unexplained = [], [], []
+    sizes = [["network", "graph", "file (MiB)", "cost model", "Table 3", "Pi 4, estimated (ms)", "Table 1, measured"]]
+    agreement = [["network", "graph", "equal predictions", "logits up to"]]
+    agreement[0] += ["max logit difference", "mean logit difference", "first flips"]
+    operators, unexplained = {row.label: [] for row in wanted}, []
     for row, folded in tqdm(files, unit="file"):
         card, report = convert(row.label, folded, args.images)
         names = [row.label, "folded" if folded else "naive"]
-        sizes.append([*names, *_sizes(row, folded, card), *(_agreement(report) if report else [""] * 5)])
-        operators.append((names, card["operators"]))
-        if report and not report.explained:
-            unexplained.append(" ".join(names))
-    header = ["network", "graph", "file (MiB)", "cost model", "Table 3", "operators", "LceBconv2d", "ADD + SUB"]
-    header += ["Pi 4, estimated (ms)", "Table 1, measured", "equal predictions", "logits up to"]
-    header += ["max logit difference", "mean logit difference", "first flips"]
-    kinds = sorted({kind for _, counts in operators for kind in counts})
-    counts = [[*names, *(str(found.get(kind, 0)) for kind in kinds)] for names, found in operators]
-    show([header, *sizes], [["network", "graph", *kinds], *counts], markdown=args.markdown)
+        sizes.append([*names, *_sizes(row, folded, card)])
+        operators[row.label].append(collections.Counter(card["operators"]))
+        if report:
+            agreement.append([*names, *_agreement(report)])
+            if not report.explained:
+                unexplained.append(" ".join(names))
+    measured = [agreement] if args.images else []
+    show(sizes, *measured, _operators(operators), markdown=args.markdown)
     if unexplained:
         print(f"\nNOT explained by float rounding: {', '.join(unexplained)}")
         sys.exit(1)
@@ -71,15 +72,24 @@ def convert(label: str, folded: bool, images: int):
 
 
 def _sizes(row, folded: bool, card: dict) -> list[str]:
-    """File and storage, operators, and latency: the cost model's estimate, and what the paper measured (naive)."""
+    """File and storage, and latency: the cost model's estimate, and what the paper measured (naive)."""
     entry = cost_report.Entry(row.label, latency.table1_structure(row), latency.IMAGENET_INPUT)
     naive, least, most = entry.estimates()
     printed = None if folded else numbers.TABLE3.get(row.label)  # which counts the naive graph
-    count = collections.Counter(card["operators"])
     cells = [f"{card['bytes'] / 2**20:.3f}", f"{entry.total(folded).storage_mib:.3f}"]
     cells.append(f"{printed.storage_mib:.2f}" if printed else "")
-    cells += map(str, (count.total(), count["LceBconv2d"], count["ADD"] + count["SUB"]))
     return cells + ([f"{least:.1f} to {most:.1f}", ""] if folded else [f"{naive:.1f}", f"{row.latency_ms:.1f}"])
+
+
+def _operators(counts: dict[str, list[collections.Counter]]) -> Table:
+    """How many each network's graphs have of each kind, a column for each network."""
+    rows = [("all", lambda count: count.total()), ("ADD + SUB", lambda count: count["ADD"] + count["SUB"])]
+    for kind in sorted({kind for graphs in counts.values() for count in graphs for kind in count}):
+        rows.append((kind, lambda count, kind=kind: count[kind]))
+    cells = [
+        [name, *(" / ".join(str(of(count)) for count in graphs) for graphs in counts.values())] for name, of in rows
+    ]
+    return [["operators, naive / folded", *counts], *cells]
 
 
 def _agreement(report) -> tuple[str, ...]:

@@ -12,7 +12,7 @@
 
 #define MOST_PIXELS (1 << 20) /* larger ones take long */
 #include "format.h"
-#include "images.h"
+#include "frames.h"
 #include "onebnet.h"
 
 enum { MOST_MEMORY = 1 << 20, THREADS = 1 };
@@ -47,6 +47,10 @@ static int feed_image(const uint8_t *data, size_t size, int mend_checksum) {
     pixels = decode(file, size, 12, 11, i % 2 ? 1 : 3, &(Fit){i % 3, 256 / 224.0}, &problem);
     if (!pixels != !!problem) abort();
   }
+  FILE *stream = fmemopen(file, size, "rb");
+  Frame frame = {0};
+  while (!read_frame(stream, &frame) && frame.bytes) {}
+  fclose(stream), free(frame.data);
   free(file);
   int code = pixels ? ONEBNET_OK : ONEBNET_IMAGE;
   free(pixels);

@@ -1,6 +1,7 @@
 """The program onebnet-run, as launch/onebnet_run.sh builds it; the engine on other CPUs, and under sanitizers."""
 
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -8,7 +9,19 @@ import engines
 import numpy as np
 import pytest
 from PIL import Image
-from programs import HAS_LIBJPEG, HAS_STB, SHAPE, any_png, build, pixels, printed_logits, run, sanitized
+from programs import (
+    HAS_LIBJPEG,
+    HAS_STB,
+    ROOT,
+    SHAPE,
+    any_png,
+    build,
+    needs_libjpeg,
+    pixels,
+    printed_logits,
+    run,
+    sanitized,
+)
 
 from onebnet_jax.native import runtime
 from onebnet_jax.native.runtime import Engine
@@ -115,6 +128,19 @@ def small_images(folder):
     for number, (depth, colour) in enumerate(((8, 2), (4, 3), (16, 6), (1, 0)) if HAS_STB else ()):
         (folder / f"{number}.png").write_bytes(any_png(random, 17, 30, depth, colour, transparent=True))
     return sorted(folder.glob("*.[pj]*"))
+
+
+@pytest.mark.slow
+@needs("gcc")
+@needs_libjpeg
+def test_the_build_of_the_documents_needs_the_engine_alone(place, program, tmp_path):
+    """docs/raspberry_pi.md, "Build on the Pi itself"."""
+    shutil.copytree(runtime.SOURCES, tmp_path / "engine")
+    (command,) = re.findall("^gcc .*", (ROOT / "docs" / "raspberry_pi.md").read_text(), re.MULTILINE)
+    subprocess.run(["bash", "-c", command], cwd=tmp_path / "engine", check=True)
+    small_images(tmp_path)
+    arguments = [place / "0.onb", "--logits", *tmp_path.glob("*.[pj]*")]
+    assert run(tmp_path / "engine" / "onebnet-run", *arguments) == run(program, *arguments)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#include "images.h"
+#include "frames.h"
 #include "onebnet.h"
 
 static const char USAGE[] =
@@ -13,7 +13,8 @@ static const char USAGE[] =
     "       onebnet-run MODEL.onb [--set=NAME] --bench[=RUNS]\n"
     "Prints the label and the probability of each image (.ppm, .pgm, .raw: bytes in the order of rows, columns and\n"
     "channels, in the network's size; .png and .jpg where the program was built with stb_image and libjpeg). Images of\n"
-    "other sizes are resized as in training.\n"
+    "other sizes are resized as in training. The IMAGE - stands for a camera: .ppm, .pgm or .jpg images one after\n"
+    "another on standard input, each of which gives a line at once.\n"
     "  --threads=N   threads that share an image (default 1)\n"
     "  --set=NAME    hold to an instruction set: avx512, avx2, neon or plain\n"
     "  --logits      print the logits instead\n"
@@ -110,10 +111,10 @@ static void print_label(int label) {
   printf("%d", label);
 }
 
-static void print_result(const char *path, const float *logits, int all) {
+static void print_result(const char *name, const float *logits, int all) {
   int best = 0;
   double sum = 0;
-  printf("%s: ", path);
+  printf("%s: ", name);
   for (int i = 0; i < info.classes; i++) {
     if (logits[i] > logits[best]) best = i;
     if (all) printf("%s%.9g", i ? " " : "", logits[i]);
@@ -124,6 +125,34 @@ static void print_result(const char *path, const float *logits, int all) {
     printf(" %.4f", 1 / sum);
   }
   printf("\n");
+  fflush(stdout); /* for whoever reads lines while a camera runs */
+}
+
+/* Prints the result of an image, whose pixels it frees, or its problem; the exit status. */
+static int classify(Work *work, const char *name, uint8_t *pixels, const char *problem, int all) {
+  if (!pixels) return fprintf(stderr, "error: %s %s.\n", name, problem), 2;
+  run(work, pixels);
+  print_result(name, work->logits, all);
+  free(pixels);
+  return 0;
+}
+
+/* Up to the stream's end or the first frame with a problem, behind which nobody knows where the next begins. */
+static int classify_frames(Work *work, const Fit *fit, int all) {
+  Frame frame = {0};
+  int failed = 0;
+  for (long count = 1; !failed; count++) {
+    char name[30];
+    uint8_t *pixels = NULL;
+    const char *problem = read_frame(stdin, &frame);
+    if (!problem && !frame.bytes && count > 1) break;
+    if (!problem && !frame.bytes) problem = "is missing: standard input is empty";
+    if (!problem) pixels = decode(frame.data, frame.bytes, info.height, info.width, info.channels, fit, &problem);
+    snprintf(name, sizeof name, "frame %ld", count);
+    failed = classify(work, name, pixels, problem, all);
+  }
+  free(frame.data);
+  return failed;
 }
 
 static double now(void) {
@@ -170,7 +199,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[i], "--logits")) logits_only = 1;
     else if (!strcmp(argv[i], "--bench")) runs = 50;
     else if (!strncmp(argv[i], "--bench=", 8) && atoi(argv[i] + 8) > 0) runs = atoi(argv[i] + 8);
-    else if (argv[i][0] == '-') return fputs(USAGE, stderr), 2;
+    else if (argv[i][0] == '-' && argv[i][1]) return fputs(USAGE, stderr), 2;
     else if (!path) path = argv[i];
     else images++;
   }
@@ -186,16 +215,11 @@ int main(int argc, char **argv) {
   Fit fit = read_fit(info.card, info.card_bytes);
   int failed = 0;
   for (int i = 1; i < argc; i++) {
-    if (argv[i][0] == '-' || argv[i] == path) continue;
     const char *problem;
-    uint8_t *pixels = read_image(argv[i], info.height, info.width, info.channels, &fit, &problem);
-    if (pixels) {
-      run(&work, pixels);
-      print_result(argv[i], work.logits, logits_only);
-      free(pixels);
-    } else {
-      fprintf(stderr, "error: %s %s.\n", argv[i], problem);
-      failed = 2;
+    if (!strcmp(argv[i], "-")) failed |= classify_frames(&work, &fit, logits_only);
+    else if (argv[i][0] != '-' && argv[i] != path) {
+      uint8_t *pixels = read_image(argv[i], info.height, info.width, info.channels, &fit, &problem);
+      failed |= classify(&work, argv[i], pixels, problem, logits_only);
     }
   }
   stop(&work);
