@@ -2,7 +2,8 @@
 
     onebnet train --config=cifar10_typeII
 
-docs/performance.md has the speed on a CPU.
+docs/performance.md has the speed on a CPU. On an NVIDIA H100 that trained another network beside it an epoch took 3
+seconds; 30 of them on a JPEG copy of the images are in results/cifar10_jpeg.
 
 Table 7 is --config.model.width_multiplier=2 (93.6 %), 1.4 (93.4 %), 0.7 (92.2 %) and 0.5 (91.0 %; paper).
 """

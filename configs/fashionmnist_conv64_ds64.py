@@ -2,8 +2,8 @@
 
     onebnet train --config=fashionmnist_conv64_ds64
 
-With --config.train.epochs=20 and --config.model.pad_value=0, at a commit before weights began smaller: 90.6 %, in 2
-hours on 2 CPU cores that had other work, in 0.9 GiB (results/README.md).
+With --config.train.epochs=100: 93.2 %, in 3 minutes on an NVIDIA H100 that trained another network beside it
+(results/README.md). On a CPU it takes 0.9 GiB.
 """
 
 from onebnet_jax.runs import schema

@@ -2,7 +2,8 @@
 
     onebnet train --config=fashionmnist_fp32
 
-With --config.train.epochs=20: 92.0 %, in 1.3 hours on 2 CPU cores that had other work (results/README.md).
+With --config.train.epochs=100: 92.2 %, at its best epoch 92.5 %, in 3 minutes on an NVIDIA H100 that trained another
+network beside it (results/README.md).
 """
 
 from onebnet_jax.runs import schema
