@@ -144,8 +144,8 @@ def check_formulas(structure: Structure) -> None:
     for unit in structure.units:
         if unit.norm not in ("after", "before"):
             raise UserError(
-                f"{unit.name} is computed by {unit.norm!r}, a formula that was added: training and scoring know it, but "
-                "costs, files for devices, diagnostics and figures do not; leave these out."
+                f"{unit.name} is computed by {unit.norm!r}, a formula that was added: training and scoring know it, "
+                "but costs, files for devices, diagnostics and figures do not; leave these out."
             )
 
 
