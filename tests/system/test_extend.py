@@ -1,4 +1,4 @@
-"""The configs of docs/extend.md train, go on and are compared by the page's own commands; with small networks, one epoch."""
+"""The configs of docs/extend.md train, go on and are compared by the page's own commands; small networks, one epoch."""
 
 import os
 import re
