@@ -51,6 +51,7 @@ def main(argv: list[str]) -> None:
 
 
 def _figure(args, overrides: list[str]):
+    from onebnet_jax.networks.structure import check_formulas
     from onebnet_jax.paper import cost_report, diagrams, look, plots, report_figures
     from onebnet_jax.runs import bucket, config, history, trained
 
@@ -72,6 +73,7 @@ def _figure(args, overrides: list[str]):
             asked = config.load_json(folder / "config.json")
     run = config.experiment(asked)
     structure, shape = run.structure, run.data.info.shape
+    check_formulas(structure)
     if args.name == "4":
         return diagrams.network(structure, shape)
     if args.name == "5":

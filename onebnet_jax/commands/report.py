@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     from onebnet_jax.runs import history, trained
 
     folders = args.runs or [path.parent for glob in RUNS for path in sorted(Path().glob(f"{glob}/config.json"))]
-    runs = history.read(folders) if folders else []
+    runs = history.read(folders, built=True) if folders else []
     timed = [result for result in benchmark.read_logs(args.logs)[0] if _as_paper(result)] if args.logs else []
     pi = {(result.network, result.runs[0].threads): result.mean_ms for result in timed}
     found = report_tables.Found(matches.matches(runs), pi, {})

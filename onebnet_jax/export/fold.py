@@ -22,7 +22,7 @@ import numpy as np
 from onebnet_jax.errors import UserError
 from onebnet_jax.export.plan import Conv, Gate, Pads, Plan, Shortcut, Unit
 from onebnet_jax.networks.layers import BN_EPSILON
-from onebnet_jax.networks.structure import Binarization, Placed, Shape, Structure, check_activations, placed, strided
+from onebnet_jax.networks.structure import Binarization, Placed, Shape, Structure, check_convertible, placed, strided
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
 
 MIN_NORMAL = np.finfo(np.float32).tiny
@@ -38,9 +38,9 @@ def deployment_plan(
     fold: see above; False keeps a layer for each addition. normalization: (mean, std), [C] each, if the plan is to take
     pixels p of 0..255 and itself compute (p / 255 - mean) / std; None if it takes normalized images. Raises UserError
     for variables that are not finite, as a sign would hide them, for a tanh in place of the signs, and for activations
-    that files for devices lack.
+    and formulas that files for devices lack.
     """
-    check_activations(structure)
+    check_convertible(structure)
     if structure.binary and not binarization.activations and binarization.soft_sign != "none":
         words = f"{binarization.soft_sign} where a sign is to be, which no converted file can have"
         raise UserError(f"The network has {words}: convert a stage that binarizes activations.")

@@ -16,7 +16,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 
-from onebnet_jax.networks.structure import Placed, Shape, Structure, placed, strided
+from onebnet_jax.networks.structure import Placed, Shape, Structure, check_formulas, placed, strided
 
 BITS_PER_FLOAT = 32
 
@@ -66,8 +66,9 @@ def layers(
     convolutions of binary ones. In a folded graph gamma has gone into the BN before it and zeta into the next RSign:
     RPReLU is one pass with one float per channel instead of three with three, and a BN before a sign one pass with one
     float instead of two with two. `parameters` stays. weight_scale: "mean" or "none", see `ops.binarize`; "" for
-    that of the published network.
+    that of the published network. Raises UserError for a unit with a formula of its own, see `check_formulas`.
     """
+    check_formulas(structure)
     places = placed(structure, image_shape)
     result = [layer for place in places for layer in _unit(place, binarized, folded, weight_scale)]
     last = _pool(["pool"], "average pool", result[-1].output, result[-1].output[:2])

@@ -64,55 +64,80 @@ class Units(nn.Module):
 
 def _apply(module: Network | Units, units, x, mask, progress, images) -> jax.Array:
     """The units one after the other, as `Unit` says; their layers belong to the Flax module given."""
-    axis_name, dtype = module.axis_name, module.dtype
     inputs = []
     for index, unit in enumerate(units):
         inputs.append(x)
-
-        def name(part, unit=unit):
-            return unit.at(part)[-1]
-
-        if unit.norm == "before":
-            x = BatchNorm(axis_name, name=name("bn"))(x, mask)
-        if unit.binary:
-            alpha = RSign(name=name("rsign"))(unit.in_channels) if unit.shift else None
-            module.sow("intermediates", name("sign_input"), ops.shifted(x, alpha))
-            y = BinaryConv(unit, module.binarization, dtype, name=name("conv"))(x, alpha, progress)
-        else:
-            y = Conv(unit.out_channels, unit.kernel, unit.strides, unit.symmetric, dtype, name=name("conv"))(x)
-        start, s = inputs[-unit.span], None
-        if added := shortcut(units[index + 1 - unit.span : index + 1], start.shape[1:]):
-            s = start if added.pool == (1, 1) else average_pool(start, added.pool)
-            if added.projects:
-                s = Conv(unit.out_channels, (1, 1), added.strides, dtype=dtype, name="shortcut_conv")(s)
-                s = BatchNorm(axis_name, name="shortcut_bn")(s, mask)
-            if added.repeats > 1:
-                s = jnp.tile(s, added.repeats)
-        activation = unit.activation
-        if activation in ("prelu", "rprelu"):
-            activation = {"prelu": PReLU, "rprelu": RPReLU}[activation](name=name(activation))(unit.out_channels)
-        elif activation not in ops.ACTIVATIONS:
-            known = ", ".join([*ops.ACTIVATIONS, "prelu", "rprelu"])
-            raise UserError(f"{unit.name} has the activation {activation!r}; there are {known}.")
-        if unit.norm == "after":
-            x = BatchNorm(axis_name, name=name("bn"))(y, mask, s, activation)
-        else:
-            y = ops.value(y)
-            if unit.gate:
-                argument = _gate_argument(x, unit, name)
-                module.sow("intermediates", name("gated"), (argument, y))
-                y = y * nn.sigmoid(argument).astype(x.dtype)
-            x = ops.add(ops.add(y, None, activation), s, "none")
+        if unit.norm not in FORMULAS:
+            raise UserError(f"{unit.name} has the norm {unit.norm!r}; there are {', '.join(FORMULAS)}.")
+        s = _shortcut(module, units[index + 1 - unit.span : index + 1], inputs[-unit.span], mask)
+        x = FORMULAS[unit.norm](module, unit, x, s, mask, progress)
         if unit.max_pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)) if unit.symmetric else "SAME")
     return ops.settle(x, images)
 
 
-def _gate_argument(x: jax.Array, unit: Unit, name) -> jax.Array:
+# A formula computes a unit without its max pool: x [N, H, W, C_in] -> [N, H', W', C_out], H' and W' as the unit's
+# strides make them. module is the Flax module that the layers made within belong to, each by its name there; it has
+# binarization, axis_name and dtype. shortcut is [N, H', W', C_out], or None where none ends; mask and progress are
+# `Network`'s, mask None for evaluation.
+
+
+def _after(module, unit: Unit, x, shortcut, mask, progress) -> jax.Array:
+    y = convolved(module, unit, x, progress)
+    return BatchNorm(module.axis_name, name=unit.at("bn")[-1])(y, mask, shortcut, activation(unit))
+
+
+def _before(module, unit: Unit, x, shortcut, mask, progress) -> jax.Array:
+    x = BatchNorm(module.axis_name, name=unit.at("bn")[-1])(x, mask)
+    y = ops.value(convolved(module, unit, x, progress))
+    if unit.gate:
+        argument = _gate_argument(x, unit)
+        module.sow("intermediates", unit.at("gated")[-1], (argument, y))
+        y = y * nn.sigmoid(argument).astype(x.dtype)
+    return ops.add(ops.add(y, None, activation(unit)), shortcut, "none")
+
+
+FORMULAS = {"after": _after, "before": _before}  # by `Unit.norm`; `Unit` has them in mathematical terms
+
+
+def convolved(module, unit: Unit, x: jax.Array, progress) -> jax.Array | ops.RSignConv:
+    """conv(sign(x - alpha)), or of a unit that is not binary conv(x)."""
+    if not unit.binary:
+        shape = unit.out_channels, unit.kernel, unit.strides, unit.symmetric
+        return Conv(*shape, module.dtype, name=unit.at("conv")[-1])(x)
+    alpha = RSign(name=unit.at("rsign")[-1])(unit.in_channels) if unit.shift else None
+    module.sow("intermediates", unit.at("sign_input")[-1], ops.shifted(x, alpha))
+    return BinaryConv(unit, module.binarization, module.dtype, name=unit.at("conv")[-1])(x, alpha, progress)
+
+
+def activation(unit: Unit):
+    """A unit's activation as `ops.unit` takes it."""
+    name = unit.activation
+    if name in ("prelu", "rprelu"):
+        return {"prelu": PReLU, "rprelu": RPReLU}[name](name=unit.at(name)[-1])(unit.out_channels)
+    if name not in ops.ACTIVATIONS:
+        known = ", ".join([*ops.ACTIVATIONS, "prelu", "rprelu"])
+        raise UserError(f"{unit.name} has the activation {name!r}; there are {known}.")
+    return name
+
+
+def _shortcut(module, spanned: tuple[Unit, ...], start: jax.Array, mask) -> jax.Array | None:
+    """The shortcut over some units, from a map [N, H, W, C] on; None over no unit."""
+    added = shortcut(spanned, start.shape[1:])
+    if added is None:
+        return None
+    s = start if added.pool == (1, 1) else average_pool(start, added.pool)
+    if added.projects:
+        conv = Conv(spanned[-1].out_channels, (1, 1), added.strides, dtype=module.dtype, name="shortcut_conv")
+        s = BatchNorm(module.axis_name, name="shortcut_bn")(conv(s), mask)
+    return jnp.tile(s, added.repeats) if added.repeats > 1 else s
+
+
+def _gate_argument(x: jax.Array, unit: Unit) -> jax.Array:
     """What `Unit`'s gate takes the sigmoid of: [N, H, W, C_in] -> [N, 1, 1, C_out] (Real-to-Bin, figure 1)."""
     mean = jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.promote_types(x.dtype, jnp.float32))
-    hidden = nn.relu(nn.Dense(unit.gate, use_bias=False, name=name("gate_in"))(mean))
-    return nn.Dense(unit.out_channels, use_bias=False, name=name("gate_out"))(hidden)
+    hidden = nn.relu(nn.Dense(unit.gate, use_bias=False, name=unit.at("gate_in")[-1])(mean))
+    return nn.Dense(unit.out_channels, use_bias=False, name=unit.at("gate_out")[-1])(hidden)
 
 
 def variable_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> dict:

@@ -37,7 +37,7 @@ class Unit:
     out_channels: int
     binary: bool = True  # whether inputs and weights are binarized; `Binarization` may leave one of the two float
     shift: bool = False  # whether a learnable bias alpha per channel comes before the sign (RSign, equation 1)
-    norm: str = "after"  # or "before": where batch normalization is
+    norm: str = "after"  # or "before": where batch normalization is; or another of `networks.network.FORMULAS`
     activation: str = "none"  # or "relu", "prelu" (a slope per channel), "rprelu" (equation 2), see `ops.unit`
     gate: int = 0  # channels between W1 and W2 of its gate, 0 for none; only where norm is "before"
     span: int = 1  # how many units the shortcut that ends here spans, this one included; 0 for no shortcut
@@ -139,8 +139,19 @@ def blocks(structure: Structure, image_shape: Shape) -> dict[str, Pair]:
     return {place.unit.section: place.output[:2] for name, place in ends.items() if name != structure.units[0].name}
 
 
-def check_activations(structure: Structure) -> None:
-    """Raises UserError, with the unit's name, for an activation that files for devices have no counterpart of."""
+def check_formulas(structure: Structure) -> None:
+    """Raises UserError, with the unit's name, for a formula added to `networks.network.FORMULAS`: known there alone."""
+    for unit in structure.units:
+        if unit.norm not in ("after", "before"):
+            raise UserError(
+                f"{unit.name} is computed by {unit.norm!r}, a formula that was added: training and scoring know it, "
+                "but costs, files for devices, diagnostics and figures do not; leave these out."
+            )
+
+
+def check_convertible(structure: Structure) -> None:
+    """Raises UserError, with the unit's name, for what files for devices have no counterpart of."""
+    check_formulas(structure)
     for unit in structure.units:
         if unit.activation not in ("none", "relu", "prelu", "rprelu"):
             raise UserError(
@@ -151,12 +162,12 @@ def check_activations(structure: Structure) -> None:
 def check_deployable(structure: Structure, image_shape: Shape, binarization: "Binarization") -> None:
     """Raises UserError, with the unit's name, for maps on which Larq Compute Engine's kernels are silently wrong.
 
-    And for activations that it lacks: see `check_activations`.
+    And for what no file can have: see `check_convertible`.
 
     With zero padding they correct borders as if a filter never stuck out of the map on both sides, as one of height 3
     does on a map of height 1 or 2 (and likewise for widths).
     """
-    check_activations(structure)
+    check_convertible(structure)
     if not (binarization.activations and binarization.weights):
         return
     for place in placed(structure, image_shape):

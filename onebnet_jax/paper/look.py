@@ -12,6 +12,7 @@ from onebnet_jax.data import augment
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks.layers import BatchNorm
 from onebnet_jax.networks.network import Network
+from onebnet_jax.networks.structure import check_formulas
 from onebnet_jax.ops import binarize
 from onebnet_jax.ops import unit as ops
 from onebnet_jax.runs.trained import Trained
@@ -70,7 +71,8 @@ def test_images(trained: Trained, numbers: Sequence[int]) -> tuple[np.ndarray, l
 
 
 def look(trained: Trained, images: np.ndarray, names: Sequence[str]) -> list[Seen]:
-    """The maps of units by their names, for images uint8 [N, H, W, C]."""
+    """The maps of units by their names, for images uint8 [N, H, W, C]. Raises as `check_formulas` does."""
+    check_formulas(trained.structure)
     network, info = Network(trained.structure, trained.binarization), trained.info
     units = [unit for unit in trained.structure.units if unit.name in names]
 

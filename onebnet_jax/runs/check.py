@@ -74,8 +74,7 @@ def values(fields: Fields, schema: Fields) -> None:
         value, default = fields[field], schema[field]
         if value != default:
             raise UserError(f"{field}={value!r} has no meaning for model.family={family!r}; set {default!r}.")
-    if not stages or any(stages.count(name) > 1 or name not in STAGES for name in stages):
-        raise UserError(f"stages={stages} must name one or more of {', '.join(STAGES)}, each once.")
+    stages_known(fields)
     for name in stages:
         if fields[f"{name}.warmup_epochs"] >= fields[f"{name}.epochs"]:
             raise UserError(f"{name}.warmup_epochs must be less than {name}.epochs={fields[f'{name}.epochs']}.")
@@ -84,6 +83,13 @@ def values(fields: Fields, schema: Fields) -> None:
     for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
         if info.streamed and fields[field] != value:
             raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")
+
+
+def stages_known(fields: Fields) -> None:
+    """Refuses stages that there are not."""
+    stages = fields["stages"]
+    if not stages or any(stages.count(name) > 1 or name not in STAGES for name in stages):
+        raise UserError(f"stages={stages} must name one or more of {', '.join(STAGES)}, each once.")
 
 
 def _folder(fields: Fields) -> None:

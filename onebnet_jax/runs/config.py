@@ -151,26 +151,31 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
-def load_json(path: Path) -> ConfigDict:
-    """The config that a run saved. Raises UserError where it is missing or broken."""
+def load_json(path: Path, built: bool = True) -> ConfigDict:
+    """The config that a run saved; built as in `from_json`. Raises UserError where it is missing or broken."""
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing: {path.parent} is not the work directory of a run.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    return from_json(text, str(path))
+    return from_json(text, str(path), built)
 
 
-def from_json(text: str | bytes, where: str) -> ConfigDict:
+def from_json(text: str | bytes, where: str, built: bool = True) -> ConfigDict:
     """The config that JSON holds; fields that it lacks, as they came later, have their defaults.
 
-    Raises UserError, naming `where`.
+    built: whether its network is to be built, so that all values must be known here. One that is only to be compared
+    may name an estimator or a network that a user's own code added. Raises UserError, naming `where`.
     """
     config = schema.get_config()
     try:
         config.update(json.loads(text))
-        check(config)
+        if built:
+            check(config)
+        else:
+            config_check.types(flat(config), flat(schema.get_config()))
+            config_check.stages_known(flat(config))
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:

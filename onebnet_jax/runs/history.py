@@ -44,13 +44,16 @@ class History:
         return list(itertools.accumulate(self.config[stage].epochs for stage in self.config.stages[:-1]))
 
 
-def read(workdirs: Sequence[Path | str]) -> list[History]:
-    """The runs in folders; those without are named on stderr and left out, with a UserError if all are such."""
+def read(workdirs: Sequence[Path | str], built: bool = False) -> list[History]:
+    """The runs in folders; those without are named on stderr and left out, with a UserError if all are such.
+
+    built: whether their networks are to be built, see `config.from_json`.
+    """
     runs, others = [], []
     for workdir in workdirs:
         try:
             with bucket.copied(workdir, r"config\.json|[^/]+/metrics\.jsonl") as folder:
-                config = load_json(folder / "config.json")
+                config = load_json(folder / "config.json", built)
                 lines = {stage: metrics.read(folder / stage / "metrics.jsonl") for stage in config.stages}
             if not any(lines.values()):
                 raise UserError(f"{workdir} has no measurements: train it, or copy its metrics.jsonl files too.")

@@ -17,7 +17,7 @@ import numpy as np
 
 from onebnet_jax.data import augment
 from onebnet_jax.networks.network import Network
-from onebnet_jax.networks.structure import Structure
+from onebnet_jax.networks.structure import Structure, check_formulas
 from onebnet_jax.training.steps import Input
 
 
@@ -39,8 +39,10 @@ def flipped(before: dict[str, np.ndarray], now: dict[str, np.ndarray]) -> dict[s
 def measurer(network: Network, loss: Callable, batch: Input, images, labels, constants, kept=()) -> Callable:
     """Returns measure(variables, progress) -> the other three shares of each unit.
 
-    images are uint8 [N, H, W, C], labels [N]; loss, constants and kept are as in `steps.train_step`.
+    images are uint8 [N, H, W, C], labels [N]; loss, constants and kept are as in `steps.train_step`. Raises UserError
+    for a network that `check_formulas` refuses.
     """
+    check_formulas(network.structure)
     network = network.clone(axis_name=None)
     units = [unit for unit in network.structure.units if unit.binary]
     window, mask = network.binarization.window, jnp.ones(len(images))

@@ -1,5 +1,6 @@
 """Whole networks: names of parameters, what is kept, modes, and values and gradients against a plain second version."""
 
+import dataclasses
 import functools
 
 import dyadic
@@ -9,9 +10,10 @@ import numpy as np
 import plain
 import pytest
 
-from onebnet_jax.networks import families
-from onebnet_jax.networks.network import Network, variable_shapes
-from onebnet_jax.networks.structure import Binarization
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks import cost, families
+from onebnet_jax.networks.network import FORMULAS, Network, variable_shapes
+from onebnet_jax.networks.structure import Binarization, check_deployable
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -196,6 +198,35 @@ def test_progress_reaches_the_slopes_without_compiling_again():
         start, *later = [gradient(estimator, progress) for progress in (0.0, 0.5, 1.0)]
         assert all(np.any(grad != start) == schedule for grad in later)
     assert traced == ["poly", "tanh"]
+
+
+def test_a_formula_of_ones_own_computes_the_unit_and_nothing_else_takes_it(monkeypatch):
+    """Twice the shortcut; what does not know it refuses it, with the unit's name."""
+    plain = dyadic.structure(width_multiplier=0.25)
+    last = dataclasses.replace(plain.units[-1], norm="own", activation="none")
+    own = dataclasses.replace(plain, units=(*plain.units[:-1], last))
+    images, shape = jnp.float32(IMAGES), IMAGES.shape[1:]
+    with pytest.raises(UserError, match=f"{last.name} has the norm 'own'; there are after, before"):
+        Network(own).init(jax.random.key(0), images)
+    found = []
+
+    def doubled(module, unit, x, shortcut, mask, progress):
+        found.append((unit, shortcut, FORMULAS["after"](module, unit, x, 2 * shortcut, mask, progress)))
+        return found[-1][-1]
+
+    monkeypatch.setitem(FORMULAS, "own", doubled)
+    variables = random_variables(own, jnp.float32)
+    found.clear()
+    kept = Network(own).apply(variables, images, mutable=["intermediates"])[1]["intermediates"]
+    ((unit, shortcut, result),) = found
+    assert unit == last
+    np.testing.assert_array_equal(kept[f"{last.module}_output"][0], result)
+    monkeypatch.setitem(FORMULAS, "own", FORMULAS["after"])
+    less = Network(own).apply(variables, images, mutable=["intermediates"])[1]["intermediates"]
+    np.testing.assert_allclose(result - less[f"{last.module}_output"][0], shortcut, atol=1e-5)
+    for refuse in (cost.layers, functools.partial(check_deployable, binarization=Binarization())):
+        with pytest.raises(UserError, match=f"{last.name} is computed by 'own'"):
+            refuse(own, shape)
 
 
 # Modes and types -----------------------------------------------------------------------------------------------

@@ -32,6 +32,22 @@ def test_runs_that_differ_in_their_seed_share_a_row(tmp_path):
     ]
 
 
+def test_a_run_with_an_estimator_of_ones_own_is_compared_but_not_built(tmp_path, capsys):
+    """The command knows nothing of the code that added it; a stage that is not there would be a path elsewhere."""
+    for name, changed in {
+        "own": ('"poly"', '"steeper"'),
+        "wrong": ('"stages": ["train"]', '"stages": ["../own"]'),
+    }.items():
+        config = measured(tmp_path / name, train=[(3600, 50.0, 70.0)]) / "config.json"
+        before, after = changed
+        assert before in config.read_text()
+        config.write_text(config.read_text().replace(before, after))
+    runs = [tmp_path / "own", measured(tmp_path / "poly", train=[(3600, 50.0, 60.0)]), tmp_path / "wrong"]
+    assert [row[:2] for row in history.table(history.read(runs))[1:]] == [["own", "steeper"], ["poly", "poly"]]
+    assert "wrong" in capsys.readouterr().err
+    assert [run.name for run in history.read(runs, built=True)] == ["poly"]
+
+
 def test_a_run_in_stages_counts_whole_and_is_judged_by_its_last(tmp_path):
     """Fields of stages that one of the runs has not are no difference; what is not known yet is a dash."""
     whole = measured(tmp_path / "a", IN_STAGES, step1=[(3600, 80.0, 90.0)] * 2, step2=[(3600, 70.0, 60.0)])

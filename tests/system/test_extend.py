@@ -1,0 +1,50 @@
+"""The configs of docs/extend.md train, go on and are compared by the page's own commands; small networks, one epoch."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from small_runs import ROOT
+
+PAGE = (ROOT / "docs" / "extend.md").read_text()
+ONEBNET = f"{sys.executable} -m onebnet_jax"
+SMALL = "--config.model.depth=8 --config.model.width_multiplier=0.25 --config.train.epochs"
+# What the commands begin with; bash's $0 is the folder to run them in.
+PRELUDE = f'set -e; cd "$0"; onebnet() {{ {ONEBNET} "$@" $([[ $1 != train ]] || echo {SMALL}=1); }}\n'
+
+
+def run(config, folder, *others):
+    """Runs the commands that follow a config of the page, and others, in a folder with it; returns what they print."""
+    found = re.search(rf"`{config}`.*?^```python\n(.*?)^```$.*?^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (folder / config).write_text(found[1])
+    command = ["bash", "-c", "\n".join([PRELUDE + found[2], *others]), folder]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def evaluation(module, workdir):
+    """A command that scores a run in Python, where the module has made its parts known."""
+    program = f"import {module}, onebnet_jax; print(onebnet_jax.evaluate(onebnet_jax.load('{workdir}')))"
+    return f'{sys.executable} -c "{program}"'
+
+
+@pytest.mark.slow  # two minutes: launch/test.sh -m slow tests/system/test_extend.py
+def test_an_estimator_is_compared_over_seeds(tmp_path):
+    printed = run("steeper.py", tmp_path, evaluation("steeper", "runs/steeper_0"))
+    rows = [line.split()[:5] for line in printed.splitlines() if line.startswith(("poly_*", "steeper_*"))]
+    assert rows == [[f"{name}_*", name, "3", "1", "of"] for name in ("poly", "steeper")]
+    assert "'top1': " in printed
+
+
+@pytest.mark.slow  # a minute
+def test_units_of_another_kind_train_and_go_on(tmp_path):
+    longer = f"{ONEBNET} train --config=units.py --workdir=runs/two_branches --change-config {SMALL}=2"
+    printed = run("units.py", tmp_path, longer, evaluation("units", "runs/two_branches"))
+    rows = [line.split() for line in printed.splitlines() if re.match("(two_branches|early) ", line)]
+    assert [(row[0], row[-7:-4]) for row in rows] == [(name, ["1", "of", "1"]) for name in ("two_branches", "early")]
+    assert printed.count("what is trained here cannot be converted: stage1_block1_conv1 is computed by") == 3
+    assert "resumed from the checkpoint of step 63" in printed and "'top1': " in printed
