@@ -2,8 +2,9 @@
 
     .venv/bin/python docs/make_pictures.py
 
-The units and their weights are those of results/fashionmnist_ds32_64; sizes, times and scores those of docs/measure.py;
-the agreement that of results/fashionmnist_ds32_64/agreement.txt; the paper's figures are from its Table 6.
+The units and their weights are those of results/fashionmnist_conv64_ds64, which has 1-D units where maps keep their
+size; sizes, times and scores those of docs/measure.py; the agreement that of
+results/fashionmnist_ds32_64/agreement.txt; the paper's figures are from its Table 6.
 """
 
 import json
@@ -20,13 +21,14 @@ from onebnet_jax.runs import trained
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "results" / "fashionmnist_ds32_64"
+UNITS = ROOT / "results" / "fashionmnist_conv64_ds64"
 FP32 = ROOT / "results" / "fashionmnist_fp32"
 OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
 GREY, BLUE, TEAL, INK, PALE = "#9aa0a6", "#4a7fb5", "#00897b", "#202124", "#e8eaed"
 PAPER = {"FP32": 93.6, "1 bit": 93.4}  # its Table 6, ResNet20 on FashionMNIST
 EPOCHS = {
-    kind: json.loads((run / "config.json").read_text())["train"]["epochs"]
-    for kind, run in {"FP32": FP32, "int8": FP32, "1 bit": RUN}.items()
+    kind: f"{best}{json.loads((run / 'config.json').read_text())['train']['epochs']} epochs"
+    for kind, run, best in (("FP32", FP32, "best of\n"), ("int8", FP32, "best of\n"), ("1 bit", RUN, ""))
 }
 NAMES = {  # of measured.json: (label, colour)
     "ResNet20 FP32, TFLite + XNNPACK": ("FP32\nTFLite", GREY),
@@ -37,11 +39,11 @@ NAMES = {  # of measured.json: (label, colour)
 
 def draw_units(axes) -> None:
     """A unit with a 3x3 kernel, and the two that take its place, each with a kernel as it was trained."""
-    network = trained.load(RUN)
+    network = trained.load(UNITS)
     units = {unit.name: unit for unit in network.structure.units}
     rows = {
-        "before": (GREY, ["stage2_block1_conv2"]),
-        "OneBNet": (TEAL, ["stage2_block1_conv1_3x1", "stage2_block1_conv1_1x3"]),
+        "before": (GREY, ["stage2_block2_conv1"]),
+        "OneBNet": (TEAL, ["stage3_block2_conv1_3x1", "stage3_block2_conv1_1x3"]),
     }
     for y, (label, (colour, names)) in zip((5.0, 0.0), rows.items()):
         bits = sum(np.prod(units[name].kernel) for name in names)
@@ -61,7 +63,7 @@ def draw_units(axes) -> None:
             for start, end in ((-1.0, -0.1), (3.1, 4.0), (7.2, 8.1)):
                 arrow = FancyArrowPatch((x + start, y), (x + end, y), arrowstyle="-|>", mutation_scale=9, color=GREY)
                 axes.add_patch(arrow)
-    words = "black: +1, white: -1, as trained; one input and one output channel"
+    words = "black: +1, white: -1, as trained; one input and one output channel of many"
     axes.text(6, -3.6, words, ha="center", fontsize=9, color=GREY)
     axes.set(xlim=(-6.2, 17.3), ylim=(-4, 7), title="One 3×3 unit becomes a 3×1 and a 1×3 unit")
     axes.set_aspect("equal")
@@ -75,15 +77,15 @@ def draw_sizes(axes, measured: dict) -> None:
         kib, top1 = measured["networks"][name]["bytes"] / 1024, measured["networks"][name]["top1"]
         axes.plot(kib, top1, "o", markersize=11, color=colour)
         style = dict(textcoords="offset points", ha="center", color=colour)
-        words = f"{kind}: {top1:.1f} %\n{kib:,.0f} KiB\n{EPOCHS[kind]} epochs"
-        axes.annotate(words, (kib, top1), (0, -52), weight="bold", **style)
+        words = f"{kind}: {top1:.1f} %\n{kib:,.0f} KiB\n{EPOCHS[kind]}"
+        axes.annotate(words, (kib, top1), (0, -52 if kind == "1 bit" else -66), weight="bold", **style)
         if kind in PAPER:
             axes.plot(kib, PAPER[kind], "o", markersize=11, markerfacecolor="none", color=colour)
             axes.annotate(f"paper: {PAPER[kind]} %\n(400 epochs)", (kib, PAPER[kind]), (0, 15), **style)
     axes.set(xscale="log", xlim=(56, 2200), ylim=(91, 94.6), xlabel="size of the file (KiB)", ylabel="Top-1 (%)")
     axes.set_xticks([64, 128, 256, 512, 1024], ["64", "128", "256", "512", "1024"])
     axes.minorticks_off()
-    axes.set_title("FashionMNIST")
+    axes.set_title("ResNet20 on FashionMNIST")
 
 
 def draw_times(axes, measured: dict) -> None:

@@ -1,4 +1,4 @@
-"""Proves that a converted file gives the trained network's answers: onebnet agree model.tflite"""
+"""Proves that converted files give the trained network's answers: onebnet agree model.tflite --native=model.onb"""
 
 import dataclasses
 import io
@@ -14,7 +14,7 @@ from onebnet_jax.tables import show
 
 BATCH_SIZE = 16
 EXAMPLES = """examples:
-  onebnet agree model.tflite --images=0 --units                         all test images, and the signs of every unit
+  onebnet agree model.tflite --native=model.onb --images=0 --units      all test images, and the signs of every unit
   onebnet agree model.tflite --config.data.dir=FOLDER                   where the test images are now
   onebnet agree model.tflite --random-images --report=agreement.json
   onebnet agree model.tflite --images=10 --dump=signs.npz               to check a runtime of your own, unit by unit
@@ -32,9 +32,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--report", type=arguments.path, metavar="FILE.json", help="write the report as JSON too")
     text = "write the images and the trained network's logits and signs: UNIT is [N, h, w, C / 8], 8 channels a byte"
     parser.add_argument("--dump", type=arguments.path, metavar="FILE.npz", help=text)
+    text = "the native engine's file; without it the engine is compared with the network packed anew"
+    parser.add_argument("--native", type=arguments.path, metavar="FILE.onb", help=text)
     args, overrides = parser.parse_known_args(argv)
     if args.model.suffix == ".onb":
-        parser.error(f"{args.model}: give the .tflite file of the same network; the native engine is compared with it")
+        parser.error(f"{args.model}: give the .tflite file of the same network, and this one by --native")
     if args.images < 0:
         parser.error(f"--images={args.images} must be 0 or more")
     if args.random_images and overrides:
@@ -54,13 +56,14 @@ def main(argv: list[str]) -> None:
         if "workdir" not in facts["source"]:
             raise UserError(f"--workdir has no place here: {args.model} was made from an untrained network.")
         facts["source"]["workdir"] = str(args.workdir)
+    engine = verify.same_source(args.native, facts) if args.native else None
     network = trained.from_origin(facts["source"], facts["config"]).with_data(overrides)
     count, batches = (_random_images if args.random_images else _test_images)(network, args.images)
     seen = []
     if args.dump is not None:
         batches = (seen.append(batch[0]) or batch for batch in batches)
     with tqdm(total=count, unit="image", desc="JAX, Keras, LCE", mininterval=1.0) as bar:
-        result = verify.agree(network, tflite, facts, batches, bar.update)
+        result = verify.agree(network, tflite, facts, batches, bar.update, engine)
     for note in network.notes:
         print(f"note: {note}")
     first, *parts = verify.describe(result, args.units)

@@ -84,17 +84,19 @@ class Report:
         return whole and all(section.explained for section in self.sections)
 
 
-def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable) -> Report:
+def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable, engine: Engine | None = None) -> Report:
     """Runs a network, its plan as a Keras model, and its file on the same images; a batch's maps are all in memory.
 
     A batch: normalized images [N, H, W, C]; what the file takes, these or pixels of 0..255; labels int [N], or None.
+    engine: of a file made by the same plan; None packs the plan anew.
     """
     run, probe = intermediates(trained), keras.keras_model(plan, with_sign_inputs=True)
     file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
+    missing = ""
     try:
-        engine, missing = Engine(native.pack(plan, native.pixel_table(plan, None), {})), ""
+        engine = engine or Engine(native.pack(plan, native.pixel_table(plan, None), {}))
     except UserError as error:
-        engine, missing = None, str(error)
+        missing = str(error)
     rows, truth, conversion_difference = [], [], 0.0
     for images, inputs, labels in batches:
         x = inputs.astype(np.float32)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import card
 from onebnet_jax.export.convert import make_plan
+from onebnet_jax.native.runtime import Engine
 from onebnet_jax.runs.trained import Trained
 from onebnet_jax.tables import Table
 
@@ -15,11 +16,14 @@ PARITY_IMAGES = 4
 SHOWN = 10  # images in a sentence
 
 
-def agree(trained: Trained, tflite: bytes, facts: dict, batches: Iterable, advance: Callable[[int], object]):
+def agree(
+    trained: Trained, tflite: bytes, facts: dict, batches: Iterable, advance: Callable[[int], object], engine=None
+):
     """The `agreement.Report` on a converted file, `facts` its card, and the network that it was made from.
 
     batches: of images, uint8 [N, H, W, C] with pixels of 0..255, and their labels, int [N] or None. `advance` is told
-    how many images have been compared since it was told last. Raises UserError where there is no image.
+    how many images have been compared since it was told last. engine: of the native engine's file, by `same_source`;
+    None for one of the network packed anew. Raises UserError where there is no image.
     """
     batches = iter(batches)
     first = next(batches, None)
@@ -39,7 +43,21 @@ def agree(trained: Trained, tflite: bytes, facts: dict, batches: Iterable, advan
 
     plan = make_plan(trained, facts["folded"], facts["raw_input"])
     sections = parity.compare(trained, plan, card.normalize(first[0][:PARITY_IMAGES], info.mean, info.std))
-    return dataclasses.replace(agreement.compare(trained, plan, tflite, prepared()), sections=sections)
+    return dataclasses.replace(agreement.compare(trained, plan, tflite, prepared(), engine), sections=sections)
+
+
+def same_source(path, facts: dict) -> Engine:
+    """The native engine's file in `path`. Raises UserError if it is not of the network and options of `facts`."""
+    engine = Engine(path)
+    for name in ("source", "folded", "raw_input"):
+        ours, theirs = facts[name], engine.card.get(name, {})
+        if name == "source":
+            ours, theirs = ({k: v for k, v in each.items() if k != "workdir"} for each in (ours, theirs))
+        if ours != theirs:
+            raise UserError(
+                f"{path} and the .tflite file differ in {name}, {theirs} and {ours}: convert both by one command."
+            )
+    return engine
 
 
 def describe(report, units: bool = False) -> list[str | Table]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import deployed
+import engines
 import numpy as np
 import pytest
 import workdirs
@@ -12,7 +13,7 @@ from image_files import CLASSES, encode, needs_tensorflow, plain, write_folders
 from onebnet_jax.commands import agree
 from onebnet_jax.data import load
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import card, verify
+from onebnet_jax.export import card, native, verify
 from onebnet_jax.runs import config, trained
 
 
@@ -64,8 +65,8 @@ def test_the_report_and_the_exit_status(explained, tmp_path, monkeypatch, capsys
     network = untrained("--config.model.dtype=bfloat16")
     card.write(tmp_path / "m.tflite", b"content", card.make(network, b"content", {}, True, True))
 
-    def compare(trained_, tflite, facts, batches, advance):
-        assert trained_.title == network.title and tflite == b"content" and facts["raw_input"]
+    def compare(trained_, tflite, facts, batches, advance, engine):
+        assert trained_.title == network.title and tflite == b"content" and facts["raw_input"] and engine is None
         assert sum(len(images) for images, _ in batches) == 3
         return dataclasses.make_dataclass("Report", ["explained"])(explained)
 
@@ -106,12 +107,26 @@ def test_random_images_come_from_no_data_set_and_the_engine_has_no_file_of_its_o
     assert end.value.code == 2 and words[-1] in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.skipif(bool(engines.missing()), reason=engines.missing() or "")
+def test_the_engines_file_must_be_of_the_same_network_and_options(tmp_path):
+    network = untrained()
+    for folded in (True, False):
+        (tmp_path / f"{folded}.onb").write_bytes(native.pack(*native.convert(network, folded)))
+    facts = card.make(network, b"", {}, True, False)
+    assert verify.same_source(tmp_path / "True.onb", facts).card["folded"]
+    with pytest.raises(UserError, match=r"False.onb and the .tflite file differ in folded, False and True"):
+        verify.same_source(tmp_path / "False.onb", facts)
+    others = facts | {"source": facts["source"] | {"step": 9}}
+    with pytest.raises(UserError, match="differ in source"):
+        verify.same_source(tmp_path / "True.onb", others)
+
+
 def test_signs_are_kept(tmp_path, monkeypatch):
     pytest.importorskip("larq_compute_engine")
     network = untrained()
     card.write(tmp_path / "m.tflite", b"content", card.make(network, b"content", {}, True, False))
     report = dataclasses.make_dataclass("Report", ["explained"])(True)
-    monkeypatch.setattr(verify, "agree", lambda network, tflite, facts, batches, advance: (list(batches), report)[1])
+    monkeypatch.setattr(verify, "agree", lambda network, tflite, facts, batches, *_: (list(batches), report)[1])
     monkeypatch.setattr(verify, "describe", lambda result, units: [""])
     agree.main([str(tmp_path / "m.tflite"), "--random-images", "--images=2", f"--dump={tmp_path}/signs.npz"])
     with np.load(tmp_path / "signs.npz") as kept:

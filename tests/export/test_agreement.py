@@ -11,7 +11,8 @@ import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is 
 
 pytest.importorskip("larq_compute_engine")
 
-from onebnet_jax.export import agreement, keras, lce
+from onebnet_jax.export import agreement, keras, lce, native
+from onebnet_jax.native.runtime import Engine
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -75,6 +76,15 @@ def test_the_file_of_another_checkpoint_is_found(converted):
     tflite = lce.convert(keras.keras_model(dataclasses.replace(plan, head_bias=bias)))
     report = agreement.compare(network, plan, tflite, [(images[:2], pixels[:2], None)])
     assert not report.explained and report.conversion_difference == pytest.approx(1e-3, rel=0.05)
+
+
+@pytest.mark.skipif(bool(engines.missing()), reason=engines.missing() or "")
+def test_the_engines_own_file_of_another_checkpoint_is_found(converted):
+    network, plan, tflite, pixels, images = converted
+    changed = dataclasses.replace(plan, head_bias=plan.head_bias + np.float32(1e-3))
+    engine = Engine(native.pack(changed, native.pixel_table(plan, None), {}))
+    report = agreement.compare(network, plan, tflite, [(images[:2], pixels[:2], None)], engine)
+    assert not report.explained and not report.lce.unexplained and report.engine.unexplained == [0, 1]
 
 
 def test_an_honest_flip_is_explained(converted):
