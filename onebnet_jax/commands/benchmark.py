@@ -1,7 +1,8 @@
-"""Times converted models: onebnet benchmark MODEL.tflite ...
+"""Times converted models: onebnet benchmark model.tflite model.onb
 
-On this machine, through LCE's Python interpreter; or, with --logs, reads what launch/rpi4_benchmark.sh measured on a
-Raspberry Pi and prints it beside the paper's Tables 1, 3 and 8. Reading logs needs neither TensorFlow nor JAX.
+On this machine, a .tflite file through LCE's Python interpreter and an .onb file by the native engine. With --logs, reads
+what launch/rpi4_benchmark.sh measured on a Raspberry Pi and prints it beside the paper's Tables 1, 3 and 8, for which it
+needs neither TensorFlow nor JAX.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import os
 import platform
 import re
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +19,30 @@ import numpy as np
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, check_numpy, cli
 from onebnet_jax.export import card
+from onebnet_jax.native.runtime import Engine
 from onebnet_jax.paper import pi_log, pi_report
 from onebnet_jax.tables import Table, show
 
 DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
 EXAMPLES = """examples:
-  onebnet benchmark model.tflite --threads=4 --json=here.json
+  onebnet benchmark model.onb model.tflite --json=here.json
+  onebnet benchmark model.tflite --threads=4 --kernel=indirect
   onebnet benchmark --logs=rpi4/20250101-120000 --markdown
 """
 
 
 def main(argv: list[str]) -> None:
     parser = arguments.parser("benchmark", __doc__, EXAMPLES)
-    parser.add_argument("models", nargs="*", type=arguments.path, metavar="MODEL.tflite", help="by `onebnet convert`")
+    parser.add_argument("models", nargs="*", type=arguments.path, metavar="MODEL", help=".tflite or .onb")
     parser.add_argument("--logs", type=arguments.path, metavar="DIR", help="of launch/rpi4_benchmark.sh, read instead")
-    parser.add_argument("--threads", type=int, help="of the interpreter (default 1)")
+    parser.add_argument("--threads", type=int, help="within an image (default 1)")
     kernels = ("default", *pi_log.KERNELS)
-    parser.add_argument("--kernel", choices=kernels, help="of the binary convolution (default: default)")
-    parser.add_argument("--xnnpack", action=argparse.BooleanOptionalAction, help="for float operators (default: on)")
+    parser.add_argument("--kernel", choices=kernels, help="of LCE's binary convolution (default: default)")
+    parser.add_argument(
+        "--xnnpack", action=argparse.BooleanOptionalAction, help="for LCE's float operators (default: on)"
+    )
     parser.add_argument("--runs", type=int, help="inferences in a repetition (default 50, as in A.4)")
-    parser.add_argument("--repetitions", type=int, help="each with a new interpreter (default 3, as in A.4)")
+    parser.add_argument("--repetitions", type=int, help="each with the model loaded anew (default 3, as in A.4)")
     parser.add_argument("--json", type=arguments.path, metavar="FILE.json", help="default: DIR/benchmark.json")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     args = parser.parse_intermixed_args(argv)
@@ -45,6 +51,9 @@ def main(argv: list[str]) -> None:
     given = {name: value for name, value in vars(args).items() if name in DEFAULTS and value is not None}
     if args.logs and given:
         parser.error(f"--{[*given][0]} has no place beside --logs, which hold what was measured")
+    of_lce = [name for name in ("kernel", "xnnpack") if name in given]
+    if of_lce and all(path.suffix == ".onb" for path in args.models):
+        parser.error(f"--{of_lce[0]} is LCE's; the native engine has no such choice")
 
     if args.json:
         card.check_writable(args.json, ".json", "results")
@@ -90,7 +99,7 @@ def _from_logs(folder: Path) -> tuple[dict, list[str | Table]]:
 
 
 def _on_this_machine(models: list[Path], repetitions: int, **settings) -> tuple[dict, list[str | Table]]:
-    """Timings through LCE's interpreter: JSON values, and the same to print."""
+    """Timings by LCE's interpreter and the engine: JSON values, and the same to print."""
     for name, value in {"repetitions": repetitions, **settings}.items():
         if name in ("threads", "runs", "repetitions") and value < 1:
             raise UserError(f"--{name}={value} must be 1 or more.")
@@ -98,8 +107,9 @@ def _on_this_machine(models: list[Path], repetitions: int, **settings) -> tuple[
     runs = [_time(name, tflite, **settings) for name, (tflite, _) in files.items() for _ in range(repetitions)]
     measured = pi_report.results(runs, {name: facts for name, (_, facts) in files.items()})
     machine = {"machine": platform.machine(), "platform": platform.platform(), "cpus": os.cpu_count()}
-    note = f"Measured on this machine ({machine['machine']}) through LCE's Python interpreter, not on a Raspberry Pi."
-    if machine["machine"] not in ("aarch64", "arm64"):
+    note = f"Measured on this machine ({machine['machine']}) from Python, not on a Raspberry Pi."
+    by_lce = any(path.suffix != ".onb" for path in models)
+    if by_lce and machine["machine"] not in ("aarch64", "arm64"):
         note += "\nLCE's x86 kernels are reference code: their results are right, their times say nothing about ARM."
     digests = {name: hashlib.sha256(tflite).hexdigest() for name, (tflite, _) in files.items()}
     report = {**machine, "note": note, "sha256": digests, "results": pi_report.as_json(measured, compare=False)}
@@ -107,10 +117,12 @@ def _on_this_machine(models: list[Path], repetitions: int, **settings) -> tuple[
 
 
 def _read_model(path: Path) -> tuple[bytes, dict]:
-    """A model and its card, {} without one. Raises UserError for what is no whole .tflite file."""
+    """A model and its card, {} without one. Raises UserError for what is no whole file of its kind."""
+    if path.suffix == ".onb":
+        return card.read_bytes(path), Engine(path).card
     tflite, facts = card.read_bytes(path), {}
     if tflite[4:8] != b"TFL3":
-        raise UserError(f"{path} is not a .tflite file.")
+        raise UserError(f"{path} is not a .tflite file, nor named .onb.")
     if card.path_of(path).exists():
         _, facts = card.read(path)
     from onebnet_jax.export import lce
@@ -122,19 +134,40 @@ def _read_model(path: Path) -> tuple[bytes, dict]:
     return tflite, facts
 
 
-def _time(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: bool, runs: int) -> pi_log.Run:
-    """One repetition with a new interpreter, on random inputs with batch 1."""
+def _time(model: str, file: bytes, threads: int, kernel: str, xnnpack: bool, runs: int) -> pi_log.Run:
+    """One repetition with a new interpreter or engine, on random inputs with batch 1."""
+    if model.endswith(".onb"):
+        kernel, xnnpack = "engine", False
+        init_ms, first_ms, *rest = _engine_timings(file, threads, 1 + runs)
+    else:
+        init_ms, first_ms, *rest = _lce_timings(model, file, threads, kernel, xnnpack, 1 + runs)
+    facts = dict(model=model, threads=threads, kernel=kernel, xnnpack=xnnpack, count=runs, size_mib=len(file) / 2**20)
+    facts |= dict(mean_ms=float(np.mean(rest)), std_ms=float(np.std(rest)), min_ms=min(rest), max_ms=max(rest))
+    return pi_log.Run(**facts, init_ms=init_ms, first_ms=first_ms)
+
+
+def _lce_timings(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: bool, count: int) -> list[float]:
+    """Milliseconds of loading a file, and of each of `count` inferences."""
     from onebnet_jax.export import lce
 
     options = {pi_log.KERNELS[kernel]: True} if kernel in pi_log.KERNELS else {}
     check_numpy()
     try:
-        init_ms, first_ms, *rest = lce.timings(tflite, 1 + runs, num_threads=threads, use_xnnpack=xnnpack, **options)
+        return lce.timings(tflite, count, num_threads=threads, use_xnnpack=xnnpack, **options)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"LCE's interpreter cannot run {model}: {' '.join(str(error).split())}") from error
-    facts = dict(model=model, threads=threads, kernel=kernel, xnnpack=xnnpack, count=runs, size_mib=len(tflite) / 2**20)
-    facts |= dict(mean_ms=float(np.mean(rest)), std_ms=float(np.std(rest)), min_ms=min(rest), max_ms=max(rest))
-    return pi_log.Run(**facts, init_ms=init_ms, first_ms=first_ms)
+
+
+def _engine_timings(onb: bytes, threads: int, count: int) -> list[float]:
+    """The same of the native engine, which takes pixels."""
+    times = [time.perf_counter()]
+    engine = Engine(onb, threads)
+    image = np.random.default_rng(0).integers(0, 256, (1, *engine.shape), np.uint8)
+    times.append(time.perf_counter())
+    for _ in range(count):
+        engine.logits(image)
+        times.append(time.perf_counter())
+    return (1000 * np.diff(times)).tolist()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import engines
 import pi_logs
 import pytest
 
@@ -106,3 +107,21 @@ def test_on_this_machine(tmp_path, capfd):
     damaged = model(tmp_path, KEPT.read_bytes()[:20000])
     with pytest.raises(UserError, match="damaged"):
         benchmark.main([str(damaged)])
+
+
+@pytest.mark.skipif(bool(engines.missing()), reason=engines.missing() or "")
+def test_the_native_engine_on_this_machine(tmp_path, capfd):
+    onb, output = KEPT.with_suffix(".onb"), tmp_path / "out.json"
+    start = time.perf_counter()
+    benchmark.main([str(onb), "--runs=3", "--repetitions=2", "--threads=2", f"--json={output}"])
+    elapsed_ms = (time.perf_counter() - start) * 1e3
+    (result,) = json.loads(output.read_text())["results"]
+    assert (result["kernel"], result["threads"], result["graph"], result["inferences"]) == ("engine", 2, "folded", 6)
+    assert 0 < sum(run["first_ms"] + run["count"] * run["mean_ms"] for run in result["repetitions"]) < elapsed_ms
+    assert "LCE" not in capfd.readouterr().out
+    with pytest.raises(SystemExit):
+        benchmark.main([str(onb), "--kernel=indirect"])
+    assert "the native engine has no such choice" in capfd.readouterr().err
+    (tmp_path / "cut.onb").write_bytes(onb.read_bytes()[:999])
+    with pytest.raises(UserError, match="cut.onb"):
+        benchmark.main([str(tmp_path / "cut.onb")])

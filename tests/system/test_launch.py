@@ -302,7 +302,7 @@ def test_help(project, script):
     assert project.calls == [] and set(project.root.iterdir()) == before
 
 
-def test_the_quick_start_goes_from_training_to_the_time_of_its_file(project):
+def test_the_quick_start_goes_from_training_to_the_times_of_its_files(project):
     executable(project.root / ".venv" / "bin" / "python", PYTHON)
     project.run("quickstart", "--config.seed=1", WORKDIR="a folder")
     setup, *commands = project.calls
@@ -312,8 +312,8 @@ def test_the_quick_start_goes_from_training_to_the_time_of_its_file(project):
         "evaluate|--workdir=a folder",
         "compare|a folder|--plot=a folder/curves.png",
         "convert|--workdir=a folder|--output=a folder/model.tflite|--native=a folder/model.onb",
-        "agree|a folder/model.tflite|--images=200",
-        "benchmark|a folder/model.tflite",
+        "agree|a folder/model.tflite|--native=a folder/model.onb|--images=200",
+        "benchmark|a folder/model.onb|a folder/model.tflite",
     ]
 
 
