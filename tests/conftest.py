@@ -6,6 +6,10 @@ import signal
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"  # before JAX
 
+from onebnet_jax import surroundings  # noqa: E402
+
+surroundings.spare_ynnpack()  # as every command does: the same program in the tests' process and in those they start
+
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import precision  # noqa: E402
