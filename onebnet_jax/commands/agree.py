@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from onebnet_jax.commands import arguments
-from onebnet_jax.errors import UserError, cli
+from onebnet_jax.errors import UserError, check_numpy, cli
 from onebnet_jax.export import card
 from onebnet_jax.tables import show
 
@@ -44,6 +44,8 @@ def main(argv: list[str]) -> None:
 
     from onebnet_jax.export import verify
     from onebnet_jax.runs import trained
+
+    check_numpy()
 
     if args.report is not None:
         card.check_writable(args.report, ".json", "conversion_difference")

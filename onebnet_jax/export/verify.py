@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
 
-from onebnet_jax.errors import UserError, check_numpy
+from onebnet_jax.errors import UserError
 from onebnet_jax.export import card
 from onebnet_jax.export.convert import make_plan
 from onebnet_jax.native.runtime import Engine
@@ -23,10 +23,8 @@ def agree(
 
     batches: of images, uint8 [N, H, W, C] with pixels of 0..255, and their labels, int [N] or None. `advance` is told
     how many images have been compared since it was told last. engine: of the native engine's file, by `same_source`;
-    None for one of the network packed anew. Raises UserError where there is no image, and beside a NumPy that
-    LCE cannot use.
+    None for one of the network packed anew. Raises UserError where there is no image.
     """
-    check_numpy()
     batches = iter(batches)
     first = next(batches, None)
     if first is None:
