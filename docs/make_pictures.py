@@ -78,7 +78,7 @@ def draw_sizes(axes, measured: dict) -> None:
         axes.plot(kib, top1, "o", markersize=11, color=colour)
         style = dict(textcoords="offset points", ha="center", color=colour)
         words = f"{kind}: {top1:.1f} %\n{kib:,.0f} KiB\n{EPOCHS[kind]}"
-        axes.annotate(words, (kib, top1), (0, -52 if kind == "1 bit" else -66), weight="bold", **style)
+        axes.annotate(words, (kib, top1), (0, -24 - 14 * words.count("\n")), weight="bold", **style)
         if kind in PAPER:
             axes.plot(kib, PAPER[kind], "o", markersize=11, markerfacecolor="none", color=colour)
             axes.annotate(f"paper: {PAPER[kind]} %\n(400 epochs)", (kib, PAPER[kind]), (0, 15), **style)

@@ -24,6 +24,7 @@ from onebnet_jax.paper import pi_log, pi_report
 from onebnet_jax.tables import Table, show
 
 DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
+ENGINE = "engine"  # the kernel of the native engine, see `pi_log.Run`
 EXAMPLES = """examples:
   onebnet benchmark model.onb model.tflite --json=here.json
   onebnet benchmark model.tflite --threads=4 --kernel=indirect
@@ -108,8 +109,7 @@ def _on_this_machine(models: list[Path], repetitions: int, **settings) -> tuple[
     measured = pi_report.results(runs, {name: facts for name, (_, facts) in files.items()})
     machine = {"machine": platform.machine(), "platform": platform.platform(), "cpus": os.cpu_count()}
     note = f"Measured on this machine ({machine['machine']}) from Python, not on a Raspberry Pi."
-    by_lce = any(path.suffix != ".onb" for path in models)
-    if by_lce and machine["machine"] not in ("aarch64", "arm64"):
+    if any(run.kernel != ENGINE for run in runs) and machine["machine"] not in ("aarch64", "arm64"):
         note += "\nLCE's x86 kernels are reference code: their results are right, their times say nothing about ARM."
     digests = {name: hashlib.sha256(tflite).hexdigest() for name, (tflite, _) in files.items()}
     report = {**machine, "note": note, "sha256": digests, "results": pi_report.as_json(measured, compare=False)}
@@ -136,8 +136,8 @@ def _read_model(path: Path) -> tuple[bytes, dict]:
 
 def _time(model: str, file: bytes, threads: int, kernel: str, xnnpack: bool, runs: int) -> pi_log.Run:
     """One repetition with a new interpreter or engine, on random inputs with batch 1."""
-    if model.endswith(".onb"):
-        kernel, xnnpack = "engine", False
+    if Path(model).suffix == ".onb":
+        kernel, xnnpack = ENGINE, False
         init_ms, first_ms, *rest = _engine_timings(file, threads, 1 + runs)
     else:
         init_ms, first_ms, *rest = _lce_timings(model, file, threads, kernel, xnnpack, 1 + runs)
@@ -160,14 +160,15 @@ def _lce_timings(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: 
 
 def _engine_timings(onb: bytes, threads: int, count: int) -> list[float]:
     """The same of the native engine, which takes pixels."""
-    times = [time.perf_counter()]
+    start = time.perf_counter()
     engine = Engine(onb, threads)
+    milliseconds = [1e3 * (time.perf_counter() - start)]
     image = np.random.default_rng(0).integers(0, 256, (1, *engine.shape), np.uint8)
-    times.append(time.perf_counter())
     for _ in range(count):
+        start = time.perf_counter()
         engine.logits(image)
-        times.append(time.perf_counter())
-    return (1000 * np.diff(times)).tolist()
+        milliseconds.append(1e3 * (time.perf_counter() - start))
+    return milliseconds
 
 
 if __name__ == "__main__":

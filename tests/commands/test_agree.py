@@ -60,9 +60,9 @@ def test_imagenet_is_read_from_a_folder_named_here(tmp_path):
         assert labels.tolist() == expected and images.shape == (len(expected), 32, 32, 3) and count == (asked or 23)
 
 
+@pytest.mark.usefixtures("any_numpy")
 @pytest.mark.parametrize("explained", [True, False])
 def test_the_report_and_the_exit_status(explained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(agree, "check_numpy", lambda: None)  # also beside a NumPy that LCE cannot use
     network = untrained("--config.model.dtype=bfloat16")
     card.write(tmp_path / "m.tflite", b"content", card.make(network, b"content", {}, True, True))
 
@@ -87,8 +87,8 @@ def test_the_report_and_the_exit_status(explained, tmp_path, monkeypatch, capsys
     assert json.loads((tmp_path / "report.json").read_text()) == {"explained": explained}
 
 
+@pytest.mark.usefixtures("any_numpy")
 def test_the_run_may_be_elsewhere_than_its_card_says(tmp_path, monkeypatch):
-    monkeypatch.setattr(agree, "check_numpy", lambda: None)  # also beside a NumPy that LCE cannot use
     network = trained.load(workdirs.trained(tmp_path / "run"))
     card.write(tmp_path / "m.tflite", b"content", card.make(network, b"content", {}, True, False))
     (tmp_path / "run").rename(tmp_path / "moved")
@@ -109,7 +109,7 @@ def test_random_images_come_from_no_data_set_and_the_engine_has_no_file_of_its_o
     assert end.value.code == 2 and words[-1] in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.skipif(bool(engines.missing()), reason=engines.missing() or "")
+@engines.needs_engine
 def test_the_engines_file_must_be_of_the_same_network_and_options(tmp_path):
     network = untrained()
     for folded in (True, False):

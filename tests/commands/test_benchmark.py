@@ -109,7 +109,7 @@ def test_on_this_machine(tmp_path, capfd):
         benchmark.main([str(damaged)])
 
 
-@pytest.mark.skipif(bool(engines.missing()), reason=engines.missing() or "")
+@engines.needs_engine
 def test_the_native_engine_on_this_machine(tmp_path, capfd):
     onb, output = KEPT.with_suffix(".onb"), tmp_path / "out.json"
     start = time.perf_counter()

@@ -63,9 +63,9 @@ def test_a_network_that_lce_would_get_wrong_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_keeps_its_config(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("any_numpy")
+def test_a_run_keeps_its_config(tmp_path):
     """It lies where the card of RUN/config.tflite would, also as a report of agree."""
-    monkeypatch.setattr(agree, "check_numpy", lambda: None)  # also beside a NumPy that LCE cannot use
     config = workdirs.measured(tmp_path / "run") / "config.json"
     before = config.read_text()
     for command, arguments in (

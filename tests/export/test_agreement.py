@@ -78,7 +78,7 @@ def test_the_file_of_another_checkpoint_is_found(converted):
     assert not report.explained and report.conversion_difference == pytest.approx(1e-3, rel=0.05)
 
 
-@pytest.mark.skipif(bool(engines.missing()), reason=engines.missing() or "")
+@engines.needs_engine
 def test_the_engines_own_file_of_another_checkpoint_is_found(converted):
     network, plan, tflite, pixels, images = converted
     changed = dataclasses.replace(plan, head_bias=plan.head_bias + np.float32(1e-3))

@@ -244,6 +244,7 @@ def test_bad_arguments_end_with_status_2_and_one_sentence(name, folder, capfd):
     refuses()
 
 
+@pytest.mark.usefixtures("any_numpy")
 @pytest.mark.parametrize(
     ("function", "words"),
     [
@@ -265,7 +266,6 @@ def test_bad_arguments_end_with_status_2_and_one_sentence(name, folder, capfd):
     ids=lambda value: " ".join(value) if isinstance(value, list) else value.__module__.rpartition(".")[2],
 )
 def test_a_tilde_is_the_home_folder(function, words, folder, monkeypatch):
-    monkeypatch.setattr(agree, "check_numpy", lambda: None)  # also beside a NumPy that LCE cannot use
     monkeypatch.setenv("HOME", str(folder))
     with pytest.raises(errors.UserError) as error:
         function(words)
