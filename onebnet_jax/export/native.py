@@ -19,10 +19,10 @@ from onebnet_jax.export.plan import Conv, Pads, Plan, Unit
 if TYPE_CHECKING:
     from onebnet_jax.runs.trained import Trained
 
-MAGIC, VERSION = b"OneBNet\n", 2
+MAGIC, VERSION = b"OneBNet\n", 3
 ALIGNMENT = 64
 HEADER, STEM, UNIT = "<8sIIQIIIIIiIIii", "<14iI3i2I", "<19i13Ii3I"
-PROJECT, ADD, STORE, SHIFT, GATE, LAST = 1, 2, 4, 8, 16, 32  # flags of a unit
+PROJECT, ADD, STORE, SHIFT, GATE, LAST, ODD = 1, 2, 4, 8, 16, 32, 64  # flags of a unit
 SIZE = struct.calcsize(HEADER) + struct.calcsize(STEM)
 
 
@@ -163,6 +163,10 @@ def _unit(file: _File, unit: Unit, flags: int) -> bytes:
     threshold, reversed_ = limits(unit)
     kernel = conv.kernel * np.where(reversed_, -1, 1)[:, None]
     row_classes, column_classes, base = _base(conv, kernel, rows, columns)
+    if inputs % 2:
+        flags |= ODD
+    else:
+        base //= 2
     border = ~reversed_ if conv.pad_value == 1 else np.zeros(inputs, bool)
     window = steps = (0, 0)
     project = project_bias = gamma = zeta = 0
@@ -187,11 +191,11 @@ def _unit(file: _File, unit: Unit, flags: int) -> bytes:
     arrays = [
         file.add(row_classes, np.uint8),
         file.add(column_classes, np.uint8),
-        file.add(blocks.channels(base), "<i4"),
+        file.add(blocks.channels(-base), "<i4"),
         file.add(blocks.channels(threshold, np.inf), "<f4"),
         file.add(blocks.words(border), "<u4"),
         file.add(blocks.binary_kernel(kernel), "<u4"),
-        *(file.add(blocks.channels(values), "<f4") for values in (conv.multiplier, conv.bias, slope(unit))),
+        *(file.add(blocks.channels(values), "<f4") for values in (-2 * conv.multiplier, conv.bias, slope(unit))),
     ]
     sizes = (*conv.input_size, inputs, rows[0], columns[0], outputs, height, width, *conv.strides, rows[1], columns[1])
     counts = row_classes.max() + 1, column_classes.max() + 1
@@ -217,9 +221,9 @@ def axis(length: int, extent: int, stride: int, pads: tuple[int, int] | None) ->
 def _base(conv: Conv, kernel: np.ndarray, rows, columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(class of each row, class of each column, [classes of rows, of columns, C_out]): sums if no sign differed.
 
-    The engine subtracts 2 for each sign that differs from the kernel's. A tap outside of a map padded with 0 has
-    cleared bits, which differ from each set bit of the kernel; it is to make 0, so there the sum begins with twice
-    their number. Positions with the same taps inside are of one class.
+    Each sign that differs from the kernel's makes the sum smaller by 2; the engine counts these from minus half the
+    sum on. A tap outside of a map padded with 0 has cleared bits, which differ from each set bit of the kernel; it is
+    to make 0, so there the sum begins with twice their number. Positions with the same taps inside are of one class.
     """
     taps, inputs = kernel.shape[:2], kernel.shape[2]
     if conv.pad_value == 1:

@@ -27,15 +27,16 @@ F vf f_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 F vf f_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 F vf f_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 #include "one_tap.h"
-F uint32_t f_above(const vf *y, const float *threshold) {
+F void f_above(const vf *y, const float *threshold, uint32_t *signs) {
   uint32_t mask = 0;
   for (int v = 0; v < BLOCK / VL; v++)
     mask |= (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(y[v], f_load(threshold + VL * v), _CMP_GT_OQ)) << (VL * v);
-  return mask;
+  *signs = mask;
 }
 
 F vb b_load(const uint32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 F vb b_set(uint32_t x) { return _mm256_set1_epi32((int)x); }
+F vb b_first(const int32_t *base) { return (void)base, b_set(0); }
 F vb b_count(vb sum, vb w, vb x) { /* a table of the bits of each half byte */
   const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2,
                                          2, 3, 2, 3, 3, 4);
@@ -49,10 +50,8 @@ F vu b_total(vb sum) {
   return _mm256_madd_epi16(_mm256_maddubs_epi16(sum, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
 }
 F vu u_add(vu a, vu b) { return _mm256_add_epi32(a, b); }
-F vf u_value(const int32_t *base, vu differ) { /* base - 2 * differ as float */
-  __m256i sum = _mm256_loadu_si256((const __m256i *)base);
-  return _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, _mm256_add_epi32(differ, differ)));
-}
+F vu u_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+F vf u_value(vu a) { return _mm256_cvtepi32_ps(a); }
 
 #include "kernels.h"
 #ifdef __clang__

@@ -26,19 +26,21 @@ F vf f_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 F vf f_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 F vf f_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 #include "one_tap.h"
-F uint32_t f_above(const vf *y, const float *threshold) {
-  return (uint32_t)_mm512_cmp_ps_mask(y[0], f_load(threshold), _CMP_GT_OQ) |
-         (uint32_t)_mm512_cmp_ps_mask(y[1], f_load(threshold + VL), _CMP_GT_OQ) << 16;
+F void f_above(const vf *y, const float *threshold, uint32_t *signs) { /* masks are stored without a register between */
+  _store_mask16((__mmask16 *)signs, _mm512_cmp_ps_mask(y[0], f_load(threshold), _CMP_GT_OQ));
+  _store_mask16((__mmask16 *)signs + 1, _mm512_cmp_ps_mask(y[1], f_load(threshold + VL), _CMP_GT_OQ));
 }
+#define PRELU
+F vf f_prelu(vf y, vf beta) { return _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, f_set(0), _CMP_LT_OQ), y, beta); }
 
 F vb b_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
 F vb b_set(uint32_t x) { return _mm512_set1_epi32((int)x); }
+F vb b_first(const int32_t *base) { return _mm512_loadu_si512(base); }
 F vb b_count(vb sum, vb w, vb x) { return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(w, x))); }
 F vu b_total(vb sum) { return sum; }
 F vu u_add(vu a, vu b) { return _mm512_add_epi32(a, b); }
-F vf u_value(const int32_t *base, vu differ) { /* base - 2 * differ as float */
-  return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(base), _mm512_add_epi32(differ, differ)));
-}
+F vu u_load(const int32_t *p) { return _mm512_loadu_si512(p); }
+F vf u_value(vu a) { return _mm512_cvtepi32_ps(a); }
 
 #include "kernels.h"
 #ifdef __clang__

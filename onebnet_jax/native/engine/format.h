@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define FORMAT_MAGIC "OneBNet\n"
-enum { FORMAT_VERSION = 2, BLOCK = 32, ALIGNMENT = 64 };
+enum { FORMAT_VERSION = 3, BLOCK = 32, ALIGNMENT = 64 };
 /* What a file may hold: far above any network, far below where a product could overflow 64 bits. */
 enum { MAX_SIDE = 8192, MAX_CHANNELS = 8192, MAX_KERNEL = 15, MAX_STRIDE = 15, MAX_CLASSES = 1 << 20 };
 enum { MAX_UNITS = 4096 };
@@ -27,7 +27,7 @@ typedef struct {
   uint32_t bias;            /* float [out_c] */
 } Stem;
 
-/* What a unit does beside y = multiplier * conv(signs) + bias. There is one float map at any time. A gate is
+/* What a unit does beside y = multiplier * (base + signs that differ) + bias. There is one float map at any time. A gate is
    sigmoid(relu(mean of the map * gate_in + gate_bias) * gate_out), before all else. */
 enum {
   UNIT_PROJECT = 1, /* first, map = 1x1 convolution of its average pool, or the pool's blocks over and over */
@@ -36,7 +36,8 @@ enum {
   UNIT_SHIFT = 8,   /* there are gamma and zeta */
   UNIT_GATE = 16,   /* y *= gate */
   UNIT_LAST = 32,   /* the map is added behind zeta, not to y */
-  UNIT_FLAGS = 63
+  UNIT_ODD = 64,    /* half a sum of signs may end in .5, so base is minus the whole sum */
+  UNIT_FLAGS = 127
 };
 
 typedef struct {
@@ -46,11 +47,13 @@ typedef struct {
   int32_t window_r, window_c, step_r, step_c; /* of the average pool; what sticks out below or to the right is cut */
   int32_t row_classes, column_classes;
   uint32_t rows, columns;  /* uint8 [out_h], [out_w]: the class of a position, by the taps that lie inside the map */
-  uint32_t base;           /* int32 [row_classes][column_classes][out_c]: the sum if no sign differed */
+  uint32_t base;           /* int32 [row_classes][column_classes][out_c]: minus half the sum of signs if none
+                              differed */
   uint32_t threshold;      /* float [c]: a sign is + where x > threshold */
   uint32_t border;         /* words [c / 32]: what surrounds the map */
   uint32_t weights;        /* words [out_c / 32][kh][kw][c / 32][32 output channels] */
-  uint32_t multiplier, bias, beta; /* float [out_c] */
+  uint32_t multiplier;     /* float [out_c]: of minus half the sum of signs */
+  uint32_t bias, beta;     /* float [out_c] */
   uint32_t gamma, zeta;    /* float [out_c], or 0 */
   uint32_t project, project_bias; /* float [out_c / 32][c of the map][32], [out_c], or 0 for no convolution */
   int32_t hidden;          /* channels between the gate's matrices, 0 for no gate */

@@ -24,6 +24,7 @@ typedef struct {
   size_t row_words, step;   /* from one row of a window to the next, from one window to the next */
   int kh, run, n;           /* rows of a window, words of each; pixels */
   const uint32_t *weights;
+  int odd;                  /* see UNIT_ODD */
   const int32_t *base;      /* of the row's class and these channels; */
   const uint8_t *columns;   /* the classes of the pixels, */
   size_t class_step;        /* from one to the next in `base` */
@@ -36,13 +37,20 @@ typedef struct {
   size_t sign_step;
 } BinaryRow;
 
-/* out[p] = the largest, or the mean, of the pixels of a map within a window: of `height` rows, and of the columns from
-   p * step - left on, as many as `width` and the map's own width allow. */
+/* out[p] = the largest of three rows, [map_width][32] each, in the columns from 2 * p - left on; outside of the map its
+   nearest row or column counts again. */
 typedef struct {
-  const float *rows[3]; /* of the largest: the window's rows, [map_width][32] each */
-  const float *in;      /* of the mean: the first of the window's rows, */
-  size_t row_step;      /* and from one to the next */
-  int height, width, map_width, left, step, n;
+  const float *rows[3];
+  int map_width, left, n;
+  float *out;
+} PoolRow;
+
+/* out[p] = the mean of the pixels of a map within a window: of `height` rows, `row_step` apart, and of the columns from
+   p * step on, as many as `width` and the map's own width allow. */
+typedef struct {
+  const float *in;
+  size_t row_step;
+  int height, width, map_width, step, n;
   float *out;
 } WindowRow;
 
@@ -51,7 +59,7 @@ typedef struct {
   const char *name;
   void (*float_row)(const FloatRow *);
   void (*binary_row)(const BinaryRow *);
-  void (*max_row)(const WindowRow *);
+  void (*max_row)(const PoolRow *);
   void (*mean_row)(const WindowRow *);
   void (*sign_row)(const float *in, int n, const float *threshold, uint32_t *signs, size_t sign_step);
 } Kernels;
@@ -92,6 +100,7 @@ void onebnet_gate(const onebnet *net, const Unit *u);
 /* Runs a net up to a unit, or to the logits if these are not NULL; image: uint8 pixels or float. */
 void onebnet_go(onebnet *net, int thread, const uint8_t *pixels, const float *image, int units, float *logits);
 
+static inline int clamp(int i, int n) { return i < 0 ? 0 : i < n ? i : n - 1; }
 static inline int blocks(int channels) { return (channels + BLOCK - 1) / BLOCK; }
 static inline const void *at(const onebnet *net, uint32_t offset) { return net->file + offset; }
 #endif

@@ -3,10 +3,11 @@
    VL                            lanes of a vector; lanes are channels
    vf, f_load ... f_min, f_fma   vectors of float; f_fma(a, b, c) = a * b + c
    vx, x_load, x_set, x_fma      TAPS values of a pixel, loaded at once, or one; x_fma(x, t, b, c) = value t * b + c
-   f_above(y, threshold)         bit c set where channel c of a whole block is above its threshold
+   f_above(y, threshold, signs)  sets bit c of *signs where channel c of a whole block is above its threshold
    vb, b_load, b_set, b_count    words of 32 signs; b_count(sum, w, x) adds for each lane how many signs differ,
-   CHUNK                         at most so many times before, or ALL
-   vu, b_total, u_add, u_value   ... b_total gives whole numbers
+   CHUNK                         at most so many times before
+   vu, b_total, u_load, u_add,   ... b_total gives whole numbers, and u_value their floats. Where vb counts in whole
+   u_value, b_first              numbers itself, CHUNK is ALL, and b_first(p) begins with those at p, else with 0
    BINARY_PIXELS                 pixels that a binarized convolution takes at once, and a float one,
    FLOAT_PIXELS, FLOAT_VECTORS   and vectors of the block's channels: as many sums as registers hold
 
@@ -48,7 +49,9 @@ INLINE void float_taps(int P, int taps, const FloatRow *a, const float *x, const
   }
 }
 
-INLINE vf prelu(vf y, const float *beta) { return f_fma(f_load(beta), f_min(y, f_set(0)), f_max(y, f_set(0))); }
+#ifndef PRELU
+INLINE vf f_prelu(vf y, vf beta) { return f_fma(beta, f_min(y, f_set(0)), f_max(y, f_set(0))); }
+#endif
 
 INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
   vf sum[FLOAT_PIXELS][FLOAT_VECTORS];
@@ -58,12 +61,14 @@ INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
   for (int i = 0; i < a->count; i++) {
     const float *x = a->rows[i] + (size_t)p0 * a->step;
     int t = 0;
+    for (; TAPS == 1 && t + 7 <= a->run; t += 7, w += 7 * BLOCK)
+      UNROLL for (int i = 0; i < 7; i++) float_taps(P, 1, a, x + t + i, w + i * BLOCK, sum);
     for (; t + TAPS <= a->run; t += TAPS, w += TAPS * BLOCK) float_taps(P, TAPS, a, x + t, w, sum);
     for (; TAPS > 1 && t < a->run; t++, w += BLOCK) float_taps(P, 1, a, x + t, w, sum);
   }
   if (a->beta)
     UNROLL for (int p = 0; p < P; p++)
-      UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = prelu(sum[p][v], a->beta + (v0 + v) * VL);
+      UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = f_prelu(sum[p][v], f_load(a->beta + (v0 + v) * VL));
   UNROLL for (int p = 0; p < P; p++)
     UNROLL for (int v = 0; v < FLOAT_VECTORS; v++)
       f_store(a->out + (size_t)(p0 + p) * BLOCK + (v0 + v) * VL, sum[p][v]);
@@ -89,18 +94,26 @@ INLINE void count_words(int P, const BinaryRow *a, const uint32_t *x, const uint
   }
 }
 
-/* The same for whole windows. */
-INLINE void count_block(int P, const BinaryRow *a, const uint32_t *x, vu total[][NV]) {
-  const uint32_t *w = a->weights;
+/* The base of pixel p. */
+INLINE const int32_t *base_of(const BinaryRow *a, int p) { return a->base + a->columns[p] * a->class_step; }
+
+/* The same for whole windows, and the base with it, unless that is odd. */
+INLINE void count_block(int P, const BinaryRow *a, int p0, vu total[][NV]) {
+  static const int32_t zeros[BLOCK];
+  const uint32_t *x = a->words + (size_t)p0 * a->step, *w = a->weights;
+  const int32_t *first[BINARY_PIXELS];
   vb sum[BINARY_PIXELS][NV];
-  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) sum[p][v] = b_set(0);
+  UNROLL for (int p = 0; p < P; p++) first[p] = a->odd ? zeros : base_of(a, p0 + p);
+  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) sum[p][v] = b_first(first[p] + v * VL);
   if (CHUNK == ALL || a->kh * a->run <= CHUNK) {
     for (int row = 0; row < a->kh; row++, x += a->row_words, w += (size_t)a->run * BLOCK)
       count_words(P, a, x, w, 0, a->run, sum);
-    UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = b_total(sum[p][v]);
+    UNROLL for (int p = 0; p < P; p++)
+      UNROLL for (int v = 0; v < NV; v++)
+        total[p][v] = CHUNK == ALL ? b_total(sum[p][v]) : u_add(u_load(first[p] + v * VL), b_total(sum[p][v]));
     return;
   }
-  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = b_total(sum[p][v]);
+  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = u_load(first[p] + v * VL);
   for (int row = 0, from = 0; row < a->kh;) {
     for (int room = CHUNK; room > 0 && row < a->kh;) {
       int to = a->run - from < room ? a->run : from + room;
@@ -118,16 +131,18 @@ INLINE void finish_block(int P, const BinaryRow *a, int p0, vu total[][NV]) {
   UNROLL for (int p = 0; p < P; p++) {
     vf y[NV];
     float *map = a->map + (size_t)(p0 + p) * BLOCK;
-    const int32_t *base = a->base + a->columns[p0 + p] * a->class_step;
-    UNROLL for (int v = 0; v < NV; v++)
-      y[v] = f_fma(u_value(base + v * VL, total[p][v]), f_load(a->multiplier + v * VL), f_load(a->bias + v * VL));
+    UNROLL for (int v = 0; v < NV; v++) y[v] = u_value(total[p][v]);
+    if (a->odd) /* exact: the sums are below 2^23 */
+      UNROLL for (int v = 0; v < NV; v++)
+        y[v] = f_fma(u_value(u_load(base_of(a, p0 + p) + v * VL)), f_set(0.5f), y[v]);
+    UNROLL for (int v = 0; v < NV; v++) y[v] = f_fma(y[v], f_load(a->multiplier + v * VL), f_load(a->bias + v * VL));
     if (a->add) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
     if (a->gamma) UNROLL for (int v = 0; v < NV; v++) y[v] = f_sub(y[v], f_load(a->gamma + v * VL));
-    UNROLL for (int v = 0; v < NV; v++) y[v] = prelu(y[v], a->beta + v * VL);
+    UNROLL for (int v = 0; v < NV; v++) y[v] = f_prelu(y[v], f_load(a->beta + v * VL));
     if (a->zeta) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(a->zeta + v * VL));
     if (a->add_last) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
     if (a->store) UNROLL for (int v = 0; v < NV; v++) f_store(map + v * VL, y[v]);
-    if (a->threshold) a->signs[(size_t)(p0 + p) * a->sign_step] = f_above(y, a->threshold);
+    if (a->threshold) f_above(y, a->threshold, a->signs + (size_t)(p0 + p) * a->sign_step);
   }
 }
 
@@ -136,37 +151,36 @@ static void binary_row(const BinaryRow *row) {
 #define CODE(P)                                                        \
   {                                                                    \
     vu total[BINARY_PIXELS][NV];                                       \
-    count_block(P, &a, a.words + (size_t)p0 * a.step, total);          \
+    count_block(P, &a, p0, total);                                     \
     finish_block(P, &a, p0, total);                                    \
   }
   IN_BLOCKS(a.n, BINARY_PIXELS, CODE)
 #undef CODE
 }
 
-/* The columns of a window that lie inside the map. */
-INLINE void inside(const WindowRow *a, int p, int *from, int *to) {
-  int start = p * a->step - a->left, end = start + a->width;
-  *from = start < 0 ? 0 : start;
-  *to = end > a->map_width ? a->map_width : end;
+/* The largest of a column of three rows. */
+INLINE void column_max(const PoolRow *a, int column, vf y[NV]) {
+  size_t place = (size_t)clamp(column, a->map_width) * BLOCK;
+  UNROLL for (int v = 0; v < NV; v++, place += VL)
+    y[v] = f_max(f_max(f_load(a->rows[0] + place), f_load(a->rows[1] + place)), f_load(a->rows[2] + place));
 }
 
-static void max_row(const WindowRow *row) {
-  const WindowRow a = *row;
-  for (int p = 0, from, to; p < a.n; p++) {
-    inside(&a, p, &from, &to);
-    vf y[NV];
-    UNROLL for (int v = 0; v < NV; v++) y[v] = f_load(a.rows[0] + (size_t)from * BLOCK + v * VL);
-    for (int r = 0; r < a.height; r++)
-      for (int c = from; c < to; c++)
-        UNROLL for (int v = 0; v < NV; v++) y[v] = f_max(y[v], f_load(a.rows[r] + (size_t)c * BLOCK + v * VL));
-    UNROLL for (int v = 0; v < NV; v++) f_store(a.out + (size_t)p * BLOCK + v * VL, y[v]);
+static void max_row(const PoolRow *row) {
+  const PoolRow a = *row;
+  vf last[NV], y[NV]; /* a window's last column is the next one's first */
+  column_max(&a, -a.left, last);
+  for (int p = 0; p < a.n; p++) {
+    column_max(&a, 2 * p - a.left + 1, y);
+    UNROLL for (int v = 0; v < NV; v++) y[v] = f_max(last[v], y[v]);
+    column_max(&a, 2 * p - a.left + 2, last);
+    UNROLL for (int v = 0; v < NV; v++) f_store(a.out + (size_t)p * BLOCK + v * VL, f_max(y[v], last[v]));
   }
 }
 
 static void mean_row(const WindowRow *row) {
   const WindowRow a = *row;
-  for (int p = 0, from, to; p < a.n; p++) {
-    inside(&a, p, &from, &to);
+  for (int p = 0; p < a.n; p++) {
+    int from = p * a.step, to = from + a.width < a.map_width ? from + a.width : a.map_width;
     vf y[NV], share = f_set(1.0f / (float)(a.height * (to - from)));
     UNROLL for (int v = 0; v < NV; v++) y[v] = f_set(0);
     for (int r = 0; r < a.height; r++)
@@ -180,7 +194,7 @@ static void sign_row(const float *in, int n, const float *threshold, uint32_t *s
   for (int p = 0; p < n; p++, in += BLOCK, signs += sign_step) {
     vf y[NV];
     for (int v = 0; v < NV; v++) y[v] = f_load(in + v * VL);
-    *signs = f_above(y, threshold);
+    f_above(y, threshold, signs);
   }
 }
 

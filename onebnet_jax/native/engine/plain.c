@@ -25,14 +25,15 @@ F vf f_mul(vf a, vf b) { EACH a.of[i] *= b.of[i]; return a; }
 F vf f_max(vf a, vf b) { EACH a.of[i] = a.of[i] > b.of[i] ? a.of[i] : b.of[i]; return a; }
 F vf f_min(vf a, vf b) { EACH a.of[i] = a.of[i] < b.of[i] ? a.of[i] : b.of[i]; return a; }
 #include "one_tap.h"
-F uint32_t f_above(const vf *y, const float *threshold) {
+F void f_above(const vf *y, const float *threshold, uint32_t *signs) {
   uint32_t mask = 0;
   for (int c = 0; c < BLOCK; c++) mask |= (uint32_t)(y[c / VL].of[c % VL] > threshold[c]) << c;
-  return mask;
+  *signs = mask;
 }
 
 F vb b_load(const uint32_t *p) { vb r; EACH r.of[i] = p[i]; return r; }
 F vb b_set(uint32_t x) { vb r; EACH r.of[i] = x; return r; }
+F vb b_first(const int32_t *base) { vb r; EACH r.of[i] = (uint32_t)base[i]; return r; }
 F uint32_t ones(uint32_t x) { /* pairs, nibbles, bytes, all */
   x -= x >> 1 & 0x55555555u;
   x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
@@ -41,10 +42,7 @@ F uint32_t ones(uint32_t x) { /* pairs, nibbles, bytes, all */
 F vb b_count(vb sum, vb w, vb x) { EACH sum.of[i] += ones(w.of[i] ^ x.of[i]); return sum; }
 F vu b_total(vb sum) { return sum; }
 F vu u_add(vu a, vu b) { EACH a.of[i] += b.of[i]; return a; }
-F vf u_value(const int32_t *base, vu differ) { /* base - 2 * differ as float */
-  vf r;
-  EACH r.of[i] = (float)(int32_t)((uint32_t)base[i] - 2 * differ.of[i]);
-  return r;
-}
+F vu u_load(const int32_t *p) { return b_first(p); }
+F vf u_value(vu a) { vf r; EACH r.of[i] = (float)(int32_t)a.of[i]; return r; }
 
 #include "kernels.h"

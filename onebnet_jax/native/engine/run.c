@@ -74,6 +74,12 @@ static void draw_border(const onebnet *net, const Unit *u, uint32_t *words) {
     }
 }
 
+/* What the convolution takes for n values of pixels of c channels. */
+static inline void look_up(float *restrict out, const uint8_t *restrict pixels, size_t n, size_t c, const float *table) {
+  for (size_t i = 0; i < n; i += c)
+    for (size_t k = 0; k < c; k++) out[i + k] = table[k * 256 + pixels[i + k]];
+}
+
 /* Row y of the image, in zeros, as the stem's convolution takes it. */
 static void read_row(const onebnet *net, float *out, int y, const uint8_t *pixels, const float *image) {
   const Stem *s = &net->header->stem;
@@ -82,11 +88,10 @@ static void read_row(const onebnet *net, float *out, int y, const uint8_t *pixel
   if (y < 0 || y >= s->h) return;
   out += s->left * c;
   if (pixels) {
+    const float *table = at(net, net->header->table);
     pixels += y * n;
-    for (size_t k = 0; k < c; k++) {
-      const float *table = (const float *)at(net, net->header->table) + k * 256;
-      for (size_t i = k; i < n; i += c) out[i] = table[pixels[i]];
-    }
+    if (c == 3) look_up(out, pixels, n, 3, table); /* a constant, for speed */
+    else look_up(out, pixels, n, c, table);
   } else if (net->header->mean) {
     const float *mean = at(net, net->header->mean);
     image += y * n;
@@ -100,14 +105,12 @@ static void read_row(const onebnet *net, float *out, int y, const uint8_t *pixel
 /* A row of the max pool, into the map, from the last rows of the convolution's result. */
 static void pool_row(const onebnet *net, const float *ring, int row) {
   const Stem *s = &net->header->stem;
-  int n = blocks(s->out_c), first = 2 * row - s->pool_top, last = first + 3;
-  if (first < 0) first = 0;
-  if (last > s->conv_h) last = s->conv_h;
+  int n = blocks(s->out_c), first = 2 * row - s->pool_top;
   for (int block = 0; block < n; block++) {
-    WindowRow a = {.height = last - first, .width = 3, .map_width = s->conv_w, .left = s->pool_left, .step = 2,
-                   .n = s->out_w, .out = net->map + ((size_t)row * n + block) * s->out_w * BLOCK};
-    for (int r = first; r < last; r++)
-      a.rows[r - first] = ring + (r % 3) * stem_row(s) + (size_t)block * s->conv_w * BLOCK;
+    PoolRow a = {.map_width = s->conv_w, .left = s->pool_left, .n = s->out_w,
+                 .out = net->map + ((size_t)row * n + block) * s->out_w * BLOCK};
+    for (int i = 0; i < 3; i++)
+      a.rows[i] = ring + (clamp(first + i, s->conv_h) % 3) * stem_row(s) + (size_t)block * s->conv_w * BLOCK;
     net->kernels->max_row(&a);
   }
 }
@@ -219,7 +222,7 @@ static void convolve(onebnet *net, int thread, const Unit *u, const Unit *next, 
   BinaryRow row = {
       .row_words = (size_t)width * words, .step = (size_t)u->sc * words, .kh = u->kh, .run = u->kw * words,
       .n = u->out_w, .columns = at(net, u->columns), .class_step = (size_t)n * BLOCK, .sign_step = (size_t)n,
-      .add = (u->flags & (UNIT_ADD | UNIT_LAST)) == UNIT_ADD, .store = u->flags & UNIT_STORE,
+      .odd = u->flags & UNIT_ODD, .add = (u->flags & (UNIT_ADD | UNIT_LAST)) == UNIT_ADD, .store = u->flags & UNIT_STORE,
       .add_last = (u->flags & (UNIT_ADD | UNIT_LAST)) == (UNIT_ADD | UNIT_LAST)};
   const float *multiplier = at(net, u->multiplier), *bias = at(net, u->bias);
   if (u->flags & UNIT_GATE) multiplier = onebnet_gated(net, u), bias = multiplier + (size_t)n * BLOCK;

@@ -22,21 +22,21 @@ F vf f_fma(vf a, vf b, vf c) { return f_add(f_mul(a, b), c); }
 F vf f_max(vf a, vf b) { return wasm_f32x4_pmax(b, a); } /* a > b ? a : b, one instruction of x86; max takes several */
 F vf f_min(vf a, vf b) { return wasm_f32x4_pmin(b, a); }
 #include "one_tap.h"
-F uint32_t f_above(const vf *y, const float *threshold) {
+F void f_above(const vf *y, const float *threshold, uint32_t *signs) {
   uint32_t mask = 0;
   for (int v = 0; v < BLOCK / VL; v++)
     mask |= (uint32_t)wasm_i32x4_bitmask(wasm_f32x4_gt(y[v], f_load(threshold + VL * v))) << (VL * v);
-  return mask;
+  *signs = mask;
 }
 
 F vb b_load(const uint32_t *p) { return wasm_v128_load(p); }
 F vb b_set(uint32_t x) { return wasm_i32x4_splat((int)x); }
+F vb b_first(const int32_t *base) { return (void)base, b_set(0); }
 F vb b_count(vb sum, vb w, vb x) { return wasm_i8x16_add(sum, wasm_i8x16_popcnt(wasm_v128_xor(w, x))); }
 F vu b_total(vb sum) { return wasm_u32x4_extadd_pairwise_u16x8(wasm_u16x8_extadd_pairwise_u8x16(sum)); }
 F vu u_add(vu a, vu b) { return wasm_i32x4_add(a, b); }
-F vf u_value(const int32_t *base, vu differ) { /* base - 2 * differ as float */
-  return wasm_f32x4_convert_i32x4(wasm_i32x4_sub(wasm_v128_load(base), wasm_i32x4_shl(differ, 1)));
-}
+F vu u_load(const int32_t *p) { return wasm_v128_load(p); }
+F vf u_value(vu a) { return wasm_f32x4_convert_i32x4(a); }
 
 #include "kernels.h"
 #endif
