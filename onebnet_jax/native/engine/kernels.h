@@ -7,7 +7,7 @@
    vb, b_load, b_set, b_count    words of 32 signs; b_count(sum, w, x) adds for each lane how many signs differ,
    CHUNK                         at most so many times before
    vu, b_total, u_load, u_add,   ... b_total gives whole numbers, and u_value their floats. Where vb counts in whole
-   u_value, b_first              numbers itself, CHUNK is ALL, and b_first(p) begins with those at p, else with 0
+   u_value, b_first              numbers itself, CHUNK is ALL, and b_first(p) begins with those at p
    BINARY_PIXELS                 pixels that a binarized convolution takes at once, and a float one,
    FLOAT_PIXELS, FLOAT_VECTORS   and vectors of the block's channels: as many sums as registers hold
 
@@ -61,7 +61,7 @@ INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
   for (int i = 0; i < a->count; i++) {
     const float *x = a->rows[i] + (size_t)p0 * a->step;
     int t = 0;
-    for (; TAPS == 1 && t + 7 <= a->run; t += 7, w += 7 * BLOCK)
+    for (; TAPS == 1 && t + 7 <= a->run; t += 7, w += 7 * BLOCK) /* of a first convolution's 21 values a third */
       UNROLL for (int i = 0; i < 7; i++) float_taps(P, 1, a, x + t + i, w + i * BLOCK, sum);
     for (; t + TAPS <= a->run; t += TAPS, w += TAPS * BLOCK) float_taps(P, TAPS, a, x + t, w, sum);
     for (; TAPS > 1 && t < a->run; t++, w += BLOCK) float_taps(P, 1, a, x + t, w, sum);
@@ -94,26 +94,21 @@ INLINE void count_words(int P, const BinaryRow *a, const uint32_t *x, const uint
   }
 }
 
-/* The base of pixel p. */
 INLINE const int32_t *base_of(const BinaryRow *a, int p) { return a->base + a->columns[p] * a->class_step; }
 
-/* The same for whole windows, and the base with it, unless that is odd. */
-INLINE void count_block(int P, const BinaryRow *a, int p0, vu total[][NV]) {
-  static const int32_t zeros[BLOCK];
+/* The same for whole windows; usual: a constant, see binary_row. */
+INLINE void count_block(int P, int usual, const BinaryRow *a, int p0, vu total[][NV]) {
   const uint32_t *x = a->words + (size_t)p0 * a->step, *w = a->weights;
-  const int32_t *first[BINARY_PIXELS];
   vb sum[BINARY_PIXELS][NV];
-  UNROLL for (int p = 0; p < P; p++) first[p] = a->odd ? zeros : base_of(a, p0 + p);
-  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) sum[p][v] = b_first(first[p] + v * VL);
+  UNROLL for (int p = 0; p < P; p++)
+    UNROLL for (int v = 0; v < NV; v++) sum[p][v] = usual ? b_first(base_of(a, p0 + p) + v * VL) : b_set(0);
   if (CHUNK == ALL || a->kh * a->run <= CHUNK) {
     for (int row = 0; row < a->kh; row++, x += a->row_words, w += (size_t)a->run * BLOCK)
       count_words(P, a, x, w, 0, a->run, sum);
-    UNROLL for (int p = 0; p < P; p++)
-      UNROLL for (int v = 0; v < NV; v++)
-        total[p][v] = CHUNK == ALL ? b_total(sum[p][v]) : u_add(u_load(first[p] + v * VL), b_total(sum[p][v]));
+    UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = b_total(sum[p][v]);
     return;
   }
-  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = u_load(first[p] + v * VL);
+  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < NV; v++) total[p][v] = b_total(sum[p][v]);
   for (int row = 0, from = 0; row < a->kh;) {
     for (int room = CHUNK; room > 0 && row < a->kh;) {
       int to = a->run - from < room ? a->run : from + room;
@@ -126,33 +121,43 @@ INLINE void count_block(int P, const BinaryRow *a, int p0, vu total[][NV]) {
   }
 }
 
-/* Multiplier, bias, shortcut, PReLU, and the next signs. */
-INLINE void finish_block(int P, const BinaryRow *a, int p0, vu total[][NV]) {
+/* The base, multiplier, bias, shortcut, PReLU, and the next signs. */
+INLINE void finish_block(int P, int usual, const BinaryRow *a, int p0, vu total[][NV]) {
   UNROLL for (int p = 0; p < P; p++) {
     vf y[NV];
     float *map = a->map + (size_t)(p0 + p) * BLOCK;
-    UNROLL for (int v = 0; v < NV; v++) y[v] = u_value(total[p][v]);
-    if (a->odd) /* exact: the sums are below 2^23 */
-      UNROLL for (int v = 0; v < NV; v++)
-        y[v] = f_fma(u_value(u_load(base_of(a, p0 + p) + v * VL)), f_set(0.5f), y[v]);
+    const int32_t *base = base_of(a, p0 + p);
+    UNROLL for (int v = 0; v < NV; v++) {
+      if (!usual && a->odd) /* exact: the sums are below 2^23 */
+        y[v] = f_fma(u_value(u_load(base + v * VL)), f_set(0.5f), u_value(total[p][v]));
+      else
+        y[v] = u_value(usual ? total[p][v] : u_add(total[p][v], u_load(base + v * VL)));
+    }
     UNROLL for (int v = 0; v < NV; v++) y[v] = f_fma(y[v], f_load(a->multiplier + v * VL), f_load(a->bias + v * VL));
-    if (a->add) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
-    if (a->gamma) UNROLL for (int v = 0; v < NV; v++) y[v] = f_sub(y[v], f_load(a->gamma + v * VL));
+    if (usual || a->add) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
+    if (!usual && a->gamma) UNROLL for (int v = 0; v < NV; v++) y[v] = f_sub(y[v], f_load(a->gamma + v * VL));
     UNROLL for (int v = 0; v < NV; v++) y[v] = f_prelu(y[v], f_load(a->beta + v * VL));
-    if (a->zeta) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(a->zeta + v * VL));
-    if (a->add_last) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
-    if (a->store) UNROLL for (int v = 0; v < NV; v++) f_store(map + v * VL, y[v]);
-    if (a->threshold) f_above(y, a->threshold, a->signs + (size_t)(p0 + p) * a->sign_step);
+    if (!usual && a->zeta) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(a->zeta + v * VL));
+    if (!usual && a->add_last) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
+    if (usual || a->store) UNROLL for (int v = 0; v < NV; v++) f_store(map + v * VL, y[v]);
+    if (usual || a->threshold) f_above(y, a->threshold, a->signs + (size_t)(p0 + p) * a->sign_step);
   }
 }
 
 static void binary_row(const BinaryRow *row) {
   const BinaryRow a = *row;
+  /* What most units do, without branches and beginning with the base; elsewhere the branches are a smaller share. */
+  const int usual = CHUNK == ALL && a.add && a.store && a.threshold && !(a.odd || a.gamma || a.zeta || a.add_last);
 #define CODE(P)                                                        \
   {                                                                    \
     vu total[BINARY_PIXELS][NV];                                       \
-    count_block(P, &a, p0, total);                                     \
-    finish_block(P, &a, p0, total);                                    \
+    if (usual) {                                                       \
+      count_block(P, 1, &a, p0, total);                                \
+      finish_block(P, 1, &a, p0, total);                               \
+    } else {                                                           \
+      count_block(P, 0, &a, p0, total);                                \
+      finish_block(P, 0, &a, p0, total);                               \
+    }                                                                  \
   }
   IN_BLOCKS(a.n, BINARY_PIXELS, CODE)
 #undef CODE

@@ -1,0 +1,124 @@
+/* Where the time of an image goes, part by part, beside what the CPU could do at most. `launch/engine_account.sh` builds
+   and runs it. AVX-512 alone: a limit is a loop of its instructions that does nothing else. The limits are measured
+   between the parts of each image, as a CPU that multiplies floats runs at a lower clock for a while afterwards. */
+#define _POSIX_C_SOURCE 200809L
+#include <immintrin.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "run.c"
+
+#define AVX512 __attribute__((target("avx512f,avx512vpopcntdq"), noinline))
+#define SIXTEEN(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
+enum { IMAGES = 200, TURNS = 2000 };
+
+static double now(void) { /* microseconds */
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+}
+
+/* Vectors of 16 a microsecond, each multiplied and added. */
+AVX512 static double most_products(void) {
+  double start = now();
+  for (int i = 0; i < TURNS; i++) {
+#define X(r) "vfmadd231ps %%zmm30, %%zmm31, %%zmm" #r "\n"
+    __asm__ volatile(SIXTEEN(X)::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+                     "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm30", "xmm31");
+#undef X
+  }
+  return 16.0 * TURNS / (now() - start);
+}
+
+/* Vectors of 16 words a microsecond: xor, count of bits, sum. */
+AVX512 static double most_counts(void) {
+  double start = now();
+  for (int i = 0; i < TURNS; i++) {
+#define X(r) "vpxord %%zmm30, %%zmm31, %%zmm29\nvpopcntd %%zmm29, %%zmm29\nvpaddd %%zmm29, %%zmm" #r ", %%zmm" #r "\n"
+    __asm__ volatile(SIXTEEN(X)::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+                     "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm29", "xmm30", "xmm31");
+#undef X
+  }
+  return 16.0 * TURNS / (now() - start);
+}
+
+static int order(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+/* The value below which a part of them lies. */
+static double quantile(double *values, double part) {
+  qsort(values, IMAGES, sizeof(double), order);
+  return values[(int)(part * (IMAGES - 1))];
+}
+
+static void line(const char *name, double *times, double work, double most, double all) {
+  double median = quantile(times, 0.5);
+  printf("| %-45s | %6.0f | %5.1f |", name, median, 100 * median / all);
+  if (work > 0) printf(" %12.0f |\n", 100 * work / median / most);
+  else printf(" %12s |\n", "");
+}
+
+int main(int argc, char **argv) {
+  static double stem[IMAGES], project_[IMAGES], binary[IMAGES], head[IMAGES], all[IMAGES], products[IMAGES],
+      counts[IMAGES];
+  FILE *f = argc == 2 ? fopen(argv[1], "rb") : NULL;
+  if (!f || fseek(f, 0, SEEK_END)) return fprintf(stderr, "usage: engine_account MODEL.onb\n"), 2;
+  size_t n = (size_t)ftell(f), bytes = 0;
+  void *file = aligned_alloc(ALIGNMENT, aligned(n));
+  rewind(f);
+  if (!file || fread(file, 1, n, f) != n) return 2;
+  onebnet *net = NULL;
+  int code = onebnet_memory(file, n, 1, &bytes);
+  if (!code) code = onebnet_init(malloc(bytes), bytes, file, n, 1, "avx512", &net);
+  if (code) return fprintf(stderr, "%s\n", onebnet_error(code)), 2;
+  const Header *header = net->header;
+  const Stem *s = &header->stem;
+  uint8_t *pixels = malloc((size_t)s->h * s->w * s->c);
+  float *logits = malloc(sizeof(float) * header->classes);
+  if (!pixels || !logits) return 2;
+  for (int i = 0; i < s->h * s->w * s->c; i++) pixels[i] = (uint8_t)((uint32_t)i * 2654435761u >> 13);
+
+  double in_stem = (double)s->conv_h * s->conv_w * s->kh * s->kw * s->c * blocks(s->out_c) * 2, in_project = 0,
+         in_binary = 0; /* vectors of 16 */
+  for (int image = 0; image < IMAGES; image++) {
+    int h = s->out_h, w = s->out_w, c = s->out_c;
+    in_project = in_binary = project_[image] = binary[image] = 0;
+    double start = now(), begin;
+    run_stem(net, 0, pixels, NULL);
+    stem[image] = now() - start;
+    products[image] = most_products();
+    for (int i = 0; i < header->unit_count; i++) {
+      const Unit *u = net->units + i, *next = i + 1 < header->unit_count ? u + 1 : NULL;
+      double outputs = (double)u->out_h * u->out_w * blocks(u->out_c) * 2;
+      if (u->flags & UNIT_GATE) gate(net, 0, u);
+      begin = now();
+      if (u->flags & UNIT_PROJECT) project(net, 0, u, h, w, c);
+      if (u->project) in_project += outputs * c;
+      project_[image] += now() - begin;
+      begin = now();
+      convolve(net, 0, u, next, net->words[i & 1], net->words[~i & 1]);
+      binary[image] += now() - begin;
+      in_binary += outputs * u->kh * u->kw * blocks(u->c);
+      if (u->flags & (UNIT_PROJECT | UNIT_STORE)) h = u->out_h, w = u->out_w, c = u->out_c;
+      if (i == header->unit_count / 2) counts[image] = most_counts();
+    }
+    begin = now();
+    run_head(net, 0, h, w, c, logits);
+    head[image] = now() - begin;
+    all[image] = stem[image] + project_[image] + binary[image] + head[image];
+  }
+  double multiplied = quantile(products, 0.5), counted = quantile(counts, 0.5), total = quantile(all, 0.5);
+  static double floats[IMAGES];
+  printf("| part | us | %% of time | %% of limit |\n|---|--:|--:|--:|\n");
+  for (int i = 0; i < IMAGES; i++) floats[i] = stem[i] + project_[i];
+  line("float convolutions, the next two lines", floats, in_stem + in_project, multiplied, total);
+  line("first convolution, with pooling", stem, in_stem, multiplied, total);
+  line("1x1 convolutions of shortcuts, with pooling", project_, in_project, multiplied, total);
+  line("binarized convolutions, each up to next signs", binary, in_binary, counted, total);
+  line("head", head, 0, 1, total);
+  printf("all: %.0f us; limits: %.1f G products, %.1f G words a second (medians of %d images)\n", total,
+         multiplied * 16 / 1e3, counted * 16 / 1e3, IMAGES);
+  return 0;
+}
