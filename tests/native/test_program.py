@@ -132,6 +132,16 @@ def test_instructions_on_arm(tmp_path):
     assert 100e6 < counts[1] - counts[0] < INSTRUCTIONS * 1e6
 
 
+def test_a_build_without_libjpeg_names_where_an_easier_one_is_told(tmp_path):
+    environment = os.environ | {"CC_aarch64": "false"}
+    command = [ROOT / "launch" / "onebnet_run.sh", "--dry-run", tmp_path, "aarch64"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    page, anchor = re.search(r"(docs/\S+)#(\S+)", done.stderr).groups()
+    headings = re.findall("^#+ (.*)", (ROOT / page).read_text(), re.MULTILINE)
+    assert done.returncode == 0 and anchor in {heading.lower().replace(" ", "-") for heading in headings}
+    assert "-DHAS_LIBJPEG" not in done.stdout
+
+
 def small_images(folder):
     """Files of all kinds that the program reads."""
     random = np.random.default_rng(9)

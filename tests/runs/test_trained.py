@@ -115,7 +115,7 @@ def test_the_card_of_a_run_leads_back_to_it_unless_it_went_on(tmp_path):
 
 
 def test_what_learned_from_imagenette_is_for_research():
-    assert "research" in trained.load("results/imagenette64/scratch").notes[-1]
+    assert "research" in trained.load(RESULTS / "imagenette64" / "scratch").notes[-1]
 
 
 def test_notes_tell_of_float_parts_and_of_bfloat16():
