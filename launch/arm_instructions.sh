@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Counts, under qemu, the instructions of one image of 224x224 on 64-bit ARM: TypeII by the native engine, and ResNet18 as
-# int8 by ONNX Runtime, on a core without dot products (Cortex-A72, a Raspberry Pi 4's) and on one with them (A76, a
-# Pi 5's). A count is no time: it says nothing of memory, nor of how many instructions a core does at once.
+# Counts, under qemu, the instructions of one image on 64-bit ARM: of a OneBNet by the native engine, and of the
+# ordinary network that it replaces, as int8 by ONNX Runtime. At 224x224 these are TypeII and ResNet18; at 64x64 the
+# network that photos train by default (configs/folder.py, ten classes) and its counterpart. On a core without dot
+# products (Cortex-A72, a Raspberry Pi 4's) and on one with them (A76, a Pi 5's). A count is no time: it says nothing of
+# memory, nor of how many instructions a core does at once.
 #
 # usage: launch/arm_instructions.sh [FOLDER]      (default: a new one, removed at the end)
 # Needs Debian 12 with qemu-user, gcc-aarch64-linux-gnu and libc6-dev-arm64-cross, and .venv (launch/setup.sh) with
@@ -37,11 +39,16 @@ run "$python" -m pip install --quiet --disable-pip-version-check --no-deps --upg
 cat >"$folder/make.py" <<'END'
 import pathlib, sys
 import numpy as np
-from onebnet_jax.export import convert, onnx_graph
+from onebnet_jax.export import convert, native, onnx_graph
 from onebnet_jax.runs import config, trained
-model = onnx_graph.graph(convert.make_plan(trained.untrained(config.load("imagenet_fp32"))))
-images = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
-pathlib.Path(sys.argv[1]).write_bytes(onnx_graph.int8(model, images, signed=True))
+folder = pathlib.Path(sys.argv[1])
+for size, binary, float32 in ((224, "imagenet_typeII", "imagenet_fp32"), (64, "folder", "imagenette:fp32")):
+    network, counterpart = (trained.untrained(config.load(name, assumed=10)) for name in (binary, float32))
+    (folder / f"{size}.onb").write_bytes(native.pack(*native.convert(network, True, False)))
+    images = np.random.default_rng(0).standard_normal((1, 3, size, size)).astype(np.float32)
+    graph = onnx_graph.graph(convert.make_plan(counterpart))
+    (folder / f"{size}.onnx").write_bytes(onnx_graph.int8(graph, images, signed=True))
+    (folder / f"{size}.raw").write_bytes(bytes(size * size * 3))
 END
 cat >"$folder/run.py" <<'END'
 import sys
@@ -51,26 +58,29 @@ options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 for _ in sys.argv[2:]:
-    session.run(None, {"images": np.zeros((1, 3, 224, 224), np.float32)})
+    session.run(None, {"images": np.zeros(session.get_inputs()[0].shape, np.float32)})
 END
-run env PYTHONPATH=. "$python" "$folder/make.py" "$folder/int8.onnx"
-run "$python" -m onebnet_jax.convert --config=configs/imagenet_typeII.py --native="$folder/m.onb"
-head -c $((224 * 224 * 3)) /dev/zero >"$folder/a.raw"
+run env PYTHONPATH=. "$python" "$folder/make.py" "$folder"
 run launch/onebnet_run.sh "$folder" aarch64
 run cc -shared -fPIC tests/native/count_instructions.c -o "$folder/count.so"
 
-count() { # NAME CPU COMMAND ...: of a second and a third image
-    local images before after
+count() { # NAME CPU IMAGES IMAGE COMMAND ...: the mean of so many, behind a first one
+    local before after i images=()
     [[ $dry_run == no ]] || return 0
-    images=("$folder/a.raw" "$folder/a.raw" "$folder/a.raw")
-    before=$(instructions "${@:2}" "$folder/a.raw") after=$(instructions "${@:2}" "${images[@]}")
-    echo "$1 on $2: $(((after - before) / 2000000)) million instructions"
+    for ((i = 0; i < $3; i++)); do images+=("$4"); done
+    before=$(instructions "$2" "${@:5}" "$4") after=$(instructions "$2" "${@:5}" "$4" "${images[@]}")
+    awk "BEGIN { printf \"$1 on $2: %.1f million instructions\n\", ($after - $before) / 1e6 / $3 }"
 }
 instructions() { # CPU COMMAND ...
     qemu-aarch64 -cpu "$1" -L "$folder/system" -E "PYTHONPATH=$folder/site" -E PYTHONHASHSEED=0 \
         -plugin "$folder/count.so" "${@:2}" 2>&1 >/dev/null | sed -n 's/^\([0-9]*\) instructions$/\1/p'
 }
+arm_python=$folder/system/usr/bin/python3.11
+# Python begins with some million more or fewer each time, so the smaller network is run more often.
 for cpu in cortex-a72 cortex-a76; do
-    count "TypeII, native engine," "$cpu" "$folder/onebnet-run-aarch64" "$folder/m.onb"
-    count "ResNet18 int8, ONNX Runtime," "$cpu" "$folder/system/usr/bin/python3.11" "$folder/run.py" "$folder/int8.onnx"
+    for size in 224 64; do
+        of=("$cpu" $((size == 64 ? 100 : 10)) "$folder/$size.raw")
+        count "${size}x$size, native engine," "${of[@]}" "$folder/onebnet-run-aarch64" "$folder/$size.onb"
+        count "${size}x$size, int8 by ONNX Runtime," "${of[@]}" "$arm_python" "$folder/run.py" "$folder/$size.onnx"
+    done
 done

@@ -5,7 +5,8 @@
 # usage: launch/onebnet_run.sh [FOLDER [ARCHITECTURE ...]]      (default: . x86_64 aarch64)
 #   --dry-run   print every command and run none
 # The program reads PNG by stb_image and JPEG by libjpeg if there (apt install libstb-dev libjpeg-dev), libjpeg for
-# each architecture: docs/native_engine.md says how to get another's. CC_x86_64 and CC_aarch64 name other compilers
+# each architecture. For a Raspberry Pi it is easiest to build there, docs/raspberry_pi.md#build-on-the-pi-itself;
+# docs/native_engine.md says how to get ARM's libjpeg on Debian 12. CC_x86_64 and CC_aarch64 name other compilers
 # (CC_aarch64=gcc on a Raspberry Pi), CFLAGS more flags for them.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -43,7 +44,8 @@ for architecture in "${architectures[@]}"; do
     if ! "$compiler" "${flags[@]}" ${more[@]+"${more[@]}"} -x c - -o "$trial/program" "${libraries[@]}" <<<"$libjpeg" \
         2>/dev/null; then
         jpeg=() libraries=()
-        echo "note: there is no libjpeg for $architecture (see --help), so its program will not read JPEG" >&2
+        echo "note: no libjpeg for $architecture: this program refuses JPEG. Easiest: build on the device itself," \
+            "docs/raspberry_pi.md#build-on-the-pi-itself" >&2
     fi
     run "$compiler" "${flags[@]}" ${more[@]+"${more[@]}"} ${jpeg[@]+"${jpeg[@]}"} "$engine"/*.c \
         ${libraries[@]+"${libraries[@]}"} -pthread -lm -o "$folder/onebnet-run-$architecture"

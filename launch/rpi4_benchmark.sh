@@ -213,7 +213,7 @@ measure() {
 
 time_engine() { # MODEL.onb REPETITION: with 1 and with 4 threads, each `runs` inferences three times
     local log=$output/${1%.onb}.engine.$2.txt
-    run_to "$log" ssh "${ssh_options[@]}" "$host" "cd $folder && sh rpi4_remote.sh ./onebnet-run $1 --bench=$runs" ||
+    run_to "$log" ssh "${ssh_options[@]}" "$host" "cd $folder && sh rpi4_remote.sh ./onebnet-run $1 --bench=$runs --threads=4" ||
         fail "onebnet-run gave no result ($(tail -n 1 "$log")); its log is $log."
     [[ $dry_run == yes ]] || grep ' threads [0-9]*, ' "$log"
 }

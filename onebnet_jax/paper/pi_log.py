@@ -22,7 +22,7 @@ _TIMINGS = re.compile(", ".join(f"{name}: {_NUMBER}" for name in _NAMES) + "$", 
 _COUNT = re.compile(r"\bcount=[1-9]\d* .*$", re.MULTILINE)
 _FIELD = re.compile(rf"(\w+)={_NUMBER}")
 _FILE_SIZE = re.compile(rf"input model file size \(MB\): {_NUMBER}")
-_FIGURES = ("mean", "std", "min", "max", "init", "first", "count")
+_FIGURES = ("median", "mean", "std", "min", "max", "init", "first", "count")
 _ENGINE = re.compile(
     r"^\S+, \w+, threads (\d+), ms: " + ", ".join(f"{name} {_NUMBER}" for name in _FIGURES) + "$", re.MULTILINE
 )
@@ -44,6 +44,7 @@ class Run:
     max_ms: float
     init_ms: float  # loading the model
     first_ms: float  # the very first inference
+    median_ms: float | None = None  # which a busy machine moves less than the mean; None if the log does not say
     size_mib: float | None = None  # of the file; None if the log does not say
     memory_mb: float | None = None  # what the process grew by, approximately; None if unknown
     before: dict[str, str] = dataclasses.field(default_factory=dict)  # state of the machine, by name; of a Pi only
@@ -81,7 +82,7 @@ def parse(text: str, name: str) -> Run:
 
 
 def parse_engine(text: str, name: str) -> list[Run]:
-    """The runs of a log of `onebnet-run MODEL.onb --bench`: three with one thread and three with four.
+    """The runs of a log of `onebnet-run MODEL.onb --bench --threads=4`: three with one thread and three with four.
 
     Raises UserError, with the log's name, if it is no such log or not complete.
     """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs.experiment import Data, Stage
 
 KINDS = ("activations", "weights")  # of what is binarized, in `Binarization`
+TERMS = "terms.txt"  # in a work directory: what limits the use of its network, and of all that begin with it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Trained:
     origin: dict  # of the variables: workdir, stage, checkpoint and step; or untrained and seed
     metrics: dict  # the newest evaluation before the checkpoint: epoch, top1, top5, loss; empty if there was none
     config: dict  # of its run, as JSON values
+    terms: str = ""  # what limits its use, in words; "" for nothing known
 
     @property
     def info(self) -> Info:
@@ -74,13 +77,13 @@ class Trained:
 
     @property
     def notes(self) -> list[str]:
-        """What a user of a converted file would not expect of a binarized network, or of its measured Top-1."""
+        """What a user of a converted file would not expect of a binarized network, its measured Top-1, or its use."""
         result = []
         if self._floats:
             result.append(f"float {' and '.join(self._floats)}: an ordinary network, no convolution of it is binarized")
         if (dtype := self.config["model"]["dtype"]) != "float32":
             result.append(f"trained in {dtype}, in which its Top-1 was measured too; the file computes in float32")
-        return result
+        return [*result, self.terms] if self.terms else result
 
     def with_data(self, overrides: Sequence[str]) -> "Trained":
         """The same network, with overrides such as "--config.data.dir=FOLDER" of where its images are.
@@ -124,7 +127,7 @@ def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = 
     or "last". stage: one of the run's stages, None for the latest that has a checkpoint. Changes nothing on disk, so
     the run may be going on. Raises UserError if there is no such checkpoint, or it does not fit its config.
     """
-    with bucket.copied(workdir, rf"config\.json|[^/]+/checkpoints/{which}/.*") as folder:
+    with bucket.copied(workdir, rf"config\.json|{re.escape(TERMS)}|[^/]+/checkpoints/{which}/.*") as folder:
         return _load(folder, workdir if surroundings.in_bucket(workdir) else folder, which, stage)
 
 
@@ -141,7 +144,8 @@ def _load(folder: Path, workdir: str | Path, which: str, stage: str | None) -> T
             trained = _of_config(config, name, variables, origin, info.get("result", info))
             shapes = variable_shapes(trained.network(), trained.info.shape)
             check_same_tree(variables, shapes, f"The checkpoint in {workdir}", "its config.json")
-            return trained
+            terms = (folder / TERMS).read_text().strip() if (folder / TERMS).exists() else ""
+            return dataclasses.replace(trained, terms=terms)
     where = f" of stage {stage}" if stage else ""
     raise UserError(f"{workdir} has no {which!r} checkpoint{where} yet; train first, or choose another.")
 

@@ -80,7 +80,7 @@ def train(
             held.enter_context(workdir.opened())
             check_progress(experiment, workdir, data.train_size)
             if experiment.init and not any(workdir.last_step(each.name) for each in experiment.stages):
-                variables = initial_variables(experiment)
+                variables = initial_variables(experiment, workdir)
             workdir.write_config()
         for each in experiment.stages:
             place = workdir.folder / each.name
@@ -140,10 +140,11 @@ def load_teacher(experiment: Experiment) -> Trained | None:
     return teacher.with_order_of(experiment.data.info.class_names)
 
 
-def initial_variables(experiment: Experiment) -> dict:
+def initial_variables(experiment: Experiment, workdir: Workdir) -> dict:
     """Those of the network `init` of a run, without its head where that is for other classes. Prints what they are.
 
-    Raises UserError if that network is missing or has another body.
+    What limits the use of that network limits this one's too, and is kept in the work directory. Raises UserError if
+    that network is missing or has another body.
     """
     other, info = trained_lib.load(experiment.init), experiment.data.info
     words = f"init={experiment.init!r}"
@@ -154,4 +155,7 @@ def initial_variables(experiment: Experiment) -> dict:
     same = sorted(known) == sorted(found) if known and found else info.num_classes == other.info.num_classes
     head = "its head too" if same else f"a new head for {info.num_classes} classes, as it knows other classes"
     print(f"{words}: {other.describe()}; {head}", flush=True)
+    if other.terms:
+        print(f"note: {other.terms}", flush=True)
+        (workdir.folder / trained_lib.TERMS).write_text(f"{other.terms}\n")
     return other.with_order_of(known).variables if same else other.body()

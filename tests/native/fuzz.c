@@ -45,11 +45,11 @@ static int feed_image(const uint8_t *data, size_t size, int mend_checksum) {
     const char *problem = NULL;
     free(pixels);
     pixels = decode(file, size, 12, 11, i % 2 ? 1 : 3, &(Fit){i % 3, 256 / 224.0}, &problem);
-    if (!pixels != !!problem) abort();
+    if (!pixels && !problem) abort();
   }
   FILE *stream = fmemopen(file, size, "rb");
   Frame frame = {0};
-  while (!read_frame(stream, &frame) && frame.bytes) {}
+  while (!read_frame(stream, &frame) ? frame.bytes > 0 : frame.findable) {}
   fclose(stream), free(frame.data);
   free(file);
   int code = pixels ? ONEBNET_OK : ONEBNET_IMAGE;

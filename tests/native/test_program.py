@@ -1,5 +1,6 @@
 """The program onebnet-run, as launch/onebnet_run.sh builds it; the engine on other CPUs, and under sanitizers."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -61,15 +62,32 @@ def test_refuses_other_files_and_options(place, program, tmp_path):
     assert "missing.onb" in run(program, tmp_path / "missing.onb", image, status=2)
     assert "threads" in run(program, place / "0.onb", "--threads=100", image, status=2)
     assert "instruction set" in run(program, place / "0.onb", "--set=mmx", image, status=2)
-    for options in ([], [place / "0.onb"], ["--nothing", place / "0.onb", image]):
+    wrong = ["--nothing"], ["--at-least=80"], ["--at-least=x"], ["--at-least=0.5", "--logits"]
+    for options in ([], [place / "0.onb"], *([*each, place / "0.onb", image] for each in wrong)):
         assert "usage" in run(program, *options, status=2)
 
 
+def test_only_results_of_at_least_a_probability(place, program):
+    images = [place / f"{k}.raw" for k in range(3)]
+    lines = run(program, place / "0.onb", *images).splitlines()
+    lowest, *likelier = sorted(lines, key=lambda line: float(line.split()[-1]))
+    between = (float(lowest.split()[-1]) + float(likelier[0].split()[-1])) / 2
+    printed = run(program, place / "0.onb", f"--at-least={between}", *images).splitlines()
+    assert printed == [line for line in lines if line != lowest]
+
+
 def test_bench_prints_three_times_for_one_and_for_four_threads(place, program):
-    text = run(program, place / "0.onb", "--bench=4")
-    runs = pi_log.parse_engine(f"command=./onebnet-run 0.onb --bench=4\n{text}", "0.txt")
+    done = subprocess.run([program, place / "0.onb", "--bench=4", "--threads=4"], capture_output=True, text=True)
+    runs = pi_log.parse_engine(f"command=./onebnet-run 0.onb --bench=4 --threads=4\n{done.stdout}", "0.txt")
     assert [(each.threads, each.count) for each in runs] == [(1, 4)] * 3 + [(4, 4)] * 3
-    assert all(0 < each.min_ms <= each.mean_ms <= each.max_ms for each in runs)
+    assert all(0 < each.min_ms <= min(each.mean_ms, each.median_ms) for each in runs)
+    assert all(each.max_ms >= max(each.mean_ms, each.median_ms) for each in runs)
+    assert ("note: the 4 threads" in done.stderr) == (os.cpu_count() < 4)
+
+
+def test_bench_takes_no_more_threads_than_cores(place, program):
+    text = run(program, place / "0.onb", "--bench=1")
+    assert {int(each) for each in re.findall(r"threads (\d+),", text)} == {1, min(4, os.cpu_count())}
 
 
 def needs(*programs):
@@ -112,6 +130,16 @@ def test_instructions_on_arm(tmp_path):
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
         counts.append(int(done.stderr.split()[0]))
     assert 100e6 < counts[1] - counts[0] < INSTRUCTIONS * 1e6
+
+
+def test_a_build_without_libjpeg_names_where_an_easier_one_is_told(tmp_path):
+    environment = os.environ | {"CC_aarch64": "false"}
+    command = [ROOT / "launch" / "onebnet_run.sh", "--dry-run", tmp_path, "aarch64"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    page, anchor = re.search(r"(docs/\S+)#(\S+)", done.stderr).groups()
+    headings = re.findall("^#+ (.*)", (ROOT / page).read_text(), re.MULTILINE)
+    assert done.returncode == 0 and anchor in {heading.lower().replace(" ", "-") for heading in headings}
+    assert "-DHAS_LIBJPEG" not in done.stdout
 
 
 def small_images(folder):

@@ -114,6 +114,10 @@ def test_the_card_of_a_run_leads_back_to_it_unless_it_went_on(tmp_path):
         trained.from_origin(network.origin, {})
 
 
+def test_what_learned_from_imagenette_is_for_research():
+    assert "research" in trained.load(RESULTS / "imagenette64" / "scratch").notes[-1]
+
+
 def test_notes_tell_of_float_parts_and_of_bfloat16():
     network = untrained("--config.model.dtype=bfloat16", "--config.train.binarize_activations=False")
     assert len(network.notes) == 2 and "float activations" in network.notes[0] and "bfloat16" in network.notes[1]

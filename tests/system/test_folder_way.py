@@ -128,16 +128,22 @@ def test_a_run_goes_on_with_its_classes_mean_and_std_or_not_at_all(copied):
 
 
 @pytest.mark.parametrize(("labels", "head"), [((0, 1, 2), "its head too"), ((0, 3), "a new head for 2 classes")])
-def test_another_run_begins_with_it(run, tmp_path, labels, head, capsys):
-    train(write(tmp_path / "photos", labels), tmp_path / "run", f"init={run[1]}", "train.learning_rate=0.0")
-    assert head in capsys.readouterr().out
-    old, new = trained.load(run[1]), trained.load(tmp_path / "run")
+def test_another_run_begins_with_it(copied, tmp_path, labels, head, capsys):
+    """And what limits its use limits that of what begins with it."""
+    (copied[1] / trained.TERMS).write_text("for research only\n")
+    photos, workdir = write(tmp_path / "its photos", labels), tmp_path / "new"
+    train(photos, workdir, f"init={copied[1]}", "train.learning_rate=0.0")
+    printed = capsys.readouterr().out
+    assert head in printed and "\nnote: for research only\n" in printed
+    old, new = trained.load(copied[1]), trained.load(workdir)
     for name in old.variables["params"] if len(labels) == 3 else ("stem_conv", "stem_bn", "body"):
         parts = (jax.tree.leaves(network.variables["params"][name]) for network in (old, new))
         assert all(map(np.array_equal, *parts))
     assert new.structure.num_classes == len(labels)
-    train(tmp_path / "photos", tmp_path / "run", f"init={run[1]}", "train.learning_rate=0.0")
+    train(photos, workdir, f"init={copied[1]}", "train.learning_rate=0.0")
     assert "init=" not in capsys.readouterr().out  # it goes on with what it has
+    convert.main([f"--workdir={workdir}", f"--bits={tmp_path / 'a.npz'}"])
+    assert "\nnote: for research only\n" in capsys.readouterr().out
 
 
 def test_a_network_of_another_body_is_no_beginning(run, tmp_path):

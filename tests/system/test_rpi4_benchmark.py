@@ -87,7 +87,7 @@ END
 ENGINE = """#!/bin/sh
 [ -s "$1" ] || { echo "error: $1: cannot be read."; exit 2; }
 for threads in 1 1 1 4 4 4; do
-    echo "$1, neon, threads $threads, ms: mean 9.1, std 0.1, min 9.0, max 9.5, init 4.2, first 12.0, count 50"
+    echo "$1, neon, threads $threads, ms: median 9.0, mean 9.1, std 0.1, min 9.0, max 9.5, init 4, first 12.0, count 50"
 done
 """
 GLIBC = """#!/bin/sh
@@ -214,15 +214,18 @@ def test_the_native_engine_in_the_same_run(pi):
     (pi / "imagenet_typeII.json").write_text(json.dumps(TYPE_II))
     done = start(pi, "--engine", "engine")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("imagenet_typeII.onb, neon, threads 4, ms: mean 9.1") == 9
+    assert done.stdout.count("imagenet_typeII.onb, neon, threads 4, ms: median 9.0, mean 9.1") == 9
     report = json.loads((pi / "out" / "benchmark.json").read_text())
     both = {entry["threads"]: entry for entry in report["results"] if entry["kernel"] == "engine"}
     assert len(report["results"]) == 6 and both.keys() == {1, 4} and "imagenet_typeII.onb" in report["sha256"]
     for entry in both.values():
         assert entry["network"] == "TypeII" and entry["mean_ms"] == pytest.approx(9.1) and entry["inferences"] == 450
+        assert all(each["median_ms"] == 9.0 for each in entry["repetitions"])
     for repetition in (1, 2, 3):
         log = (pi / "out" / f"imagenet_typeII.engine.{repetition}.txt").read_text()
-        assert "command=./onebnet-run imagenet_typeII.onb --bench=50\n" in log and "after throttled=0x0" in log
+        assert (
+            "command=./onebnet-run imagenet_typeII.onb --bench=50 --threads=4\n" in log and "after throttled=0x0" in log
+        )
     assert "missing" in refused(pi, "--engine", "missing", "--output", "other")
     executable(pi / "engine", "exit 1")
     assert "engine.1.txt" in refused(pi, "--engine", "engine", "--output", "other")

@@ -103,7 +103,7 @@ static uint8_t *upright(const Picture *from, const Notes *notes, int channels) {
 }
 
 /* The pixels of an image file's content, [height][width][channels], in memory from malloc, brought to size as `fit`
-   says; NULL, and why in `problem`, for what is no such image. */
+   says; NULL, and why in `problem`, for what is no such image. A problem beside pixels: they are not all there. */
 static uint8_t *decode(const uint8_t *data, size_t bytes, int height, int width, int channels, const Fit *fit,
                        const char **problem) {
   Notes notes = {.orientation = 1};
@@ -130,7 +130,7 @@ static uint8_t *decode(const uint8_t *data, size_t bytes, int height, int width,
   free(stored.pixels);
   uint8_t *result = turned.pixels ? resize(&turned, height, width, fit) : NULL;
   free(turned.pixels);
-  *problem = result ? NULL : NO_MEMORY;
+  *problem = !result ? NO_MEMORY : notes.damaged ? "is damaged: a part of it is missing" : NULL;
   return result;
 }
 
@@ -140,6 +140,7 @@ static uint8_t *read_image(const char *path, int height, int width, int channels
   static char counts[100];
   size_t bytes = 0;
   uint8_t *data = read_file(path, &bytes), *pixels = NULL;
+  *problem = NULL;
   const char *suffix = strrchr(path, '.');
   if (!data) *problem = "cannot be read";
   else if (!suffix || strcmp(suffix, ".raw")) pixels = decode(data, bytes, height, width, channels, fit, problem);

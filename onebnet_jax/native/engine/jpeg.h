@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include <jpeglib.h> /* needs stdio.h before it */
+#include <jerror.h>
 
 #include "notes.h"
 #include "resize.h"
@@ -30,7 +31,13 @@ static void jpeg_exit(j_common_ptr file) {
   longjmp(jpeg->back, 1);
 }
 
-static void jpeg_silent(j_common_ptr file) { (void)file; }
+/* What libjpeg makes up where bytes are missing, as Pillow allows it to. */
+static void jpeg_warned(j_common_ptr file, int level) {
+  int code = file->err->msg_code;
+  if (level < 0 && (code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE || code == JWRN_MUST_RESYNC))
+    ((Jpeg *)file->client_data)->notes->damaged = 1;
+}
+
 static void jpeg_nothing(j_decompress_ptr file) { (void)file; }
 static boolean jpeg_end(j_decompress_ptr file) { return (void)file, FALSE; } /* what is cut stops, as in Pillow */
 
@@ -104,7 +111,7 @@ static Picture read_jpeg(const uint8_t *data, size_t bytes, int side, Notes *not
   jpeg.source = (struct jpeg_source_mgr){data, bytes, jpeg_nothing, jpeg_end, jpeg_skip, jpeg_resync_to_restart,
                                          jpeg_nothing};
   jpeg.file.err = jpeg_std_error(&jpeg.errors);
-  jpeg.errors.error_exit = jpeg_exit, jpeg.errors.output_message = jpeg_silent;
+  jpeg.errors.error_exit = jpeg_exit, jpeg.errors.emit_message = jpeg_warned;
   jpeg.file.client_data = &jpeg;
   *problem = jpeg_decode(&jpeg, side);
   jpeg_destroy_decompress(&jpeg.file);

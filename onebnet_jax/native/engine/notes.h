@@ -8,6 +8,7 @@
 typedef struct {
   int orientation; /* 1 to 8, by EXIF: how to turn the image upright; 1 leaves it as it is */
   int channels;    /* to ask stb_image for; 0 for those it has */
+  int damaged;     /* whether a part of the pixels is missing and made up */
   int keyed;       /* whether pixels of the colour `key` are transparent */
   uint8_t key[3];
 } Notes;

@@ -4,21 +4,23 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "frames.h"
 #include "onebnet.h"
 
 static const char USAGE[] =
-    "usage: onebnet-run MODEL.onb [--threads=N] [--set=NAME] [--logits] IMAGE...\n"
-    "       onebnet-run MODEL.onb [--set=NAME] --bench[=RUNS]\n"
+    "usage: onebnet-run MODEL.onb [--threads=N] [--set=NAME] [--logits | --at-least=P] IMAGE...\n"
+    "       onebnet-run MODEL.onb [--threads=N] [--set=NAME] --bench[=RUNS]\n"
     "Prints the label and the probability of each image (.ppm, .pgm, .raw: bytes in the order of rows, columns and\n"
-    "channels, in the network's size; .png and .jpg where the program was built with stb_image and libjpeg). Images of\n"
-    "other sizes are resized as in training. The IMAGE - stands for a camera: .ppm, .pgm or .jpg images one after\n"
-    "another on standard input, each of which gives a line at once.\n"
+    "channels, in the network's size; .png and .jpg where the program was built with stb_image and libjpeg). Images\n"
+    "of other sizes are resized as in training. The IMAGE - stands for a camera: .ppm, .pgm or .jpg images one after\n"
+    "another on standard input, each of which gives a line at once; a broken .jpg is skipped, with a note.\n"
     "  --threads=N   threads that share an image (default 1)\n"
     "  --set=NAME    hold to an instruction set: avx512, avx2, neon or plain\n"
     "  --logits      print the logits instead\n"
-    "  --bench       the time of 50 runs, three times, with 1 and with 4 threads\n";
+    "  --at-least=P  print only results of at least this probability, such as 0.8\n"
+    "  --bench       the time of 50 runs, three times, with 1 thread and with N (default: 4, or all cores if fewer)\n";
 
 static const uint8_t *model;
 static size_t model_bytes;
@@ -111,16 +113,19 @@ static void print_label(int label) {
   printf("%d", label);
 }
 
-static void print_result(const char *name, const float *logits, int all) {
+/* What to print of an image: its logits, or its label if it is at least so probable. */
+typedef struct { int logits; double at_least; } Wish;
+
+static void print_result(const char *name, const float *logits, const Wish *wish) {
   int best = 0;
   double sum = 0;
-  printf("%s: ", name);
-  for (int i = 0; i < info.classes; i++) {
+  for (int i = 1; i < info.classes; i++)
     if (logits[i] > logits[best]) best = i;
-    if (all) printf("%s%.9g", i ? " " : "", logits[i]);
-  }
   for (int i = 0; i < info.classes; i++) sum += exp((double)logits[i] - logits[best]);
-  if (!all) {
+  if (1 / sum < wish->at_least) return;
+  printf("%s: ", name);
+  for (int i = 0; wish->logits && i < info.classes; i++) printf("%s%.9g", i ? " " : "", logits[i]);
+  if (!wish->logits) {
     print_label(best);
     printf(" %.4f", 1 / sum);
   }
@@ -128,20 +133,22 @@ static void print_result(const char *name, const float *logits, int all) {
   fflush(stdout); /* for whoever reads lines while a camera runs */
 }
 
-/* Prints the result of an image, whose pixels it frees, or its problem; the exit status. */
-static int classify(Work *work, const char *name, uint8_t *pixels, const char *problem, int all) {
-  if (!pixels) return fprintf(stderr, "error: %s %s.\n", name, problem), 2;
+/* Prints the result of an image, whose pixels it frees, and its problem; the exit status. */
+static int classify(Work *work, const char *name, uint8_t *pixels, const char *problem, const Wish *wish) {
+  if (problem) fprintf(stderr, "%s: %s %s.\n", pixels ? "note" : "error", name, problem);
+  if (!pixels) return 2;
   run(work, pixels);
-  print_result(name, work->logits, all);
+  print_result(name, work->logits, wish);
   free(pixels);
   return 0;
 }
 
-/* Up to the stream's end or the first frame with a problem, behind which nobody knows where the next begins. */
-static int classify_frames(Work *work, const Fit *fit, int all) {
+/* Up to the stream's end, or to a broken frame behind which the next is not findable. Fails if all were skipped. */
+static int classify_frames(Work *work, const Fit *fit, const Wish *wish) {
   Frame frame = {0};
-  int failed = 0;
-  for (long count = 1; !failed; count++) {
+  int failed = 0, takes_images = info.channels == 1 || info.channels == 3;
+  long count = 1, skipped = 0;
+  for (; !failed; count++) {
     char name[30];
     uint8_t *pixels = NULL;
     const char *problem = read_frame(stdin, &frame);
@@ -149,10 +156,12 @@ static int classify_frames(Work *work, const Fit *fit, int all) {
     if (!problem && !frame.bytes) problem = "is missing: standard input is empty";
     if (!problem) pixels = decode(frame.data, frame.bytes, info.height, info.width, info.channels, fit, &problem);
     snprintf(name, sizeof name, "frame %ld", count);
-    failed = classify(work, name, pixels, problem, all);
+    if (!problem || !frame.findable || !takes_images) failed = classify(work, name, pixels, problem, wish);
+    else skipped++, free(pixels), fprintf(stderr, "note: %s %s; it is skipped.\n", name, problem);
   }
+  if (skipped) fprintf(stderr, "note: %ld of %ld frames were skipped.\n", skipped, count - 1);
   free(frame.data);
-  return failed;
+  return failed || skipped == count - 1 ? 2 : 0;
 }
 
 static double now(void) {
@@ -161,14 +170,20 @@ static double now(void) {
   return 1e3 * t.tv_sec + 1e-6 * t.tv_nsec;
 }
 
-static void bench(const char *path, const char *set, int runs) {
+static int in_order(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static void bench(const char *path, const char *set, int most, int runs) {
   size_t count = (size_t)info.height * info.width * info.channels;
   uint8_t *pixels = allocate(count);
+  double *times = allocate(sizeof(double) * runs);
   for (size_t i = 0; i < count; i++) pixels[i] = (uint8_t)(i * 2654435761u >> 13);
-  for (int threads = 1; threads <= 4; threads += 3)
+  for (int threads = 1; threads <= most; threads += most > 1 ? most - 1 : 1)
     for (int repetition = 0; repetition < 3; repetition++) {
       Work work;
-      double begin = now(), sum = 0, squares = 0, best = 1e30, worst = 0;
+      double begin = now(), sum = 0, squares = 0;
       start(&work, threads, path, set);
       double started = now();
       run(&work, pixels);
@@ -176,50 +191,57 @@ static void bench(const char *path, const char *set, int runs) {
       for (int i = 0; i < runs; i++) {
         run(&work, pixels);
         double t = now(), ms = t - last;
-        last = t, sum += ms, squares += ms * ms;
-        if (ms < best) best = ms;
-        if (ms > worst) worst = ms;
+        last = t, sum += ms, squares += ms * ms, times[i] = ms;
       }
+      qsort(times, runs, sizeof *times, in_order);
       double mean = sum / runs, variance = squares / runs - mean * mean;
-      printf("%s, %s, threads %d, ms: mean %.4f, std %.4f, min %.4f, max %.4f, init %.4f, first %.4f, count %d\n",
-             path, onebnet_set(work.net), threads, mean, variance > 0 ? sqrt(variance) : 0, best, worst,
-             started - begin, first, runs);
+      printf("%s, %s, threads %d, ms: median %.4f, mean %.4f, std %.4f, min %.4f, max %.4f, init %.4f, first %.4f, "
+             "count %d\n",
+             path, onebnet_set(work.net), threads, (times[(runs - 1) / 2] + times[runs / 2]) / 2, mean,
+             variance > 0 ? sqrt(variance) : 0, times[0], times[runs - 1], started - begin, first, runs);
       fflush(stdout);
       stop(&work);
     }
-  free(pixels);
+  free(times), free(pixels);
 }
+
+static int probable(double share) { return share > 0 && share <= 1; }
 
 int main(int argc, char **argv) {
   const char *path = NULL, *set = NULL;
-  int threads = 1, runs = 0, logits_only = 0, images = 0;
+  int threads = 0, runs = 0, images = 0;
+  Wish wish = {0};
   for (int i = 1; i < argc; i++) {
-    if (!strncmp(argv[i], "--threads=", 10)) threads = atoi(argv[i] + 10);
+    if (!strncmp(argv[i], "--threads=", 10) && atoi(argv[i] + 10) > 0) threads = atoi(argv[i] + 10);
     else if (!strncmp(argv[i], "--set=", 6)) set = argv[i] + 6;
-    else if (!strcmp(argv[i], "--logits")) logits_only = 1;
+    else if (!strcmp(argv[i], "--logits")) wish.logits = 1;
+    else if (!strncmp(argv[i], "--at-least=", 11) && probable(atof(argv[i] + 11))) wish.at_least = atof(argv[i] + 11);
     else if (!strcmp(argv[i], "--bench")) runs = 50;
     else if (!strncmp(argv[i], "--bench=", 8) && atoi(argv[i] + 8) > 0) runs = atoi(argv[i] + 8);
     else if (argv[i][0] == '-' && argv[i][1]) return fputs(USAGE, stderr), 2;
     else if (!path) path = argv[i];
     else images++;
   }
-  if (!path || (!runs && !images)) return fputs(USAGE, stderr), 2;
+  if (!path || (!runs && !images) || (wish.logits && wish.at_least)) return fputs(USAGE, stderr), 2;
   model = read_file(path, &model_bytes);
   if (!model) fail(path, "cannot be read");
   int code = onebnet_describe(model, model_bytes, &info);
   if (code) fail(path, onebnet_error(code));
-  if (runs) return bench(path, set, runs), free((void *)model), 0;
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  if (threads > cores) fprintf(stderr, "note: the %d threads share %ld cores and wait for them.\n", threads, cores);
+  int most = threads ? threads : cores < 4 ? (int)cores : 4;
+  if (runs) return bench(path, set, most, runs), free((void *)model), 0;
 
   Work work;
-  start(&work, threads, path, set);
+  start(&work, threads ? threads : 1, path, set);
   Fit fit = read_fit(info.card, info.card_bytes);
   int failed = 0;
   for (int i = 1; i < argc; i++) {
     const char *problem;
-    if (!strcmp(argv[i], "-")) failed |= classify_frames(&work, &fit, logits_only);
+    if (!strcmp(argv[i], "-")) failed |= classify_frames(&work, &fit, &wish);
     else if (argv[i][0] != '-' && argv[i] != path) {
       uint8_t *pixels = read_image(argv[i], info.height, info.width, info.channels, &fit, &problem);
-      failed |= classify(&work, argv[i], pixels, problem, logits_only);
+      failed |= classify(&work, argv[i], pixels, problem, &wish);
     }
   }
   stop(&work);
