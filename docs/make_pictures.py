@@ -4,7 +4,7 @@
 
 The units and their weights are those of results/fashionmnist_conv64_ds64, which has 1-D units where maps keep their
 size; sizes, times and scores those of docs/measure.py; the agreement that of
-results/fashionmnist_ds32_64/agreement.txt; the paper's figures are from its Table 6.
+results/fashionmnist_ds32_64/agreement.txt; the paper's figures are from its Table 3.
 """
 
 import json
@@ -17,24 +17,23 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from onebnet_jax.paper import numbers
 from onebnet_jax.runs import trained
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "results" / "fashionmnist_ds32_64"
 UNITS = ROOT / "results" / "fashionmnist_conv64_ds64"
-FP32 = ROOT / "results" / "fashionmnist_fp32"
+PHOTOS = ROOT / "results" / "imagenette64" / "scratch"
 OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
 GREY, BLUE, TEAL, INK, PALE = "#9aa0a6", "#4a7fb5", "#00897b", "#202124", "#e8eaed"
-PAPER = {"FP32": 93.6, "1 bit": 93.4}  # its Table 6, ResNet20 on FashionMNIST
-EPOCHS = {
-    kind: f"{best}{json.loads((run / 'config.json').read_text())['train']['epochs']} epochs"
-    for kind, run, best in (("FP32", FP32, "best of\n"), ("int8", FP32, "best of\n"), ("1 bit", RUN, ""))
+PAPER = {"FP32 ResNet18": GREY, "TypeII": TEAL}
+EPOCHS = json.loads((PHOTOS / "config.json").read_text())["train"]["epochs"]
+NAMES = {  # of measured.json: (label, colour, where its words stand)
+    "ResNet10 FP32, TFLite + XNNPACK": ("FP32", GREY, (0, 12)),
+    "ResNet10 int8, TFLite + XNNPACK": ("int8", BLUE, (0, 12)),
+    "imagenette64/scratch, native engine": ("1 bit", TEAL, (4, 12)),
 }
-NAMES = {  # of measured.json: (label, colour)
-    "ResNet20 FP32, TFLite + XNNPACK": ("FP32\nTFLite", GREY),
-    "ResNet20 int8, TFLite + XNNPACK": ("int8\nTFLite", BLUE),
-    "fashionmnist_ds32_64, native engine": ("1 bit, OneBNet\nnative engine", TEAL),
-}
+PROGRAMS = {"FP32": "FP32\nTFLite", "int8": "int8\nTFLite", "1 bit": "1 bit\nnative engine"}
 
 
 def draw_units(axes) -> None:
@@ -65,38 +64,39 @@ def draw_units(axes) -> None:
                 axes.add_patch(arrow)
     words = "black: +1, white: -1, as trained; one input and one output channel of many"
     axes.text(6, -3.6, words, ha="center", fontsize=9, color=GREY)
-    axes.set(xlim=(-6.2, 17.3), ylim=(-4, 7), title="One 3×3 unit becomes a 3×1 and a 1×3 unit")
+    axes.set(xlim=(-6.2, 17.3), ylim=(-4, 7), title="OneBNet: a 3×3 unit becomes a 3×1 and a 1×3 unit")
     axes.set_aspect("equal")
     axes.axis("off")
 
 
 def draw_sizes(axes, measured: dict) -> None:
     """Accuracy against size, of what was trained here and of the paper's figures."""
-    for name, (label, colour) in NAMES.items():
-        kind = label.split("\n")[0].split(",")[0]
-        kib, top1 = measured["networks"][name]["bytes"] / 1024, measured["networks"][name]["top1"]
-        axes.plot(kib, top1, "o", markersize=11, color=colour)
-        style = dict(textcoords="offset points", ha="center", color=colour)
-        words = f"{kind}: {top1:.1f} %\n{kib:,.0f} KiB\n{EPOCHS[kind]}"
-        axes.annotate(words, (kib, top1), (0, -24 - 14 * words.count("\n")), weight="bold", **style)
-        if kind in PAPER:
-            axes.plot(kib, PAPER[kind], "o", markersize=11, markerfacecolor="none", color=colour)
-            axes.annotate(f"paper: {PAPER[kind]} %\n(400 epochs)", (kib, PAPER[kind]), (0, 15), **style)
-    axes.set(xscale="log", xlim=(56, 2200), ylim=(91, 94.6), xlabel="size of the file (KiB)", ylabel="Top-1 (%)")
-    axes.set_xticks([64, 128, 256, 512, 1024], ["64", "128", "256", "512", "1024"])
+    style = dict(textcoords="offset points", ha="center", weight="bold")
+    for name, (label, colour, place) in NAMES.items():
+        mib, top1 = measured["networks"][name]["bytes"] / 2**20, measured["networks"][name]["top1"]
+        axes.plot(mib, top1, "o", markersize=11, color=colour)
+        axes.annotate(f"{label}\n{top1:.1f} %\n{mib:.2g} MiB", (mib, top1), place, color=colour, **style)
+    for label, colour in PAPER.items():
+        mib, _, top1 = numbers.TABLE3[label]
+        axes.plot(mib, top1, "o", markersize=11, markerfacecolor="none", color=colour)
+        axes.annotate(f"{label}\n{top1} %, {mib:.2g} MiB", (mib, top1), (0, -34), color=colour, **style)
+    axes.set(xscale="log", xlim=(0.4, 110), ylim=(63, 83), xlabel="size of the file (MiB)", ylabel="Top-1 (%)")
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
     axes.minorticks_off()
-    axes.set_title("ResNet20 on FashionMNIST")
+    words = f"filled: ours, Imagenette, 64x64 pixels, {EPOCHS} epochs each\nhollow: the paper's, ImageNet, 224x224"
+    axes.text(0.98, 0.98, words, transform=axes.transAxes, ha="right", va="top", fontsize=9, color=INK)
+    axes.set_title("1 bit is small, and costs accuracy")
 
 
 def draw_times(axes, measured: dict) -> None:
     """Milliseconds of an image, batch 1, one thread."""
-    bars = [(label, measured["networks"][name]["ms"], colour) for name, (label, colour) in NAMES.items()]
+    bars = [(PROGRAMS[label], measured["networks"][name]["ms"], colour) for name, (label, colour, _) in NAMES.items()]
     for y, (_, ms, colour) in enumerate(reversed(bars)):
         axes.barh(y, ms, color=colour, height=0.62)
         axes.text(ms, y, f"  {ms:.2f} ms", va="center", color=colour, weight="bold")
     axes.set_yticks(range(len(bars)), [label for label, *_ in reversed(bars)])
     axes.set(xlim=(0, 1.25 * max(ms for _, ms, _ in bars)), xticks=[])
-    axes.set_title(f"One image, one thread ({measured['processor'].split('(')[0]}, x86-64)")
+    axes.set_title("The filled networks: one image, one x86 core with AMX")
 
 
 def draw_agreement(axes) -> None:
@@ -112,7 +112,7 @@ def draw_agreement(axes) -> None:
         if equal != "-":
             same, _ = equal.split(" of ")
             axes.text(0.97, y, f"{int(same):,} equal", va="center", ha="right", color=colour)
-    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="Answers to 10,000 test images")
+    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="The same answers to 10,000 images")
     axes.axis("off")
 
 
