@@ -1,5 +1,6 @@
 """The exceptions that end a command with one sentence, and the exit statuses."""
 
+import collections
 import contextlib
 import os
 import sys
@@ -23,6 +24,23 @@ class Unavailable(Exception):
 
 class Interrupted(Exception):
     """Training was asked to stop, and has left a checkpoint."""
+
+
+class Parts(collections.UserDict):
+    """Functions by the names that configs use; a user's own code adds more, but replaces none that the package has.
+
+    The kernels, and files for devices, have those by name: they would go on computing what was replaced.
+    """
+
+    def __init__(self, kind: str, **given: Callable):
+        self.kind, self.given = kind, frozenset()
+        super().__init__(given)
+        self.given = frozenset(given)
+
+    def __setitem__(self, name: str, function: Callable) -> None:
+        if name in self.given:
+            raise UserError(f"The package has its own {self.kind} {name!r}; give yours another name.")
+        super().__setitem__(name, function)
 
 
 def one_of(field: str, value: object, allowed: Iterable) -> None:
