@@ -18,6 +18,10 @@ class UserError(ValueError):
     """Bad input, missing data, an unusable folder: one clear sentence that names the thing and the remedy."""
 
 
+class Unknown(UserError):
+    """A name that is none of those known here; code of a user's own may add it."""
+
+
 class Unavailable(Exception):
     """Something that is not there or not free at present, where nothing is wrong with the command; one sentence."""
 
@@ -44,9 +48,9 @@ class Parts(collections.UserDict):
 
 
 def one_of(field: str, value: object, allowed: Iterable) -> None:
-    """Raises UserError if the value of a field of the configs is none of those."""
+    """Raises Unknown if the value of a field of the configs is none of those."""
     if value not in allowed:
-        raise UserError(f"{field}={value!r} will not do; it must be one of {', '.join(map(str, allowed))}.")
+        raise Unknown(f"{field}={value!r} will not do; it must be one of {', '.join(map(str, allowed))}.")
 
 
 def local(name: str, address: object) -> None:

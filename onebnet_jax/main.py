@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--profile", type=_steps, metavar="FIRST:LAST", help=traced)
     other = "let the run in the work directory go on with another config"
     parser.add_argument("--change-config", action="store_true", help=other)
+    arguments.imports(parser)
     group = parser.add_argument_group("several processes", "found by itself under srun, mpirun and on a TPU slice")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="where the first process can be reached")
     group.add_argument("--processes", type=int, help="how many there are")
@@ -58,6 +59,7 @@ def main(argv: list[str]) -> None:
     folder = args.workdir or Path("runs") / config.name(args.config)
     print(f"work directory: {folder}", flush=True)
     asked = config.load(args.config, overrides, folder) if args.mode == "train" else None
+    code = config.own_code(args.config) if args.mode == "train" else None
     with hosts.joined(args.coordinator, args.processes, args.process):
         if asked is None:
             which = args.checkpoint or "best"
@@ -68,7 +70,7 @@ def main(argv: list[str]) -> None:
                 done += f", BN statistics after {args.bn_batches} batches"
         else:
             with hosts.stopping() as stopping, mirror.mirrored(folder, hosts.is_leader()) as (place, overtaken):
-                workdir, stop = Workdir(place, asked, args.change_config), lambda: stopping() or overtaken()
+                workdir, stop = Workdir(place, asked, args.change_config, code), lambda: stopping() or overtaken()
                 result = run.train(config.experiment(asked), workdir, stop, args.profile)
             done = f"epoch {result.get('epoch')}"
         if hosts.is_leader():
