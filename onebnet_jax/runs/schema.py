@@ -110,7 +110,10 @@ def fp32(config: ConfigDict) -> ConfigDict:
 
 
 def baseline(config: ConfigDict, family: str) -> ConfigDict:
-    """Makes the network of a config one of a family that the paper compares with, as its authors binarize it."""
+    """Makes the network of a config one of a family that the paper compares with, with its estimator and its scale.
+
+    All else stays the config's, such as padding and label smoothing: docs/train.md says how authors' code differs.
+    """
     config.model.update(family=family, conv_1d=(), ds_1d=())
     if family == "reactnet_a":
         config.model.depth = get_config().model.depth  # has no meaning there
