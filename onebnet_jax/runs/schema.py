@@ -32,7 +32,7 @@ def stage(**changes) -> ConfigDict:
         weight_decay=0.0,  # of the parameters named in onebnet_jax/runs/optim.py
         momentum=0.9,  # of "sgd"
         centre_weights=False,  # subtract the mean over input channels from binarized convolutions, as XNOR-Net's code
-        label_smoothing=0.2,
+        label_smoothing=0.2,  # the paper's for small images (A.3)
         label_weight=1.0,  # of the cross entropy with the labels
         teacher_weight=0.0,  # of the distribution loss, the cross entropy with the teacher's softmax
         temperature=1.0,  # of both softmaxes in the distribution loss
