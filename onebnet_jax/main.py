@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     for_training["--config beside --workdir"] = args.config and args.workdir
     if args.mode == "eval" and any(for_training.values()):
         option = next(option for option, given in for_training.items() if given)
-        parser.error(f"{option} is for training; an evaluation takes the config of the run")
+        parser.error(f"{option} is for training; an evaluation takes the config of the run, and --import=FILE.py")
     # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
     from onebnet_jax.runs import config, mirror, trained
     from onebnet_jax.runs.workdir import Workdir
