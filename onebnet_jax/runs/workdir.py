@@ -54,7 +54,7 @@ class Workdir:
             kept, recorded = code_of(self.folder), (self.folder / "versions.jsonl").exists()
         names = sorted(name for name in asked if asked[name] != saved[name])
         differing = {name: f"{name} ({saved[name]!r} there, {asked[name]!r} now)" for name in names}
-        if kept != self.code and (kept or (path.exists() and recorded)):  # earlier versions of this kept none
+        if kept != self.code and path.exists() and (kept or recorded):  # earlier versions of this kept none
             differing["config.py"] = f"config.py (sha256 {short(kept)} there, {short(self.code)} now)"
         changed = {name: text for name, text in differing.items() if name not in FREE_FIELDS}
         batch_sizes = [f"{stage}.batch_size" for stage in self.config.stages]

@@ -63,9 +63,10 @@ def test_other_code_of_ones_own_goes_on_only_where_that_is_asked_for(tmp_path):
         begun(b"# one")
 
 
-def test_a_run_of_before_that_kept_no_code_goes_on_and_keeps_it(tmp_path):
+@pytest.mark.parametrize("left", ["config.json", "config.py"], ids=["an earlier version", "a start that was killed"])
+def test_a_run_that_had_no_code_so_far_begins_to_keep_it(left, tmp_path):
     loaded = config.load("configs/quickstart.py")
-    (tmp_path / "config.json").write_text(loaded.to_json())
+    (tmp_path / left).write_text(loaded.to_json())
     Workdir(tmp_path, loaded, code=b"# own").write_config()
     assert code_of(tmp_path) == b"# own" and not (tmp_path / "config.0.json").exists()
 
