@@ -24,7 +24,7 @@ def train(config: str, workdir: str | Path, fields: Mapping[str, object] | None 
     """
     loaded = config_lib.load(config, _overrides(fields), workdir)
     with mirror.mirrored(workdir) as (folder, overtaken):
-        run.train(config_lib.experiment(loaded), Workdir(folder, loaded), overtaken)
+        run.train(config_lib.experiment(loaded), Workdir(folder, loaded, code=config_lib.own_code(config)), overtaken)
     return trained_lib.load(workdir, "last")
 
 

@@ -1,5 +1,6 @@
 """The exceptions that end a command with one sentence, and the exit statuses."""
 
+import collections
 import contextlib
 import os
 import sys
@@ -17,6 +18,10 @@ class UserError(ValueError):
     """Bad input, missing data, an unusable folder: one clear sentence that names the thing and the remedy."""
 
 
+class Unknown(UserError):
+    """A name that is none of those known here; code of a user's own may add it."""
+
+
 class Unavailable(Exception):
     """Something that is not there or not free at present, where nothing is wrong with the command; one sentence."""
 
@@ -25,10 +30,27 @@ class Interrupted(Exception):
     """Training was asked to stop, and has left a checkpoint."""
 
 
+class Parts(collections.UserDict):
+    """Functions by the names that configs use; a user's own code adds more, but replaces none that the package has.
+
+    The kernels, and files for devices, have those by name: they would go on computing what was replaced.
+    """
+
+    def __init__(self, kind: str, **given: Callable):
+        self.kind, self.given = kind, frozenset()
+        super().__init__(given)
+        self.given = frozenset(given)
+
+    def __setitem__(self, name: str, function: Callable) -> None:
+        if name in self.given:
+            raise UserError(f"The package has its own {self.kind} {name!r}; give yours another name.")
+        super().__setitem__(name, function)
+
+
 def one_of(field: str, value: object, allowed: Iterable) -> None:
-    """Raises UserError if the value of a field of the configs is none of those."""
+    """Raises Unknown if the value of a field of the configs is none of those."""
     if value not in allowed:
-        raise UserError(f"{field}={value!r} will not do; it must be one of {', '.join(map(str, allowed))}.")
+        raise Unknown(f"{field}={value!r} will not do; it must be one of {', '.join(map(str, allowed))}.")
 
 
 def local(name: str, address: object) -> None:

@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--profile", type=_steps, metavar="FIRST:LAST", help=traced)
     other = "let the run in the work directory go on with another config"
     parser.add_argument("--change-config", action="store_true", help=other)
+    arguments.imports(parser)
     group = parser.add_argument_group("several processes", "found by itself under srun, mpirun and on a TPU slice")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="where the first process can be reached")
     group.add_argument("--processes", type=int, help="how many there are")
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> None:
     for_training["--config beside --workdir"] = args.config and args.workdir
     if args.mode == "eval" and any(for_training.values()):
         option = next(option for option, given in for_training.items() if given)
-        parser.error(f"{option} is for training; an evaluation takes the config of the run")
+        parser.error(f"{option} is for training; an evaluation takes the config of the run, and --import=FILE.py")
     # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
     from onebnet_jax.runs import config, mirror, trained
     from onebnet_jax.runs.workdir import Workdir
@@ -58,6 +59,7 @@ def main(argv: list[str]) -> None:
     folder = args.workdir or Path("runs") / config.name(args.config)
     print(f"work directory: {folder}", flush=True)
     asked = config.load(args.config, overrides, folder) if args.mode == "train" else None
+    code = config.own_code(args.config) if args.mode == "train" else None
     with hosts.joined(args.coordinator, args.processes, args.process):
         if asked is None:
             which = args.checkpoint or "best"
@@ -68,7 +70,7 @@ def main(argv: list[str]) -> None:
                 done += f", BN statistics after {args.bn_batches} batches"
         else:
             with hosts.stopping() as stopping, mirror.mirrored(folder, hosts.is_leader()) as (place, overtaken):
-                workdir, stop = Workdir(place, asked, args.change_config), lambda: stopping() or overtaken()
+                workdir, stop = Workdir(place, asked, args.change_config, code), lambda: stopping() or overtaken()
                 result = run.train(config.experiment(asked), workdir, stop, args.profile)
             done = f"epoch {result.get('epoch')}"
         if hosts.is_leader():

@@ -4,6 +4,7 @@ Every command passes here before its work and, where something unforeseen breaks
 raised: `errors` makes a UserError of each.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -223,3 +224,21 @@ def _places(error: Exception) -> list[tuple[str, str]]:
         places.append((code.co_filename, code.co_name))
         step = step.tb_next
     return places
+
+
+def version(package: str) -> str:
+    """The version of a package that is installed, or "not installed"."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return "not installed"
+
+
+def commit() -> str:
+    """The commit of the clone that this package runs from, with "-dirty" where its files differ; "" without a clone."""
+    clone = Path(__file__).parents[1]
+    if not (clone / ".git").exists():  # nor does a clone further up have it
+        return ""
+    words = ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip()
+    return ""

@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dump", type=arguments.path, metavar="FILE.npz", help=text)
     text = "the native engine's file; without it the engine is compared with the network packed anew"
     parser.add_argument("--native", type=arguments.path, metavar="FILE.onb", help=text)
+    arguments.imports(parser)
     args, overrides = parser.parse_known_args(argv)
     if args.model.suffix == ".onb":
         parser.error(f"{args.model}: give the .tflite file of the same network, and this one by --native")

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import runpy
 from pathlib import Path
 
 from onebnet_jax import surroundings
@@ -26,3 +27,19 @@ def path(text: str) -> Path:
 def run(text: str) -> Path | str:
     """The work directory of a run: a path, or gs://BUCKET/DIR, which stays as it is written."""
     return text if surroundings.in_bucket(text) else path(text)
+
+
+def imports(parser: argparse.ArgumentParser) -> None:
+    """Gives a parser --import=FILE.py, which runs a user's file at once: what it adds is known when a run is read."""
+    text = "first run a Python file of yours that adds an estimator or the like, such as RUN/config.py"
+    parser.add_argument("--import", action="append", type=_imported, metavar="FILE.py", dest="imported", help=text)
+
+
+def _imported(text: str) -> Path:
+    file = path(text)
+    try:
+        runpy.run_path(str(file))
+    except Exception as error:  # whatever such a file may raise
+        words = " ".join(str(error).split())
+        raise argparse.ArgumentTypeError(f"{file} cannot be run: {type(error).__name__}: {words}") from error
+    return file

@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--raw-input", action="store_true", help="the file takes pixels of 0..255 and normalizes them")
     parser.add_argument("--keras", type=arguments.path, metavar="FILE.keras", help="save the Keras model as well")
     parser.add_argument("--summary", action="store_true", help="print larq.models.summary of it")
+    arguments.imports(parser)
     args, overrides = parser.parse_known_args(argv)
     if args.config is None and overrides:
         parser.error(f"{overrides[0]!r} is not an option; fields can be set beside --config only")

@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--image", type=int, default=0, help="number of a test image, for figure 7 (default 0)")
     parser.add_argument("--images", type=int, default=64, help="how many, for figure 3 (default 64)")
     parser.add_argument("--output", type=arguments.path, required=True, metavar="FILE", help=".png, .svg or .pdf")
+    arguments.imports(parser)
     args, overrides = parser.parse_known_args(argv)
     if bool(args.workdir) == (args.config is not None):
         parser.error("give one of --workdir and --config")

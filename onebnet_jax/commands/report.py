@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--network", type=arguments.path, metavar="RUN", help="that Figures 3 and 7 look into")
     text = "convert the networks of Table 3 for their sizes, where LCE is installed (default; takes minutes)"
     parser.add_argument("--files", action=argparse.BooleanOptionalAction, default=True, help=text)
+    arguments.imports(parser)
     args = parser.parse_intermixed_args(argv)
     figures.require()
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -43,7 +42,7 @@ def make(trained, tflite: bytes, operators: dict[str, int], fold: bool, raw_inpu
         "structure": dict(trained.structure.recipe),
         "binarization": dataclasses.asdict(trained.binarization),
         "config": trained.config,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: surroundings.version(name) for name in PACKAGES}},
     }
 
 
@@ -165,9 +164,3 @@ def save(contents: dict[Path, bytes | dict]) -> None:
 
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def _version(package: str) -> str:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
-    return "not installed"

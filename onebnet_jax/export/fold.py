@@ -23,7 +23,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.export.plan import Conv, Gate, Pads, Plan, Shortcut, Unit
 from onebnet_jax.networks.layers import BN_EPSILON
 from onebnet_jax.networks.structure import Binarization, Placed, Shape, Structure, check_convertible, placed, strided
-from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
+from onebnet_jax.ops.binarize import SCALES, sign
 
 MIN_NORMAL = np.finfo(np.float32).tiny
 HUGE = np.float32(1e30)  # a threshold that no activation reaches
@@ -109,7 +109,7 @@ def _unit(place: Placed, after, binarization, variables, offsets, fold, divisor)
         multiplier, bias = _affine(variables, (unit if unit.norm == "after" else after.unit).at("bn"))
     if weights:
         multiplier = multiplier * SCALES[binarization.weight_scale](kernel)
-        kernel = _float64(ESTIMATORS[binarization.weight_estimator](_float32(kernel), 1.0, 1.0)[0])
+        kernel = _float64(sign(_float32(kernel)))
 
     if fused and after.unit.binary and binarization.activations:
         # The sign of the unit behind follows at once.

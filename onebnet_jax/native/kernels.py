@@ -58,7 +58,8 @@ def _scale(kernel):
     return jnp.abs(kernel[0, 0, 0])
 
 
-def _output(shape, kernel, strides):
+def output(shape, kernel, strides):
+    """The shape of a convolution's result, of that of x [N, H, W, C_in]."""
     return shape[0], -(-shape[1] // strides[0]), -(-shape[2] // strides[1]), kernel.shape[3]
 
 
@@ -84,7 +85,7 @@ def counts(x, alpha, kernel, mask=None, strides=(1, 1), pad_value=0):
         for size, pads in zip(x.shape[1:3], lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, "SAME"))
     )
     results = (
-        jax.ShapeDtypeStruct(_output(x.shape, kernel, strides), jnp.int16),
+        jax.ShapeDtypeStruct(output(x.shape, kernel, strides), jnp.int16),
         jax.ShapeDtypeStruct((x.shape[0], rows, columns, -(-x.shape[3] // 32)), jnp.uint32),
         _floats(2, kernel.shape[3]),
     )
@@ -106,7 +107,7 @@ def gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estima
       [N, H, W, C_in], [C_in], [kh, kw, C_in, C_out].
     """
     known = estimator in SLOPES
-    slopes = None if known else estimator(x if alpha is None else x - alpha, window, progress)[1].astype(jnp.float32)
+    slopes = None if known else estimator(x if alpha is None else x - alpha, window, progress).astype(jnp.float32)
     counted, coefficients, mask = norm or (None, None, None)
     *results, _ = library.call(
         "gradients",

@@ -198,5 +198,4 @@ def _residual(title, body, width_multiplier, stem, place, num_classes, channels)
             strides = (2, 2) if number > 1 and block == conv == 1 else (1, 1)
             inputs = units[-1].out_channels
             units += place(f"stage{number}_block{block}_conv{conv}", stage, strides, inputs, outputs)
-    one_of("model.pad_value", units[-1].pad_value, (0, 1))
     return Structure(tuple(units), num_classes, title)

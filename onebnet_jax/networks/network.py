@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import Parts, UserError
 from onebnet_jax.networks.layers import BatchNorm, BinaryConv, Conv, PReLU, RPReLU, RSign, average_pool
 from onebnet_jax.networks.structure import Binarization, Structure, Unit, shortcut
 from onebnet_jax.ops import unit as ops
@@ -97,7 +97,7 @@ def _before(module, unit: Unit, x, shortcut, mask, progress) -> jax.Array:
     return ops.add(ops.add(y, None, activation(unit)), shortcut, "none")
 
 
-FORMULAS = {"after": _after, "before": _before}  # by `Unit.norm`; `Unit` has them in mathematical terms
+FORMULAS = Parts("formula", after=_after, before=_before)  # by `Unit.norm`; `Unit` has them in mathematical terms
 
 
 def convolved(module, unit: Unit, x: jax.Array, progress) -> jax.Array | ops.RSignConv:

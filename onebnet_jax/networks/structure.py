@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from onebnet_jax.errors import UserError
+from onebnet_jax.errors import UserError, one_of
 
 Shape = tuple[int, int, int]  # (H, W, C)
 Pair = tuple[int, int]  # (rows, columns)
@@ -48,6 +48,17 @@ class Unit:
     module: str = ""  # where the parameters are, see `at`; so parts
     parts: str = "{}"
     stage: int = 0  # output channels of its stage at width multiplier 1, by which the paper names it; 0 for the stem
+
+    def __post_init__(self):
+        """Raises UserError for what training would leave out, or kernels and files for devices compute otherwise."""
+        one_of("model.pad_value", self.pad_value, (0, 1))
+        for words, there in (
+            ("symmetric=True, which is of float maps", self.symmetric and self.binary),
+            ("shift=True, which is of binarized maps", self.shift and not self.binary),
+            ("a gate, which needs norm='before'", self.gate and self.norm == "after"),
+        ):
+            if there:
+                raise UserError(f"{self.name} has {words}; leave it out.")
 
     def at(self, part: str) -> tuple[str, ...]:
         """Path of a part in the trees of variables: ("stage1_block1", "conv2") for "conv", ("stem_conv",) in a stem."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from onebnet_jax.errors import Parts, UserError
 from onebnet_jax.ops import cpu
 from onebnet_jax.ops.convolution import conv
 
@@ -22,15 +23,15 @@ def sign(x: jax.Array) -> jax.Array:
 
 # Estimators ----------------------------------------------------------------------------------------------------
 #
-# An estimator is a function of x (any shape), the half width `window` of the region that it acts in, and `progress`,
-# how far training has come, from 0 to 1 (a traced scalar: a schedule costs no recompilation). It returns the values of
-# the forward pass, -1 or +1, and the slope that the backward pass takes for the derivative, which is 0 and teaches
-# nothing. A slope of type bool, 0 or 1, is kept in one bit per value until then; for any other, x itself is.
+# An estimator gives the slope that the backward pass takes for the derivative of the sign, which is 0 and teaches
+# nothing. It is a function of x (any shape), the half width `window` of the region that it acts in, and `progress`,
+# how far training has come, from 0 to 1 (a traced scalar: a schedule costs no recompilation). It returns an array of
+# x's shape. One of type bool, 0 or 1, is kept in one bit per value until the backward pass; for any other, x itself is.
 
 
 def clip(x, window, progress):
     """1 for |x| <= window (Courbariaux et al. 2016; the paper's section 3.4)."""
-    return sign(x), jnp.abs(x) <= window
+    return jnp.abs(x) <= window
 
 
 def poly(x, window, progress):
@@ -38,7 +39,7 @@ def poly(x, window, progress):
 
     The area below is 2 for every window: the height of the step.
     """
-    return sign(x), jnp.maximum(0.0, (2.0 - 2.0 * jnp.abs(x) / window) / window)
+    return jnp.maximum(0.0, (2.0 - 2.0 * jnp.abs(x) / window) / window)
 
 
 def tanh(x, window, progress):
@@ -47,7 +48,7 @@ def tanh(x, window, progress):
     t goes from 0.1 to 10 as progress goes from 0 to 1, each step multiplying it alike; k = max(1 / t, 1).
     """
     t = 10.0 ** (2.0 * progress - 1.0)
-    return sign(x), (jnp.maximum(1.0 / t, 1.0) * t * (1.0 - jnp.tanh(t * x / window) ** 2)).astype(x.dtype)
+    return (jnp.maximum(1.0 / t, 1.0) * t * (1.0 - jnp.tanh(t * x / window) ** 2)).astype(x.dtype)
 
 
 def reste(x, window, progress):
@@ -59,10 +60,10 @@ def reste(x, window, progress):
     o = 3.0 - 2.0 * jnp.cos(jnp.pi / 2 * progress)
     size = jnp.abs(x) / window
     slope = jnp.where(size <= 0.1, 10.0 * 0.1 ** (1.0 / o), jnp.maximum(size, 0.1) ** (1.0 / o - 1.0) / o)
-    return sign(x), jnp.where(size <= 1.5, slope, 0.0).astype(x.dtype)
+    return jnp.where(size <= 1.5, slope, 0.0).astype(x.dtype)
 
 
-ESTIMATORS = {"clip": clip, "poly": poly, "tanh": tanh, "reste": reste}
+ESTIMATORS = Parts("estimator", clip=clip, poly=poly, tanh=tanh, reste=reste)
 
 # Scales of binarized weights -----------------------------------------------------------------------------------
 #
@@ -79,7 +80,43 @@ def none(kernel):
     return np.ones(kernel.shape[-1], kernel.dtype)
 
 
-SCALES = {"mean": mean, "none": none}
+SCALES = Parts("scale of weights", mean=mean, none=none)
+
+# What a user's own code adds is tried once before it trains. --------------------------------------------------------
+
+
+def check_estimator(name: str, window: float) -> None:
+    """Raises UserError where an estimator gives no slope: one finite number for each value.
+
+    Tried on 0, the edges of the window and far beyond, when training begins, is halfway, and ends.
+    """
+    sizes = np.concatenate([[0.0, 1e-30, 0.5, 1.0, 1.5, 10.0, 100.0], np.linspace(0.01, 3.0, 43)])
+    x = jnp.asarray(np.concatenate([-sizes, sizes]) * window, jnp.float32)
+    for progress in (0.0, 0.5, 1.0):
+        if fault := _fault(lambda *args: ESTIMATORS[name](args[0], window, args[1]), x.shape, x, jnp.float32(progress)):
+            raise UserError(f"The estimator {name!r} {fault}, with window {window:g} and progress {progress:g}.")
+
+
+def check_scale(name: str) -> None:
+    """Raises UserError where a scale of weights gives anything but a finite factor for each output channel."""
+    kernel = jnp.asarray(np.random.default_rng(0).standard_normal((3, 1, 4, 5)), jnp.float32)
+    if fault := _fault(SCALES[name], kernel.shape[-1:], kernel):
+        raise UserError(f"The scale of weights {name!r} {fault}, of a kernel {list(kernel.shape)}.")
+
+
+def _fault(function, shape, *arguments):
+    """What is wrong with what a function gives, in words; "" for an array of finite numbers of the shape."""
+    given = []
+    try:
+        values = jax.jit(lambda *args: given.append(function(*args)) or given[0])(*arguments)
+    except Exception as error:  # whatever such code may raise; what is no array fails after it was given
+        if not given:
+            return f"fails ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    if not isinstance(result := given[0], jax.Array | np.ndarray):
+        return f"gives a {type(result).__name__}, not an array {list(shape)}"
+    if result.shape != shape or not (result.dtype == bool or jnp.issubdtype(result.dtype, jnp.floating)):
+        return f"gives an array {list(result.shape)} of {result.dtype}, not {list(shape)} of bool or float"
+    return "" if np.isfinite(values).all() else "gives what is not finite"
 
 
 def _unpack(words, shape):
@@ -94,7 +131,7 @@ def _keep(x, slope):
 def _slope(kept, shape, dtype, progress, estimator, window):
     if kept.dtype == jnp.uint8:  # bits
         return _unpack(kept, shape).astype(dtype)
-    return ESTIMATORS[estimator](kept, window, progress)[1].astype(dtype)
+    return ESTIMATORS[estimator](kept, window, progress).astype(dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -104,12 +141,11 @@ def ste_sign(x: jax.Array, progress: jax.Array | float = 1.0, estimator: str = "
     estimator: a name in `ESTIMATORS`. progress: how far training has come, from 0 to 1; window: half the width of the
     region that the estimator acts in.
     """
-    return ESTIMATORS[estimator](x, window, progress)[0]
+    return sign(x)
 
 
 def _ste_sign_fwd(x, progress, estimator, window):
-    values, slope = ESTIMATORS[estimator](x, window, progress)
-    return values, (_keep(x, slope), progress)
+    return sign(x), (_keep(x, ESTIMATORS[estimator](x, window, progress)), progress)
 
 
 def _ste_sign_bwd(estimator, window, kept, grad):
@@ -145,12 +181,11 @@ def binary_conv(
 
     The backward pass keeps two bits per value instead of the +-1 map where the slope is 0 or 1, and x otherwise.
     """
-    return conv(ESTIMATORS[estimator](x, window, progress)[0], kernel, strides, pad_value)
+    return conv(sign(x), kernel, strides, pad_value)
 
 
 def _binary_conv_fwd(x, kernel, progress, strides, pad_value, estimator, window):
-    values, slope = ESTIMATORS[estimator](x, window, progress)
-    kept = _keep(x, slope)
+    values, kept = sign(x), _keep(x, ESTIMATORS[estimator](x, window, progress))
     positive = None if kept is x else jnp.packbits((values > 0).reshape(-1))
     # An array without elements carries shape and dtype to the backward pass.
     like = jnp.zeros((0, *x.shape), x.dtype)
@@ -160,10 +195,7 @@ def _binary_conv_fwd(x, kernel, progress, strides, pad_value, estimator, window)
 def _binary_conv_bwd(strides, pad_value, estimator, window, residuals, grad):
     kept, positive, like, kernel, progress = residuals
     shape, dtype = like.shape[1:], like.dtype
-    if positive is None:
-        values = ESTIMATORS[estimator](kept, window, progress)[0]
-    else:
-        values = jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype)
+    values = sign(kept) if positive is None else jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype)
     _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), cpu.after(values, grad), kernel)
     values_grad, kernel_grad = vjp(grad)
     # A slope that needs progress waits for the gradient too; one of x alone costs XLA no memory.

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from onebnet_jax.errors import Parts
 from onebnet_jax.native import kernels
 from onebnet_jax.ops import binarize, cpu, fused
 
 # Activations without parameters, functions of [N, H, W, C]. The kernels compute the two that are here.
-ACTIVATIONS = {"none": lambda y: y, "relu": jax.nn.relu}
+ACTIVATIONS = Parts("activation", none=lambda y: y, relu=jax.nn.relu)
 
 
 class RSignConv(NamedTuple):
@@ -56,6 +57,9 @@ def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_n
     carry no gradient.
     """
     if _native(y):
+        if shortcut is not None:  # of each channel, perhaps; the kernels read a whole map
+            shape = kernels.output(y.x.shape, y.kernel, y.strides) if isinstance(y, RSignConv) else y.shape
+            shortcut = shortcut if shortcut.shape == shape else jnp.broadcast_to(shortcut, shape)
         rprelu, behind = (None, activation) if isinstance(activation, str) else (activation, "none")
         if activation == "relu":
             rprelu, behind = 3 * (jnp.zeros_like(scale),), "none"

@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from onebnet_jax.errors import UserError, local
+from onebnet_jax.errors import Unknown, UserError, local
 from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Binarization
 from onebnet_jax.runs import bucket, schema
@@ -82,6 +82,14 @@ def name(path: str) -> str:
     """A name for what is made of a config: "quickstart" of configs/quickstart.py; an argument follows with a "_"."""
     file, arguments = _split(path)
     return "_".join([Path(file).stem, *arguments])
+
+
+def own_code(path: str) -> bytes | None:
+    """What the file of a config holds, with code of a user's own perhaps; None of one that comes with the package."""
+    file = Path(_split(path)[0])
+    if not file.is_file() or file.resolve().parent == schema.SHIPPED.resolve():
+        return None
+    return file.read_bytes()
 
 
 def _split(path: str) -> tuple[str, list[str]]:
@@ -176,6 +184,11 @@ def from_json(text: str | bytes, where: str, built: bool = True) -> ConfigDict:
         else:
             config_check.types(flat(config), flat(schema.get_config()))
             config_check.stages_known(flat(config))
+    except Unknown as error:
+        own = Path(where.removesuffix("config.json"), "config.py")  # see `workdir`
+        own = own if where.endswith("config.json") and own.is_file() else "FILE.py"
+        remedy = f"if code of your own adds it, say --import={own}, or in Python import that first"
+        raise UserError(f"{where}: {str(error).rstrip('.')}; {remedy}.") from error
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:

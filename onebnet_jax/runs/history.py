@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.runs import bucket, metrics
+from onebnet_jax.runs import workdir as workdir_lib
 from onebnet_jax.runs.config import flat, load_json
 from onebnet_jax.runs.schema import STAGES
 from onebnet_jax.tables import Table
@@ -25,6 +26,7 @@ class History:
     folder: Path | str  # its work directory; a str of one in a bucket
     config: ConfigDict
     lines: dict[str, list[dict]]  # stage -> the lines of its metrics.jsonl; none of a stage that has not begun
+    code: str = "none"  # what tells its config.py from another, see `workdir.short`
 
     @property
     def name(self) -> str:
@@ -52,12 +54,13 @@ def read(workdirs: Sequence[Path | str], built: bool = False) -> list[History]:
     runs, others = [], []
     for workdir in workdirs:
         try:
-            with bucket.copied(workdir, r"config\.json|[^/]+/metrics\.jsonl") as folder:
+            with bucket.copied(workdir, r"config\.(json|py)|[^/]+/metrics\.jsonl") as folder:
                 config = load_json(folder / "config.json", built)
+                code = workdir_lib.short(workdir_lib.code_of(folder))
                 lines = {stage: metrics.read(folder / stage / "metrics.jsonl") for stage in config.stages}
             if not any(lines.values()):
                 raise UserError(f"{workdir} has no measurements: train it, or copy its metrics.jsonl files too.")
-            runs.append(History(workdir, config, lines))
+            runs.append(History(workdir, config, lines, code))
         except UserError as error:
             others.append(error)
     if not runs:
@@ -69,9 +72,11 @@ def read(workdirs: Sequence[Path | str], built: bool = False) -> list[History]:
 def table(runs: Sequence[History], over_seeds: bool = False) -> Table:
     """A header and a row for each run: the fields in which the configs differ, epochs, Top-1 and training time.
 
+    Where their config.py differ, these have a column of their own: the beginnings of their SHA-256.
+
     over_seeds: runs that differ in their seed alone share a row, of means and (sample) standard deviations.
     """
-    fields = [_used_fields(run.config) for run in runs]
+    fields = [_used_fields(run.config) | {"config.py": run.code} for run in runs]
     names = {name: None for used in fields for name in used}  # in order
     differing = [name for name in names if len({repr(used[name]) for used in fields if name in used}) > 1]
     differing = [name for name in differing if name != "seed" or not over_seeds]

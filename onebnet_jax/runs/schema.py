@@ -32,7 +32,7 @@ def stage(**changes) -> ConfigDict:
         weight_decay=0.0,  # of the parameters named in onebnet_jax/runs/optim.py
         momentum=0.9,  # of "sgd"
         centre_weights=False,  # subtract the mean over input channels from binarized convolutions, as XNOR-Net's code
-        label_smoothing=0.2,
+        label_smoothing=0.2,  # the paper's for small images (A.3)
         label_weight=1.0,  # of the cross entropy with the labels
         teacher_weight=0.0,  # of the distribution loss, the cross entropy with the teacher's softmax
         temperature=1.0,  # of both softmaxes in the distribution loss
@@ -110,7 +110,10 @@ def fp32(config: ConfigDict) -> ConfigDict:
 
 
 def baseline(config: ConfigDict, family: str) -> ConfigDict:
-    """Makes the network of a config one of a family that the paper compares with, as its authors binarize it."""
+    """Makes the network of a config one of a family that the paper compares with, with its estimator and its scale.
+
+    All else stays the config's, such as padding and label smoothing: docs/train.md says how authors' code differs.
+    """
     config.model.update(family=family, conv_1d=(), ds_1d=())
     if family == "reactnet_a":
         config.model.depth = get_config().model.depth  # has no meaning there

@@ -1,8 +1,14 @@
-"""The work directory of a run: its config.json, one folder a stage, and a lock while it is in use."""
+"""The work directory of a run: its config.json, what made it, one folder a stage, and a lock while it is in use.
+
+What made it: config.py is a copy of the config file, unless that is one of the package's; versions.jsonl has a line for
+each start of the run with other versions, or another config.py, than the start before.
+"""
 
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
+import json
 import os
 import shutil
 import socket
@@ -12,6 +18,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+import onebnet_jax
 from onebnet_jax import surroundings
 from onebnet_jax.errors import Unavailable, UserError, local
 from onebnet_jax.runs import config as config_lib
@@ -21,6 +28,7 @@ _SHAPE = ("family", "depth", "conv_1d", "ds_1d", "width_multiplier", "stem")
 FIXED_FIELDS = ("data.name", "data.classes", "data.validation", "stages", *(f"model.{name}" for name in _SHAPE))
 # When to save and when to give up, which makes no difference to what a run gives.
 FREE_FIELDS = ("checkpoint_seconds", "data.max_unreadable")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +38,10 @@ class Workdir:
     folder: Path  # it need not exist
     config: ConfigDict
     change_config: bool = False  # whether a run that is there may go on with other fields than it has had so far
+    code: bytes | None = None  # of its config file, see `config.own_code`
 
     def check(self) -> dict[str, str]:
-        """In which fields the run that is there, if any, is to go on differently, and how, in words.
+        """In which fields the run that is there, if any, is to go on differently, and how, in words; so its config.py.
 
         Raises UserError if it cannot, or is to without `change_config`. Changes nothing on disk.
         """
@@ -41,29 +50,43 @@ class Workdir:
         with _told(self.folder):
             if (self.folder / "weights.json").exists():
                 raise UserError(f"{self.folder} holds weights from elsewhere, not a run; choose another --workdir.")
-            saved = config_lib.flat(config_lib.load_json(path)) if path.exists() else asked
+            saved = config_lib.flat(config_lib.load_json(path, built=False)) if path.exists() else asked
+            kept, recorded = code_of(self.folder), (self.folder / "versions.jsonl").exists()
         names = sorted(name for name in asked if asked[name] != saved[name])
         differing = {name: f"{name} ({saved[name]!r} there, {asked[name]!r} now)" for name in names}
+        if kept != self.code and path.exists() and (kept or recorded):  # earlier versions of this kept none
+            differing["config.py"] = f"config.py (sha256 {short(kept)} there, {short(self.code)} now)"
         changed = {name: text for name, text in differing.items() if name not in FREE_FIELDS}
         batch_sizes = [f"{stage}.batch_size" for stage in self.config.stages]
         fixed = [name for name in changed if name in (*FIXED_FIELDS, *batch_sizes)]
         if changed and (fixed or not self.change_config):
             remedy = f"as no run goes on with another {', '.join(fixed)}" if fixed else "or allow it by --change-config"
             fault = f"{self.folder} holds a run of another config: {', '.join(changed.values())}"
-            raise UserError(f"{fault}; choose another --workdir, or set these fields as they were, {remedy}.")
+            raise UserError(f"{fault}; choose another --workdir, or set these as they were, {remedy}.")
         return differing
 
     def write_config(self) -> None:
-        """Writes config.json after a `check`; that of a run which goes on with another is kept as config.N.json."""
-        differing, path = self.check(), self.folder / "config.json"
-        if path.exists() and not differing:
-            return
+        """Writes config.json, and what makes the run, after a `check`.
+
+        Those of a run which goes on with another are kept as config.N.json and config.N.py.
+        """
+        differing, path, code = self.check(), self.folder / "config.json", self.folder / "config.py"
         if differing.keys() - set(FREE_FIELDS):
             number = sum(1 for _ in self.folder.glob("config.*.json"))
-            shutil.copy2(path, self.folder / f"config.{number}.json")
-        partial = path.with_suffix(".tmp")
-        partial.write_text(self.config.to_json(indent=2) + "\n")
-        partial.replace(path)
+            for kept in filter(Path.exists, (path, code)):
+                shutil.copy2(kept, kept.with_suffix(f".{number}{kept.suffix}"))
+        if self.code is None:
+            code.unlink(missing_ok=True)
+        elif code_of(self.folder) != self.code:
+            _write(code, self.code)
+        if differing or not path.exists():
+            _write(path, (self.config.to_json(indent=2) + "\n").encode())
+        versions = {"onebnet_jax": onebnet_jax.__version__, "commit": surroundings.commit()}
+        versions |= {name: surroundings.version(name) for name in PACKAGES} | {"config.py": _sha256(self.code)}
+        record = self.folder / "versions.jsonl"
+        lines = record.read_text().splitlines() if record.exists() else []
+        if lines[-1:] != [line := json.dumps(versions)]:
+            _write(record, "".join(f"{each}\n" for each in [*lines, line]).encode())
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -92,6 +115,27 @@ class Workdir:
         """The newest step of a stage that there is a checkpoint of, of any kind or of one; 0 where there is none."""
         names = (path.name for path in (self.folder / stage / "checkpoints").glob(f"{kind}/*"))
         return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def code_of(folder: Path) -> bytes | None:
+    """The config.py that a run has kept in its folder, or None."""
+    path = folder / "config.py"
+    return path.read_bytes() if path.exists() else None
+
+
+def _sha256(code: bytes | None) -> str | None:
+    return None if code is None else hashlib.sha256(code).hexdigest()
+
+
+def short(code: bytes | None) -> str:
+    """What tells one config.py from another, to read: the beginning of its SHA-256, or "none"."""
+    return (_sha256(code) or "none")[:8]
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_suffix(".tmp")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.native import library
 from onebnet_jax.networks.network import Network, variable_shapes
 from onebnet_jax.networks.structure import blocks, check_deployable
+from onebnet_jax.ops import binarize
 from onebnet_jax.runs import trained as trained_lib
 from onebnet_jax.runs.checkpoint import LAST, PENDING
 from onebnet_jax.runs.experiment import Experiment
@@ -48,11 +49,12 @@ def train(
     """Trains all stages, or goes on training, in a work directory that the leader alone uses; returns the last score.
 
     `stopping` is asked at least every few seconds. profile is (first, last) of the steps to trace, see `trace.Trace`.
-    Raises UserError for missing data, an impossible batch size, a teacher that does not fit, a work directory of
-    another config, of more epochs, or that cannot be written, or a loss that is not finite; Unavailable if another run
-    uses it; Interrupted after a checkpoint, when any process is to stop.
+    Raises UserError for missing data, an impossible batch size, an estimator that gives no slope, a teacher that does
+    not fit, a work directory of another config, of more epochs, or that cannot be written, or a loss that is not
+    finite; Unavailable if another run uses it; Interrupted after a checkpoint, when any process is to stop.
     """
     check_batches(experiment, experiment.data.info.train_size or math.inf)  # 0 for a folder
+    check_signs(experiment)
     if hosts.is_leader():
         workdir.check()
     teacher = load_teacher(experiment)
@@ -103,6 +105,17 @@ def check_batches(experiment: Experiment, images: float = math.inf) -> None:
             most = images - images % devices  # 0 where there are more devices than images
             remedy = f"choose at most {most}" if most else "use fewer devices"
             raise UserError(f"{given} is more than all {images} training images; {remedy}.")
+
+
+def check_signs(experiment: Experiment) -> None:
+    """Raises UserError for an estimator, or a scale of weights, of a user's own that does not give what it should."""
+    for signs in [each.binarization for each in experiment.stages if experiment.structure.binary]:
+        asked = [(signs.estimator, signs.window)] * signs.activations + [(signs.weight_estimator, 1.0)] * signs.weights
+        for name, window in asked:
+            if name not in binarize.ESTIMATORS.given:
+                binarize.check_estimator(name, window)
+        if signs.weights and signs.weight_scale not in binarize.SCALES.given:
+            binarize.check_scale(signs.weight_scale)
 
 
 def check_bn_batches(batches: int, steps_per_epoch: int, name: str) -> None:

@@ -33,6 +33,23 @@ def test_where_parameters_are():
     assert [unit.section for unit in UNITS] == ["stem", "a", "a", "b", "c", "d", "e", "f"]
 
 
+@pytest.mark.parametrize(
+    ("unit", "fields", "words"),
+    [
+        ("c", {"symmetric": True}, "c has symmetric=True, which is of float maps"),
+        ("e", {"shift": True}, "e has shift=True, which is of binarized maps"),
+        ("c", {"gate": 4}, "c has a gate, which needs norm='before'"),
+        ("c", {"pad_value": -1}, "pad_value=-1 will not do"),
+    ],
+)
+def test_what_training_would_leave_out_or_kernels_replace_is_refused(unit, fields, words):
+    """Kernels pad with 0 or 1; a file for devices would have the gate, and the other padding, that training had not."""
+    (given,) = [each for each in UNITS if each.name == unit]
+    with pytest.raises(UserError, match=words):
+        dataclasses.replace(given, **fields)
+    assert dataclasses.replace(given, norm="own").norm == "own"
+
+
 def test_a_whole_network():
     assert (STRUCTURE.reduction, STRUCTURE.binary) == ((32, 32), True)
     assert not Structure((UNITS[0], UNITS[-2]), 10).binary

@@ -8,8 +8,20 @@ import numpy as np
 import plain
 import pytest
 
-from onebnet_jax.ops.binarize import ESTIMATORS, SCALES, binarize_kernel, binary_conv, sign, ste_sign
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks.network import FORMULAS
+from onebnet_jax.ops.binarize import (
+    ESTIMATORS,
+    SCALES,
+    binarize_kernel,
+    binary_conv,
+    check_estimator,
+    check_scale,
+    sign,
+    ste_sign,
+)
 from onebnet_jax.ops.convolution import conv
+from onebnet_jax.ops.unit import ACTIVATIONS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -80,6 +92,50 @@ def test_unknown_names_are_refused():
     ):
         with pytest.raises(KeyError, match="cubic"):
             jax.grad(lambda x, f=function: jnp.sum(f(x)))(x)
+
+
+WRONG = [  # what a user may write, and what is said of it
+    (lambda x, window, progress: 1.0, "gives a float, not an array"),
+    (lambda x, window, progress: jnp.ones(()), r"gives an array \[\] of float32, not \[100\]"),
+    (lambda x, window, progress: jnp.ones(x.shape, int), "of int32"),
+    (lambda x, window, progress: (jnp.sign(x), jnp.ones_like(x)), "gives a tuple"),
+    (lambda x, window, progress: x**-0.5, "not finite, with window 0.5 and progress 0"),
+    (lambda x, window, progress: x / (1 - progress), "not finite, with window 0.5 and progress 1"),
+    (lambda x, window, progress: jnp.exp(x) / (1 + jnp.exp(x)) ** 2 if progress < 1 else x, "fails .TracerBool"),
+    (lambda x: x, "fails .TypeError"),
+]
+
+
+@pytest.mark.parametrize(("function", "words"), WRONG)
+def test_an_estimator_of_ones_own_that_gives_no_slope_is_refused(function, words, monkeypatch):
+    monkeypatch.setitem(ESTIMATORS, "own", function)
+    with pytest.raises(UserError, match=f"^The estimator 'own' .*{words}"):
+        check_estimator("own", 0.5)
+
+
+def test_what_the_package_has_passes_its_checks():
+    for name in ESTIMATORS:
+        check_estimator(name, 1e-3)
+    for name in SCALES:
+        check_scale(name)
+
+
+def test_a_scale_of_ones_own_has_a_factor_for_each_output_channel(monkeypatch):
+    """The kernels read one of each, so that any other would train another network there than XLA does."""
+    monkeypatch.setitem(SCALES, "own", lambda kernel: abs(kernel).mean(axis=(2, 3), keepdims=True))
+    with pytest.raises(UserError, match=r"'own' gives an array \[3, 1, 1, 1\] of float32, not \[5\]"):
+        check_scale("own")
+
+
+@pytest.mark.parametrize("parts", [ESTIMATORS, SCALES, ACTIVATIONS, FORMULAS])
+def test_what_the_package_has_cannot_be_replaced_under_its_name(parts):
+    """Kernels and files for devices know these by name."""
+    before = dict(parts)
+    for name in before:
+        for replace in (parts.__setitem__, lambda name, own: parts.update({name: own})):
+            with pytest.raises(UserError, match=f"has its own {parts.kind} {name!r}"):
+                replace(name, abs)
+    assert dict(parts) == before
 
 
 # Weights -------------------------------------------------------------------------------------------------------

@@ -100,3 +100,20 @@ def test_an_activation_of_ones_own_follows_kernels_and_xla_alike(monkeypatch):
     assert cost.total(cost.layers(own, (8, 8, 3))).elements > cost.total(cost.layers(plain, (8, 8, 3))).elements
     with pytest.raises(UserError, match="third"):
         check_deployable(own, (8, 8, 3), Binarization())
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("described", [True, False])
+def test_a_shortcut_of_one_value_a_channel_is_added_by_the_kernels_too(described):
+    """As a formula of a user's own may have it; the kernels themselves read a value for each of the map's."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 6, 6, 3)).astype(np.float32), np.ones((3, 3, 3, 4), np.float32)
+    shortcut, ones = rng.normal(size=(2, 1, 1, 4)).astype(np.float32), jnp.ones(4)
+
+    def summed(x, shortcut):
+        y = unit.RSignConv(x, None, jnp.asarray(kernel), 1.0, (2, 2), 1, "poly", 1.0, binary_kernel=True)
+        y = y if described else unit.value(y)
+        return jnp.sum(unit.norm(y, shortcut, ones, ones, jnp.ones(2), (ones, ones, ones))[0] ** 2)
+
+    got, wanted = (each(jax.value_and_grad(summed, (0, 1)))(x, shortcut) for each in (lambda f: f, by_xla))
+    assert largest_difference(got, wanted) < 1e-5

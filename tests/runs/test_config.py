@@ -333,6 +333,14 @@ def test_a_config_begins_with_a_shipped_one_whatever_lies_in_the_folder(elsewher
     assert "fashionmnist_ds32_64" in refusal(path="mine.py")
 
 
+def test_code_is_of_ones_own_unless_the_package_brings_it(elsewhere):
+    text = b"from onebnet_jax.runs.schema import get_config as get_config\n"
+    (elsewhere / "mine.py").write_bytes(text)
+    assert [config_lib.own_code(path) for path in ("mine.py", "mine.py:x")] == [text, text]
+    for path in ("quickstart", "imagenet:TypeI", str(ROOT / "configs" / "quickstart.py")):
+        assert config_lib.own_code(path) is None
+
+
 @pytest.mark.parametrize(
     ("path", "closest"),
     [("cifar10_typ2", "cifar10_typeI"), ("configs/imagenet_fp.py", "imagenet_fp32"), ("my/Quickstart", "quickstart")],

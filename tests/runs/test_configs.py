@@ -106,7 +106,11 @@ FAMILIES = ("birealnet", "xnornet", "realtobin", "reactnet_a", "resnet")
 @pytest.mark.parametrize("name", ["cifar10_baseline", "fashionmnist_baseline"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_baselines_of_every_family(name, family):
-    model = config_lib.load(f"configs/{name}.py:{family}").model
+    """Each on the data set that its name says, by the recipe of the paper's own network there."""
+    config = config_lib.load(f"configs/{name}.py:{family}")
+    model, own = config.model, {"cifar10_baseline": "cifar10_typeII", "fashionmnist_baseline": "fashionmnist_ds32_64"}
+    others = [value for field, value in config.items() if field != "model"]
+    assert others == [value for field, value in config_lib.load(own[name]).items() if field != "model"]
     assert model.family == family and model.stem == "cifar"
     assert (model.estimator == "clip") == (family in ("xnornet", "realtobin"))
     assert (model.weight_scale == "none") == (family == "realtobin")

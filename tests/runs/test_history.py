@@ -1,5 +1,6 @@
 """Runs side by side: what differs in their configs, and what they measured."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ def test_runs_that_differ_in_their_seed_share_a_row(tmp_path):
     ]
 
 
+def test_runs_of_other_code_never_share_a_row(tmp_path):
+    """Two functions may have had the same name, one after the other."""
+    runs = [measured(tmp_path / f"own_{seed}", [f"--config.seed={seed}"], train=[(1, 50.0, 60.0)]) for seed in range(3)]
+    for run, code in zip(runs, (b"# one", b"# two", b"# two")):
+        (run / "config.py").write_bytes(code)
+    header, *rows = history.table(history.read(runs), over_seeds=True)
+    assert header[:3] == ["run", "config.py", "seeds"]
+    one, two = (hashlib.sha256(code).hexdigest()[:8] for code in (b"# one", b"# two"))
+    assert [row[:3] for row in rows] == [["own_0", one, "1"], ["own_*", two, "2"]]
+
+
 def test_a_run_with_an_estimator_of_ones_own_is_compared_but_not_built(tmp_path, capsys):
     """The command knows nothing of the code that added it; a stage that is not there would be a path elsewhere."""
     for name, changed in {
@@ -46,6 +58,10 @@ def test_a_run_with_an_estimator_of_ones_own_is_compared_but_not_built(tmp_path,
     assert [row[:2] for row in history.table(history.read(runs))[1:]] == [["own", "steeper"], ["poly", "poly"]]
     assert "wrong" in capsys.readouterr().err
     assert [run.name for run in history.read(runs, built=True)] == ["poly"]
+    assert "if code of your own adds it, say --import=FILE.py" in capsys.readouterr().err
+    (tmp_path / "own" / "config.py").touch()
+    history.read(runs, built=True)
+    assert f"--import={tmp_path}/own/config.py" in capsys.readouterr().err
 
 
 def test_a_run_in_stages_counts_whole_and_is_judged_by_its_last(tmp_path):

@@ -2,14 +2,18 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 
+import jax
 import pytest
 
+import onebnet_jax
+from onebnet_jax import surroundings
 from onebnet_jax.errors import Unavailable, UserError
 from onebnet_jax.runs import config
-from onebnet_jax.runs.workdir import Workdir
+from onebnet_jax.runs.workdir import Workdir, code_of
 
 
 def workdir(folder, *fields, change_config=False):
@@ -34,7 +38,50 @@ def test_another_config_goes_on_only_where_that_is_asked_for(tmp_path):
         assert (epochs(tmp_path / f"config.{number}.json"), epochs(tmp_path / "config.json")) == (before, after)
     written = (tmp_path / "config.json").stat().st_mtime_ns
     workdir(tmp_path, "train.epochs=12").write_config()
-    assert (tmp_path / "config.json").stat().st_mtime_ns == written and len(list(tmp_path.iterdir())) == 3
+    assert (tmp_path / "config.json").stat().st_mtime_ns == written
+    assert sorted(path.name for path in tmp_path.glob("config*")) == ["config.0.json", "config.1.json", "config.json"]
+
+
+def test_other_code_of_ones_own_goes_on_only_where_that_is_asked_for(tmp_path):
+    """One function under one name, or two: config.json does not tell."""
+
+    def begun(code, **options):
+        Workdir(tmp_path, config.load("configs/quickstart.py"), code=code, **options).write_config()
+        lines = (tmp_path / "versions.jsonl").read_text().splitlines()
+        return [json.loads(line)["config.py"] for line in lines], code_of(tmp_path)
+
+    one, two = (hashlib.sha256(code).hexdigest() for code in (b"# one", b"# two"))
+    assert begun(b"# one") == ([one], b"# one") == begun(b"# one")
+    for other, now in ((b"# two", two[:8]), (None, "none")):
+        with pytest.raises(UserError, match=rf"config.py \(sha256 {one[:8]} there, {now} now\).*--change-config"):
+            begun(other)
+    assert code_of(tmp_path) == b"# one"
+    assert begun(b"# two", change_config=True) == ([one, two], b"# two")
+    assert (tmp_path / "config.0.py").read_bytes() == b"# one" and (tmp_path / "config.0.json").exists()
+    assert begun(None, change_config=True) == ([one, two, None], None)
+    with pytest.raises(UserError, match=rf"config.py \(sha256 none there, {one[:8]} now\)"):
+        begun(b"# one")
+
+
+@pytest.mark.parametrize("left", ["config.json", "config.py"], ids=["an earlier version", "a start that was killed"])
+def test_a_run_that_had_no_code_so_far_begins_to_keep_it(left, tmp_path):
+    loaded = config.load("configs/quickstart.py")
+    (tmp_path / left).write_text(loaded.to_json())
+    Workdir(tmp_path, loaded, code=b"# own").write_config()
+    assert code_of(tmp_path) == b"# own" and not (tmp_path / "config.0.json").exists()
+
+
+def test_what_made_a_run_is_written_down_where_it_changes(tmp_path, monkeypatch):
+    def commits():
+        workdir(tmp_path).write_config()
+        return [json.loads(line)["commit"] for line in (tmp_path / "versions.jsonl").read_text().splitlines()]
+
+    (commit,) = commits()
+    assert commit == surroundings.commit() and commits() == [commit]
+    monkeypatch.setattr(surroundings, "commit", lambda: "later")
+    assert commits() == [commit, "later"]
+    line = json.loads((tmp_path / "versions.jsonl").read_text().splitlines()[-1])
+    assert (line["jax"], line["onebnet_jax"]) == (jax.__version__, onebnet_jax.__version__)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.native import library
 from onebnet_jax.networks import families
 from onebnet_jax.networks.network import Network
+from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs import metrics, optim, trained
 from onebnet_jax.runs.checkpoint import BEST, LAST, Checkpoints
@@ -349,6 +350,17 @@ def test_when_to_save_and_when_to_give_up_may_change_without_a_word(copied, quie
 def test_a_run_goes_on_with_another_weight_decay(copied):
     train(load("--config.train.weight_decay=0.1", epochs=4), copied, change_config=True)
     assert [x["epoch"] for x in of_split(copied, "test")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("field", "parts"), [("estimator", ESTIMATORS), ("weight_estimator", ESTIMATORS), ("weight_scale", SCALES)]
+)
+def test_a_part_of_ones_own_that_does_not_give_what_it_should_is_refused(tmp_path, monkeypatch, field, parts):
+    monkeypatch.setitem(families.FAMILIES, "onebnet", shrunken(families.onebnet, BODY))
+    monkeypatch.setitem(parts, "own", lambda *_: 1.0)
+    with pytest.raises(UserError, match="'own' gives a float, not an array"):
+        train(load(f"--config.model.{field}=own"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("batch_size", "words"), [(6, "multiple of 4"), (4004, "4000 training images")])
