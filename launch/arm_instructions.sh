@@ -54,7 +54,7 @@ for _ in sys.argv[2:]:
     session.run(None, {"images": np.zeros((1, 3, 224, 224), np.float32)})
 END
 run env PYTHONPATH=. "$python" "$folder/make.py" "$folder/int8.onnx"
-run "$python" -m onebnet_jax.convert --config=configs/imagenet_typeII.py --native="$folder/m.onb"
+run "$python" -m onebnet_jax convert --config=configs/imagenet_typeII.py --native="$folder/m.onb"
 head -c $((224 * 224 * 3)) /dev/zero >"$folder/a.raw"
 run launch/onebnet_run.sh "$folder" aarch64
 run cc -shared -fPIC tests/native/count_instructions.c -o "$folder/count.so"

@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import os
 import pathlib
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -87,6 +88,14 @@ def test_the_words_behind_a_command_are_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["cost", "quickstart"])
     assert "quickstart" in capsys.readouterr().out
+
+
+def test_no_module_takes_the_place_of_a_public_name():
+    """Importing a module sets its name in the package, so that a module convert would hide the function convert."""
+    before = {name: getattr(onebnet_jax, name) for name in onebnet_jax._API}
+    for module in pkgutil.iter_modules(onebnet_jax.__path__, "onebnet_jax."):
+        importlib.import_module(module.name)
+    assert {name: getattr(onebnet_jax, name) for name in before} == before
 
 
 # What is declared -------------------------------------------------------------------------------------------------
