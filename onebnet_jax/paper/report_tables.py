@@ -177,7 +177,7 @@ def table6(found: Found) -> Section:
         trained(rows, column=7),
         [[*header, "OneBNet, here (%)", "runs, or configs that fill it in: OneBNet; FP32"], *rows],
         ("", "", "", "", "paper", "measured", "paper", "measured", ""),
-        ("The paper trains 400 epochs. Ours are after the last; FP32's best, if another, is chosen by test images.",),
+        ("The paper trains 400 epochs. Ours are after the last epoch; a best one is chosen by test images.",),
         (("train a row", TRAIN),),
     )
 

@@ -11,7 +11,7 @@ MARKS = {
     "paper": "what the paper prints",
     "counted": "counted from the structure of the network",
     "measured": "measured here, in a run or on a file",
-    "estimated": "computed by a formula that was fitted to the paper's own measurements; nobody measured it again",
+    "estimated": "computed by a formula that was fitted to the paper's own measurements, without a measurement of ours",
     "needs": "not there yet: it takes data or a machine that were not at hand",
 }
 NEEDS = "needs "

@@ -157,7 +157,7 @@ def test_an_empty_environment_needs_nothing_but_pip_install(tmp_path):
     source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
     for name in ("onebnet_jax", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source)
     elsewhere.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "XLA"))}
