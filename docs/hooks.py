@@ -17,9 +17,11 @@ PAGES = {  # file -> its page; a link to a folder leads to its README
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "LICENSE": "licence.md",
     "docs/whole_way.ipynb": "whole_way.md",
     "results/README.md": "results.md",
+    "results/LICENSES.md": "results_licences.md",
     **{
         f"results/{path.parent.name}/README.md": f"{path.parent.name}.md"
         for path in sorted(ROOT.glob("results/*/README.md"))

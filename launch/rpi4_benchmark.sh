@@ -88,7 +88,7 @@ check_files() {
         names+=" $name"
         [[ $dry_run == yes ]] || check_model "$model"
         [[ $dry_run == yes || -z $engine || -f ${model%.tflite}.onb ]] ||
-            fail "There is no ${model%.tflite}.onb beside $model: onebnet_jax.convert --native makes such files."
+            fail "There is no ${model%.tflite}.onb beside $model: onebnet convert --native makes such files."
     done
     [[ $dry_run == yes || -z $engine || -f $engine ]] ||
         fail "The native engine's program is not at $engine: launch/onebnet_run.sh makes it."
@@ -102,7 +102,7 @@ check_files() {
 
 check_model() { # FILE: a whole model, as its card says if it has one
     local card=${1%.tflite}.json
-    [[ -f $1 ]] || fail "There is no model $1; onebnet_jax.convert makes such files."
+    [[ -f $1 ]] || fail "There is no model $1; onebnet convert makes such files."
     [[ -r $1 ]] || fail "$1 cannot be read: allow it."
     [[ $(head -c 8 "$1" | tail -c +5 | tr -d '\0') == TFL3 ]] || fail "$1 is not a .tflite file."
     [[ ! -f $card ]] || grep -q "\"sha256\": \"$(sha256sum <"$1" | cut -d ' ' -f 1)\"" "$card" ||
@@ -239,7 +239,7 @@ explain() { # STATUS LOG: ends with the reason why a run gave no result
 }
 
 report() {
-    run env PYTHONPATH="$root" "$python" -m onebnet_jax.benchmark --logs "$output"
+    run env PYTHONPATH="$root" "$python" -m onebnet_jax benchmark --logs "$output"
     [[ $dry_run == yes ]] || printf '\nRaw logs and benchmark.json: %s\n' "$output"
 }
 

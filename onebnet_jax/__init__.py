@@ -11,7 +11,6 @@ onebnet_jax.predict("model.tflite", ["photo.jpg"])            # [(label, probabi
 """
 
 import importlib
-from pathlib import Path
 
 __version__ = "0.1.0"  # pyproject.toml takes it from here
 
@@ -33,9 +32,6 @@ _API = {
     "train": "api:train",
     "untrained": "api:untrained",
 }
-
-# Every command can be run by its name alone: `python -m onebnet_jax.convert` finds commands/convert.py.
-__path__.append(str(Path(__file__).parent / "commands"))
 
 
 def __getattr__(name: str):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onebnet_jax.networks import cost as cost_lib
-from onebnet_jax.runs import trained
+from onebnet_jax.runs import history, trained
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -23,7 +23,7 @@ class Images(NamedTuple):
     title: str
     hub: str  # their name on Hugging Face
     shows: str
-    licence: str
+    licence: str  # see LICENSES.md
 
 
 DATA = {  # by how the names of the runs begin
@@ -31,13 +31,7 @@ DATA = {  # by how the names of the runs begin
         "FashionMNIST",
         "zalando-datasets/fashion_mnist",
         "small grey pictures of single garments, light on black",
-        "FashionMNIST's images are under the MIT licence",
-    ),
-    "imagenette": Images(
-        "Imagenette",
-        "frgfm/imagenette",
-        "photographs in which one of its things is large",
-        "Imagenette's photographs are ImageNet's, for research and education without commerce",
+        "MIT",
     ),
 }
 FIELDS = ("optimizer", "schedule", "learning_rate", "batch_size", "label_smoothing", "weight_decay")
@@ -79,7 +73,8 @@ In the folder of the clone, with a picture of your own:
 ## Where it comes from
 
 A run with seed {seed}, described in [results/README.md](../README.md): [config.json](config.json) has its settings, and
-`metrics.jsonl` every epoch. Licence: Apache-2.0, as all of this repository. {images.licence}.
+`metrics.jsonl` every epoch. Licence of the weights: Apache-2.0; of the images that they learned: {images.licence}
+([all licences](../LICENSES.md)).
 
 Written by `python -m results.cards`.
 """
@@ -120,7 +115,7 @@ def text(folder: Path) -> str:
         ("takes", " x ".join(map(str, info.shape)) + " pixels"),
         ("parameters", f"{counts.parameters:,}"),
         ("multiplications for an image", f"{counts.binary_macs:,} of 1 bit, {counts.float_macs:,} in float"),
-        ("epochs", f"{scores['epoch']} of {training['epochs']}"),
+        ("weights after epoch", f"{scores['epoch']} of {training['epochs']}"),
         *((name.replace("_", " "), f"{training[name]}") for name in FIELDS),
     ]
     values = {
@@ -135,7 +130,8 @@ def text(folder: Path) -> str:
         "table": "\n".join(["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]),
         "use": (USE_FILE if (folder / "model.onb").exists() else USE_CHECKPOINT).format(name=folder.name),
         "limits": "\n".join(
-            f"- {sentence}" for sentence in _limits(network.config, images, binary, training["label_smoothing"])
+            f"- {sentence}"
+            for sentence in _limits(_choice(folder, network), images, binary, training["label_smoothing"])
         ),
         "seed": network.config["seed"],
     }
@@ -167,11 +163,25 @@ def _of_files(folder: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _limits(config: dict, images: Images, binary: int, smoothing: float) -> list[str]:
-    chosen = "images held out for that" if config["data"].get("validation") else "the test images themselves"
+def _choice(folder: Path, network: trained.Trained) -> str:
+    """Of which epoch the kept weights are, and who chose it, by the figures of the run."""
+    (run,) = history.read([folder])
+    scores, epochs = dict(run.curve("test")), network.stage.epochs
+    epoch, best = network.metrics["epoch"], max(scores, key=scores.get)
+    if epoch == epochs:
+        other = f" `metrics.jsonl` has {scores[best]:.2f} % of epoch {best}: [why that was not kept](../README.md)."
+        return f"The weights are those after the last of {epochs} epochs.{other * (best != epoch)}"
+    images = "images held out for that" if network.data.validation else "the test images themselves"
+    return (
+        f"The weights are those after epoch {epoch} of {epochs}, of {len(scores)} scores the best on {images}; after "
+        f"the last one Top-1 was {scores[epochs]:.2f} %."
+    )
+
+
+def _limits(choice: str, images: Images, binary: int, smoothing: float) -> list[str]:
     sentences = [
         f"It knows {images.shows}. Whatever else it sees, it answers with one of its classes.",
-        f"One seed was trained, and the best checkpoint chosen on {chosen}. Nobody has looked for bias.",
+        f"One seed was trained. {choice} Nobody has looked for bias.",
     ]
     if smoothing:
         sentences.append("It learned smoothed labels, so that it is right more often than its probabilities say.")

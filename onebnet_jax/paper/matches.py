@@ -23,6 +23,7 @@ class Match:
     run: str  # name of its work directory
     top1: float  # percent, of the test images; so top5
     top5: float | None
+    best: float  # Top-1 of the best epoch, chosen by the test images
     epochs: int  # trained, of all stages; `asked` of its config
     asked: int
 
@@ -42,9 +43,10 @@ def matches(runs: Iterable[History]) -> dict[tuple, Match]:
         tests = [line for line in last if line["split"] == "test"]
         if not tests:
             continue
+        best = max(line["top1"] for line in tests)
         epochs = sum(max((line["epoch"] for line in lines), default=0) for lines in run.lines.values())
         asked = sum(run.config[stage].epochs for stage in run.config.stages)
-        match = Match(run.name, tests[-1]["top1"], tests[-1].get("top5"), epochs, asked)
+        match = Match(run.name, tests[-1]["top1"], tests[-1].get("top5"), best, epochs, asked)
         row = key(run.config)
         if row not in found or epochs > found[row].epochs:
             found[row] = match

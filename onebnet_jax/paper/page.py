@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from onebnet_jax.paper.sections import MARKS, Picture, Section
 from onebnet_jax.tables import Table, render
 
-TITLE = "OneBNet: the paper's tables and figures, reproduced"
+TITLE = "OneBNet: the paper's tables and figures, beside what we have"
 INTRODUCTION = (
     "Every table and figure of the OneBNet paper beside what this project has for it. Each number is one of five "
     "kinds. Binarized networks keep weights and activations as single bits; OneBNet splits some of their 3x3 "
@@ -49,8 +49,8 @@ def file_name(section: Section, number: int) -> str:
 
 
 def glance(sections: Sequence[Section]) -> Table:
-    """One row for each section: how many numbers of each kind it has, and what is reproduced."""
-    rows = [["", "what it shows", *MARKS, "what of it is reproduced"]]
+    """One row for each section: how many numbers of each kind it has, and what we have."""
+    rows = [["", "what it shows", *MARKS, "what we have"]]
     for section in sections:
         counts = section.counts()
         rows.append([section.name, section.title, *(str(counts.get(mark, "")) for mark in MARKS), section.verdict])
@@ -100,7 +100,7 @@ def _glance(sections: Sequence[Section]) -> str:
         bar = f"<div class='bar'>{spans}</div><small>{words}</small>" if words else ""
         cells = link, _inline(section.title), bar, _inline(section.verdict)
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    header = "".join(f"<th>{cell}</th>" for cell in ("", "what it shows", "its numbers", "what of it is reproduced"))
+    header = "".join(f"<th>{cell}</th>" for cell in ("", "what it shows", "its numbers", "what we have"))
     return f"<div class='scroll'><table class='glance'><tr>{header}</tr>{''.join(rows)}</table></div>"
 
 

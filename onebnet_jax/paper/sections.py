@@ -11,7 +11,7 @@ MARKS = {
     "paper": "what the paper prints",
     "counted": "counted from the structure of the network",
     "measured": "measured here, in a run or on a file",
-    "estimated": "estimated by a fit to the paper's own measurements",
+    "estimated": "computed by a formula that was fitted to the paper's own measurements, without a measurement of ours",
     "needs": "not there yet: it takes data or a machine that were not at hand",
 }
 NEEDS = "needs "
@@ -31,7 +31,7 @@ class Section:
 
     name: str  # "Table 1"
     title: str  # what the paper shows there
-    verdict: str  # what of it is reproduced, in one sentence
+    verdict: str  # what there is of it here: trained, timed, counted, or fitted to the paper
     rows: Table = dataclasses.field(default_factory=list)  # the first is the header
     marks: tuple[str, ...] = ()  # of the columns, "" for words
     notes: tuple[str, ...] = ()  # what a reader must know, a paragraph each
@@ -49,6 +49,24 @@ class Section:
         """How many cells bear each mark."""
         places = ((row, column) for row in range(len(self.rows)) for column in range(len(self.marks)))
         return dict(collections.Counter(mark for place in places if (mark := self.cell_mark(*place))))
+
+
+def trained(rows: Table, column: int) -> str:
+    """How many rows of a table, here without its header, were trained here by the cells of a column, in words."""
+    done, words = _done(rows, column, "rows")
+    can = sum(row[column] != "-" for row in rows)
+    words += " trained here"
+    return f"{words}; {can - done}{' more' * bool(done)} can be, by their configs." if can > done else f"{words}."
+
+
+def timed(rows: Table, column: int) -> str:
+    """How many latencies of a table, here without its header, were measured here, in words."""
+    return _done(rows, column, "latencies")[1] + " measured here."
+
+
+def _done(rows: Table, column: int, what: str) -> tuple[int, str]:
+    done = sum(not row[column].startswith((NEEDS, "-")) for row in rows)
+    return done, f"{done or 'None'} of the {len(rows)} {what} {'were' if done > 1 else 'was'}"
 
 
 def to_json(section: Section) -> dict:

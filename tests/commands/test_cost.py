@@ -84,7 +84,7 @@ def test_what_cannot_be_is_told_before_anything_is_printed(arguments, words, cap
 
 def test_it_ends_quietly_where_nobody_reads_on():
     """As behind `| head`."""
-    command = [sys.executable, "-m", "onebnet_jax.cost", "configs/quickstart.py"]
+    command = [sys.executable, "-m", "onebnet_jax", "cost", "configs/quickstart.py"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""

@@ -65,6 +65,13 @@ def test_a_run_fills_the_row_of_its_network_and_no_other(tmp_path):
     assert marked(table7, "measured") == ["94.00"] and table7.rows[1][:2] == ["2", "TypeI"]
 
 
+def test_the_best_epoch_of_fp32_stands_beside_its_last(tmp_path):
+    run = history(tmp_path / "run", "fashionmnist_fp32", 2)
+    run.lines["train"][0]["top1"] = 78.0
+    table6 = report_tables.TABLES["Table 6"](report_tables.Found(matches.matches([run])))
+    assert [row[5] for row in table6.rows[1:3]] == 2 * ["77.00; best 78.00"]
+
+
 def test_files_and_a_pi_fill_their_columns():
     found = report_tables.Found(pi={("TypeII", 1): 91.0, ("TypeII", 4): 45.0}, files={"TypeII": 5.068})
     tables = {name: report_tables.TABLES[name](found) for name in ("Table 1", "Table 3", "Table 8")}
@@ -73,6 +80,9 @@ def test_files_and_a_pi_fill_their_columns():
         "Table 3": ["5.07", "91.0"],
         "Table 8": ["45.0"],
     }
+    for name, latencies in (("Table 1", 12), ("Table 3", 8), ("Table 8", 8)):
+        assert f" 1 of the {latencies} latencies was measured" in f" {tables[name].verdict}"
+        assert f"None of the {latencies} latencies" in report_tables.TABLES[name](report_tables.Found()).verdict
 
 
 def test_networks_are_found_by_the_papers_names():

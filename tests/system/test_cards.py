@@ -1,5 +1,6 @@
 """The model cards of results/: they say what their networks are now, and what they tell to run, runs."""
 
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,18 @@ def test_cards_are_up_to_date():
     assert cards.kept()
     for folder in cards.kept():
         assert (folder / "README.md").read_text() == cards.text(folder), "write it again: python -m results.cards"
+
+
+def test_a_card_has_the_score_of_the_last_epoch():
+    """Whichever epoch was kept: a best one, chosen by test images, says too much of itself."""
+    for folder in cards.kept():
+        last = json.loads((folder / "train" / "metrics.jsonl").read_text().splitlines()[-1])
+        assert last["split"] == "test" and f"{last['top1']:.2f} %" in (folder / "README.md").read_text()
+
+
+def test_every_folder_of_results_has_its_licences():
+    rows = re.findall(r"^\| `(\w+)` \|", (cards.HERE / "LICENSES.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted({path.relative_to(cards.HERE).parts[0] for path in cards.HERE.glob("**/config.json")})
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from onebnet_jax.__main__ import COMMANDS
 from onebnet_jax.paper import numbers as paper
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")), *ROOT.glob("docs/**/*.md")]
+PAGES = [*(path for place in ("*.md", "docs/**/*.md", "results/**/*.md") for path in ROOT.glob(place))]
 DOCUMENTS = [*sorted(PAGES), *sorted((ROOT / "configs").glob("[a-z]*.py"))]
 
 TABLE_7 = {name: [row[name] for m, row in paper.TABLE7.items() if m != 1] for name in ("TypeI", "TypeII")}

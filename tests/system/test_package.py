@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import os
 import pathlib
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -89,6 +90,14 @@ def test_the_words_behind_a_command_are_its_own(tmp_path, monkeypatch, capsys):
     assert "quickstart" in capsys.readouterr().out
 
 
+def test_no_module_takes_the_place_of_a_public_name():
+    """Importing a module sets its name in the package, so that a module convert would hide the function convert."""
+    before = {name: getattr(onebnet_jax, name) for name in onebnet_jax._API}
+    for module in pkgutil.iter_modules(onebnet_jax.__path__, "onebnet_jax."):
+        importlib.import_module(module.name)
+    assert {name: getattr(onebnet_jax, name) for name in before} == before
+
+
 # What is declared -------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +157,7 @@ def test_an_empty_environment_needs_nothing_but_pip_install(tmp_path):
     source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
     for name in ("onebnet_jax", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source)
     elsewhere.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "XLA"))}

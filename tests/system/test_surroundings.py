@@ -71,9 +71,9 @@ def place(tmp_path_factory):
 def run(place, command, output, variables=None):
     """The finished process of a command, whose files go to the folder `output`."""
     commands = {
-        "compare": ["-m", "onebnet_jax.compare", place / "rün", f"--plot={output}/curves.png"],
+        "compare": ["-m", "onebnet_jax", "compare", place / "rün", f"--plot={output}/curves.png"],
         "train": ["-c", TRAIN, "--config=quickstart", f"--workdir={output}", "--config.train.epochs=1"],
-        "convert": ["-m", "onebnet_jax.convert", "--config=quickstart", f"--output={output}/m.tflite"],
+        "convert": ["-m", "onebnet_jax", "convert", "--config=quickstart", f"--output={output}/m.tflite"],
     }
     output.mkdir(exist_ok=True)
     if command == "train":
