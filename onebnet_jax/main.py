@@ -6,17 +6,22 @@ aborts because of that.
 """
 
 import argparse
+import collections
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from onebnet_jax import tables
 from onebnet_jax.commands import arguments
-from onebnet_jax.errors import cli
+from onebnet_jax.errors import UserError, cli
 
 EXAMPLES = """examples:
   onebnet train --config=quickstart
   onebnet train --config=cifar10_typeII --config.train.epochs=20 --workdir=runs/short
   onebnet evaluate --workdir=runs/quickstart
+  onebnet evaluate --workdir=runs/folder --wrong=wrong.tsv     which photos it names wrong, and what it calls them
 """
+MOST_CLASSES = 20  # of which a table still fits on a screen
 
 
 def main(argv: list[str]) -> None:
@@ -29,6 +34,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--checkpoint", choices=("best", "last"), help="which to evaluate (default: best)")
     renewed = "evaluate with BN statistics that N batches of training images have brought up to date, such as 40"
     parser.add_argument("--bn-batches", type=int, default=0, metavar="N", help=renewed)
+    wrong = "write a line for each wrong answer: the image's file or number, its class, the class named, probability"
+    parser.add_argument("--wrong", type=arguments.path, metavar="FILE", help=wrong)
     traced = "trace these steps of each stage, without LAST, such as 100:105, for TensorBoard or ui.perfetto.dev"
     parser.add_argument("--profile", type=_steps, metavar="FIRST:LAST", help=traced)
     other = "let the run in the work directory go on with another config"
@@ -41,7 +48,8 @@ def main(argv: list[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if not (args.config or (args.mode == "eval" and args.workdir)):
         parser.error("--config is required, such as --config=quickstart")
-    for option, given in (("--checkpoint", args.checkpoint), ("--bn-batches", args.bn_batches)):
+    for_evaluation = {"--checkpoint": args.checkpoint, "--bn-batches": args.bn_batches, "--wrong": args.wrong}
+    for option, given in for_evaluation.items():
         if args.mode == "train" and given:
             parser.error(f"{option} is for --mode=eval")
     if args.bn_batches < 0:
@@ -52,29 +60,70 @@ def main(argv: list[str]) -> None:
         option = next(option for option, given in for_training.items() if given)
         parser.error(f"{option} is for training; an evaluation takes the config of the run, and --import=FILE.py")
     # Not before: JAX takes most of a second to import, which --help and a misspelt option need not wait for.
+    import jax
+
+    from onebnet_jax.export import card
     from onebnet_jax.runs import config, mirror, trained
     from onebnet_jax.runs.workdir import Workdir
     from onebnet_jax.training import hosts, run
 
     folder = args.workdir or Path("runs") / config.name(args.config)
-    print(f"work directory: {folder}", flush=True)
     asked = config.load(args.config, overrides, folder) if args.mode == "train" else None
     code = config.own_code(args.config) if args.mode == "train" else None
     with hosts.joined(args.coordinator, args.processes, args.process):
         if asked is None:
+            if args.wrong and jax.process_count() > 1:
+                raise UserError("--wrong needs an evaluation in one process; leave out the others.")
+            if args.wrong:
+                card.check_writable(args.wrong, args.wrong.suffix)
             which = args.checkpoint or "best"
             network = trained.load(folder, which).with_data(overrides)
-            result = run.evaluate(network, args.bn_batches)
+            if hosts.is_leader():
+                print(f"work directory: {folder}", flush=True)
+            result, answers = run.answers(network, args.bn_batches)
+            classes, best = network.info.class_names, {}
             done = f"{which} checkpoint, step {network.origin['step']}"
             if args.bn_batches:
                 done += f", BN statistics after {args.bn_batches} batches"
+            if hosts.is_leader():
+                if len(classes) <= MOST_CLASSES:
+                    words = "Of the images of each class (a row), how many were named as each (a column):"
+                    tables.show(words, _confusion(answers, classes))
+                    print()
+                if args.wrong:
+                    card.save({args.wrong: _wrong(answers, classes)})
         else:
             with hosts.stopping() as stopping, mirror.mirrored(folder, hosts.is_leader()) as (place, overtaken):
-                workdir, stop = Workdir(place, asked, args.change_config, code), lambda: stopping() or overtaken()
-                result = run.train(config.experiment(asked), workdir, stop, args.profile)
-            done = f"epoch {result.get('epoch')}"
+                workdir = Workdir(place, asked, args.change_config, code, title=str(folder))
+                experiment, stop = config.experiment(asked), lambda: stopping() or overtaken()
+                result, best = run.train(experiment, workdir, stop, args.profile)
+            classes, done = experiment.data.info.class_names, f"epoch {result.get('epoch')}"
         if hosts.is_leader():
-            print(f"{done}: test Top-1 {result['top1']:.2f} %, Top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}")
+            top5 = f", Top-5 {result['top5']:.2f} %" if len(classes) > 5 else ""  # of five it is always 100 %
+            print(f"{done}: test Top-1 {result['top1']:.2f} %{top5}, loss {result['loss']:.4f}")
+            if best:
+                print(f"best: {trained.score(best, True)}; this is what `onebnet convert` takes")
+
+
+def _confusion(answers, classes: Sequence[str]) -> tables.Table:
+    """How many images of each class were named as each."""
+    counts = collections.Counter(zip(answers.labels.tolist(), answers.named.tolist()))
+    rows = [["", *(str(number + 1) for number in range(len(classes))), "right"]]
+    for label, name in enumerate(classes):
+        row = [counts[label, named] for named in range(len(classes))]
+        share = f"{100 * row[label] / sum(row):.1f} %" if any(row) else "-"
+        rows.append([f"{label + 1} {name}", *map(str, row), share])
+    return rows
+
+
+def _wrong(answers, classes: Sequence[str]) -> bytes:
+    """A line for each image that was named wrongly: its file, or place from 0 on, its class, the named, probability."""
+    lines = []
+    for index in (answers.labels != answers.named).nonzero()[0]:
+        image = answers.places[index] if answers.paths is None else answers.paths[index]
+        names = (classes[numbers[index]] for numbers in (answers.labels, answers.named))
+        lines.append("\t".join([str(image), *names, f"{answers.probabilities[index]:.4f}"]) + "\n")
+    return "".join(lines).encode(errors="surrogateescape")
 
 
 def _steps(text: str) -> tuple[int, int]:

@@ -64,6 +64,9 @@ def main(argv: list[str]) -> None:
                 print(f"{path}: {len(content) / 2**20:.3f} MiB, made from {network.title}")
     if args.output is not None:
         _for_lce(network, args)
+    if network.metrics:
+        which = network.origin["checkpoint"]
+        print(f"{which}: {trained.score(network.metrics, which == 'best')}")
     for note in network.notes:
         print(f"note: {note}")
 

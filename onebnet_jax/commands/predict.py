@@ -5,7 +5,7 @@ from onebnet_jax.errors import UserError, cli
 
 EXAMPLES = """examples:
   onebnet predict model.tflite photo.jpg
-  onebnet predict model.tflite photos/*
+  onebnet predict model.tflite photos           all images in a folder
   onebnet predict model.onb photo.jpg           by the native engine: needs no TensorFlow, and no card beside it
 """
 
@@ -14,15 +14,19 @@ def main(argv: list[str]) -> None:
     """Prints a line for each image; those that cannot be read are named at the end."""
     parser = arguments.parser("predict", __doc__, EXAMPLES)
     parser.add_argument("model", type=arguments.path, help="a .tflite file beside its card, or a .onb file")
-    parser.add_argument("images", type=arguments.path, nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP or GIF")
+    parser.add_argument(
+        "images", type=arguments.path, nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, GIF; or a folder"
+    )
     args = parser.parse_args(argv)
     import numpy as np
 
+    from onebnet_jax.data import listing
     from onebnet_jax.export import card, predict
 
     facts = predict.facts(args.model)
+    paths = [path for image in args.images for path in (listing.images_in(image) if image.is_dir() else [image])]
     pixels, faults = {}, []
-    for path in args.images:
+    for path in paths:
         try:
             pixels[path] = card.pixels(path, facts)
         except UserError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from etils import epath
 
-from onebnet_jax.data import folder, photos, stream, tfds
+from onebnet_jax.data import folder, parts, photos, stream, tfds
 from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.data.formats import Arrays, Missing
 from onebnet_jax.data.imagenet import reader
@@ -32,6 +32,8 @@ class Dataset:
     source: str  # what was read and from where, for the log
     validation_images: np.ndarray | None = None  # None where there are none
     validation_labels: np.ndarray | None = None
+    files: parts.Files | None = None  # of a folder: where these images are from, by split
+    photos: dict | None = None  # of a folder: see `folder.Found`
 
     @property
     def train_size(self) -> int:
@@ -47,18 +49,25 @@ class Dataset:
 
     def held_out(self, share: float, seed: int) -> "Dataset":
         """See `with_validation`."""
-        images, labels = self.train_images, self.train_labels
-        held, words = folder.for_validation(labels, share, seed)
-        train, validation = (images[~held], labels[~held]), (images[held], labels[held])
-        return Dataset(self.info, *train, self.test_images, self.test_labels, self.source + words, *validation)
+        images, labels, files = self.train_images, self.train_labels, self.files
+        held, words = parts.for_validation(labels, share, seed, files and files["train"][2])
+        return dataclasses.replace(
+            self,
+            train_images=images[~held],
+            train_labels=labels[~held],
+            validation_images=images[held],
+            validation_labels=labels[held],
+            source=self.source + words,
+            files=files and parts.split(files, held),
+        )
 
 
 def with_validation(dataset, share: float, seed: int):
     """The same data set with a share of each class's training images, chosen by the seed, held out for validation.
 
-    One of a class at least, and not all. Of records, whose labels are known only once they are read, whole files are
-    held out, over which the classes are spread by chance. Raises UserError where the data set has validation images of
-    its own, or all its records in one file.
+    One of a class at least, and not all; of a folder by name, see `parts.by_name`. Of records, whose labels are known
+    only once they are read, whole files are held out, over which the classes are spread by chance. Raises UserError
+    where the data set has validation images of its own, or all its records in one file.
     """
     if not share:
         return dataset
@@ -149,16 +158,19 @@ def _of_folder(
         raise Missing("data.dir is empty")
     found = folder.find(directory, classes, len(mean))
     shape = image_size, image_size, found.channels
-    fits = 4 * sum(len(paths) for paths, _ in found.files.values()) * np.prod(shape) <= photos.memory()
+    fits = 4 * sum(len(paths) for paths, *_ in found.files.values()) * np.prod(shape) <= photos.memory()
     known = dict(num_classes=len(found.classes), class_names=found.classes, streamed=not fits)
     info = dataclasses.replace(info, shape=shape, **known)
     if fits:
         arrays = found.read(image_size, resize, max_unreadable)
         images = arrays["train"][0]
-        dataset = Dataset(info, *arrays["train"], *arrays["test"], found.words, *arrays.get("validation", ()))
+        validation = arrays.get("validation", (None, None))
+        known = found.describe(), *validation, found.files, found.photos
+        dataset = Dataset(info, *arrays["train"], *arrays["test"], *known)
     else:
-        words = f"{found.words}; streamed, as memory is too small"
-        dataset = stream.Streamed(info, found.files, words, resize, crop_padding, flip, max_unreadable)
+        words = f"{found.describe()}; streamed, as memory is too small"
+        options = resize, crop_padding, flip, max_unreadable
+        dataset = stream.Streamed(info, found.files, words, *options, found.photos)
         images = dataset.train_images()
     if not (mean and std):
         measured = photos.statistics(images)

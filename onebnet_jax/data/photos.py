@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import hashlib
 import os
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +72,22 @@ def decode_all(files: tuple[tuple, ...], image_size: int, channels: int, resize:
             pass
     images.flags.writeable = False
     return images, faults
+
+
+def state(path: str) -> tuple:
+    """A path, and what tells whether its file has changed; its size in bytes comes last."""
+    try:
+        status = os.stat(path)
+    except OSError:  # a link to nowhere, which decoding names
+        return path, 0
+    return path, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def fingerprint(paths: Iterable[str], directory: str) -> dict:
+    """Which files these are: their "number", and a "sha256" over their names and sizes, wherever the directory lies."""
+    files = sorted(f"{os.path.relpath(path, directory)}\0{state(path)[-1]}\n" for path in paths)
+    text = unicodedata.normalize("NFC", "".join(files)).encode(errors="surrogateescape")
+    return {"number": len(files), "sha256": hashlib.sha256(text).hexdigest()}
 
 
 def channels_of(paths: Iterable[str]) -> int:

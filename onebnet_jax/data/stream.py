@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from onebnet_jax.data import folder, photos
+from onebnet_jax.data import parts, photos
 from onebnet_jax.data.catalog import Info
 from onebnet_jax.data.formats import tolerate
 
@@ -25,12 +25,13 @@ class Streamed:
     """
 
     info: Info
-    files: folder.Files
+    files: parts.Files
     source: str  # what is read and from where, for the log
     resize: str
     crop_padding: int  # see `augment.apply`; so flip
     flip: bool
     max_unreadable: int
+    photos: dict  # see `folder.Found`
     unreadable: set[str] = dataclasses.field(default_factory=set)
 
     def __post_init__(self):
@@ -54,8 +55,8 @@ class Streamed:
 
     def held_out(self, share: float, seed: int) -> "Streamed":
         """See `load.with_validation`."""
-        held, words = folder.for_validation(self.train_labels, share, seed)
-        return dataclasses.replace(self, files=folder.split(self.files, held), source=self.source + words)
+        held, words = parts.for_validation(self.train_labels, share, seed, self.files["train"][2])
+        return dataclasses.replace(self, files=parts.split(self.files, held), source=self.source + words)
 
     def train_batches(self, share, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """A process's batches of an epoch from a step on; share: `imagenet.reader.Share`."""
@@ -73,7 +74,7 @@ class Streamed:
                 yield image
 
     def _batches(self, split: str, share, key: tuple[int, int] | None, first_step: int) -> Iterator[Batch]:
-        paths, labels = self.files[split]
+        paths, labels, _ = self.files[split]
         size, padding, side = len(paths), self.crop_padding, self.info.shape[0]
         order, draws = np.arange(size), np.tile((padding, padding, 0), (size, 1))
         if key is not None:

@@ -118,7 +118,7 @@ def _overridden(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         if named and named[1] not in fields:
             raise UserError(f"There is no field {named[1]!r}{_did_you_mean(named[1], fields)}; {SCHEMA}.")
         if re.match(r"--|-[a-z]", word) and not named:  # absl has options of its own, such as --flagfile
-            raise UserError(f"{word!r} is not an option; {OPTIONS}.")
+            raise UserError(f"{word!r} is not an option; {OPTIONS}{_meant(word, fields)}.")
     values = flags.FlagValues()
     argv = ["onebnet_jax", *overrides]
     config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=values, sys_argv=argv)
@@ -148,6 +148,15 @@ def _did_you_mean(field: str, fields: dict[str, Any]) -> str:
     last = {name.rpartition(".")[2]: name for name in reversed(fields)}
     close = difflib.get_close_matches(field, fields, 1) or difflib.get_close_matches(field.rpartition(".")[2], last, 1)
     return f" (did you mean {last.get(close[0], close[0])!r}?)" if close else ""
+
+
+def _meant(word: str, fields: dict[str, Any]) -> str:
+    """For an option such as --epochs=3 or --data=DIR how the field is set that it may mean, or nothing."""
+    name, _, value = word.lstrip("-").partition("=")
+    places = ("", *(f"{stage}." for stage in fields["stages"][-1:]), "data.", "model.")
+    meant = [place + field for field in (name, "dir" if name == "data" else name) for place in places]
+    field = next((field for field in meant if field in fields), None)
+    return f", here perhaps --config.{field}={value}" if field else ""
 
 
 def _one_line(error: Exception) -> str:

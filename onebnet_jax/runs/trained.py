@@ -19,6 +19,7 @@ from onebnet_jax.networks.structure import Binarization, Structure
 from onebnet_jax.runs import bucket, checkpoint
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs.experiment import Data, Stage
+from onebnet_jax.runs.workdir import read_photos
 
 KINDS = ("activations", "weights")  # of what is binarized, in `Binarization`
 TERMS = "terms.txt"  # in a work directory: what limits the use of its network, and of all that begin with it
@@ -33,7 +34,8 @@ class Trained:
     variables: dict  # {"params", "batch_stats"}, NumPy arrays
     data: Data  # the data set that it is for
     stage: Stage  # the last of its training
-    origin: dict  # of the variables: workdir, stage, checkpoint and step; or untrained and seed
+    # Of the variables: workdir, stage, checkpoint and step, and of a folder its photos; or untrained and seed.
+    origin: dict
     metrics: dict  # the newest evaluation before the checkpoint: epoch, top1, top5, loss; empty if there was none
     config: dict  # of its run, as JSON values
     terms: str = ""  # what limits its use, in words; "" for nothing known
@@ -120,6 +122,14 @@ class Trained:
         return self.variables | {"params": params}
 
 
+def score(metrics: dict, best: bool) -> str:
+    """An evaluation in words; best: of the `best` checkpoint, which was chosen by it."""
+    names = {"validation_top1": "validation Top-1", "top1": "test Top-1"}
+    scores = [f"{words} {metrics[name]:.2f} %" for name, words in names.items() if name in metrics]
+    on_test = " (chosen on the test images)" if best and len(scores) == 1 else ""
+    return ", ".join([f"epoch {metrics['epoch']}", *scores]) + on_test
+
+
 def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = None) -> Trained:
     """The network that a run has kept in its folder `workdir`, which may be gs://BUCKET/DIR.
 
@@ -127,7 +137,8 @@ def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = 
     or "last". stage: one of the run's stages, None for the latest that has a checkpoint. Changes nothing on disk, so
     the run may be going on. Raises UserError if there is no such checkpoint, or it does not fit its config.
     """
-    with bucket.copied(workdir, rf"config\.json|{re.escape(TERMS)}|[^/]+/checkpoints/{which}/.*") as folder:
+    pattern = rf"(config|photos)\.json|{re.escape(TERMS)}|[^/]+/checkpoints/{which}/.*"
+    with bucket.copied(workdir, pattern) as folder:
         return _load(folder, workdir if surroundings.in_bucket(workdir) else folder, which, stage)
 
 
@@ -140,6 +151,8 @@ def _load(folder: Path, workdir: str | Path, which: str, stage: str | None) -> T
         if restored := checkpoint.read(folder / name, which):
             step, tree, info = restored
             origin = {"workdir": str(workdir), "stage": name, "checkpoint": which, "step": step}
+            if photos := read_photos(folder):
+                origin["photos"] = photos[-1]
             variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
             trained = _of_config(config, name, variables, origin, info.get("result", info))
             shapes = variable_shapes(trained.network(), trained.info.shape)

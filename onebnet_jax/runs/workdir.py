@@ -39,6 +39,7 @@ class Workdir:
     config: ConfigDict
     change_config: bool = False  # whether a run that is there may go on with other fields than it has had so far
     code: bytes | None = None  # of its config file, see `config.own_code`
+    title: str = ""  # what it is called, where that is not `folder`
 
     def check(self) -> dict[str, str]:
         """In which fields the run that is there, if any, is to go on differently, and how, in words; so its config.py.
@@ -64,6 +65,28 @@ class Workdir:
             fault = f"{self.folder} holds a run of another config: {', '.join(changed.values())}"
             raise UserError(f"{fault}; choose another --workdir, or set these as they were, {remedy}.")
         return differing
+
+    def check_photos(self, now: dict | None) -> None:
+        """Raises UserError for other photos than those that the run has learned from, without `change_config`.
+
+        now: those of the folder of images now, by `photos.fingerprint`; None where there is no such folder.
+        """
+        kept, begun = read_photos(self.folder), (self.folder / "config.json").exists()
+        if self.change_config or not begun or now in (None, *kept[-1:]):
+            return
+        began = f"began with {kept[-1]['number']} photos" if kept else "has no record of the photos that it began with"
+        others = ", some of other names or sizes" if kept and kept[-1]["number"] == now["number"] else ""
+        fault = f"{self.folder} {began}, and {self.config.data.dir} now holds {now['number']}{others}"
+        remedy = "choose another --workdir to train on these, or let this run go on with them by --change-config"
+        raise UserError(f"{fault}; {remedy}.")
+
+    def write_photos(self, now: dict | None) -> None:
+        """Writes photos.json after `check_photos`: a list of what the run has learned from, the newest last."""
+        self.check_photos(now)
+        path, begun = self.folder / "photos.json", (self.folder / "config.json").exists()
+        kept = read_photos(self.folder) if begun else []
+        if now not in (None, *kept[-1:]):
+            _write(path, (json.dumps([*kept, now], indent=2) + "\n").encode())
 
     def write_config(self) -> None:
         """Writes config.json, and what makes the run, after a `check`.
@@ -136,6 +159,16 @@ def _write(path: Path, content: bytes) -> None:
     partial = path.with_suffix(".tmp")
     partial.write_bytes(content)
     partial.replace(path)
+
+
+def read_photos(folder: Path) -> list[dict]:
+    """What `Workdir.check_photos` has kept in a work directory; [] where that is nothing. Raises UserError."""
+    path = folder / "photos.json"
+    try:
+        records = json.loads(path.read_bytes()) if path.exists() else []
+        return [{"number": int(record["number"]), "sha256": str(record["sha256"])} for record in records]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is not what a training wrote ({error}); bring it back, or remove it.") from error
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial, wraps
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,8 +69,8 @@ class InMemory:
 
     def __init__(self, dataset: Dataset):
         self.train_size, self.source, self._dataset = dataset.train_size, dataset.source, dataset
-        self.validates = dataset.validates
-        self.absent = _absent(dataset)
+        self.validates, self.absent = dataset.validates, _absent(dataset)
+        self.photos, self.files = dataset.photos, dataset.files
         self._on_devices = cache(lambda *names: replicate(tuple(getattr(dataset, name) for name in names)))
 
     @property
@@ -91,6 +92,16 @@ class InMemory:
         pairs = partial(itertools.pairwise, cuts)
         return partial(_score, run, lambda: ((*self._on_devices(*names), 0, *places) for places in pairs()))
 
+    def test_batches(self, batch: Input) -> Iterator[reader.Batch]:
+        """This process's parts of all batches of test images, as they are stored; a mask of 0 fills up the last."""
+        share, images, labels = _share(batch), self._dataset.test_images, self._dataset.test_labels
+        size = len(labels)
+        for step in range(share.steps(size)):
+            first = (step * share.process_count + share.process_index) * share.batch_size
+            places = np.arange(first, first + share.batch_size)
+            chosen, mask = places.clip(max=size - 1), (places < size).astype(np.float32)
+            yield {"images": images[chosen], "labels": labels[chosen], "mask": mask}
+
     def some(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The first test images, at most `count`, and their labels: always the same."""
         return self._dataset.test_images[:count], self._dataset.test_labels[:count]
@@ -105,6 +116,7 @@ class Streamed:
     def __init__(self, dataset: reader.Streamed | stream.Streamed):
         self.train_size, self.source, self._dataset = dataset.train_size, dataset.source, dataset
         self.validates, self.absent = dataset.validates, _absent(dataset)
+        self.photos, self.files = dataset.photos, dataset.files
 
     def trainer(self, step, batch, key, after=lambda state: state):
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))  # the same in all processes, another one in each stage
@@ -137,6 +149,9 @@ class Streamed:
         open_split = partial(self._dataset.test_batches, _share(batch), split)
         return partial(_score, run, lambda: map(_shared, open_split()))
 
+    def test_batches(self, batch: Input) -> Iterator[reader.Batch]:
+        return self._dataset.test_batches(_share(batch))
+
     def some(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         batch = next(iter(self._dataset.test_batches(reader.Share(count))))
         whole = batch["mask"] > 0
@@ -144,6 +159,30 @@ class Streamed:
 
 
 Feed = InMemory | Streamed
+
+
+class Answers(NamedTuple):
+    """What a network says of the test images that could be read."""
+
+    places: np.ndarray  # of the images in their stored order, [N]
+    labels: np.ndarray  # the classes that they are of, by number, [N]
+    named: np.ndarray  # the classes that the network names, [N]
+    probabilities: np.ndarray  # that it gives these, [N]
+    paths: np.ndarray | None  # of the files of a folder, [N]
+
+
+def answers(data: Feed, apply, batch: Input, variables: dict) -> tuple[Sums, Answers]:
+    """Scores all test images once, and keeps each answer."""
+    run = pmap(partial(steps.answer_step, apply, batch), (None, None, 0, 0, 0))
+    sums, parts = Sums(), []
+    for each in data.test_batches(batch):
+        sums, answered = run(sums, variables, *_shared(each))
+        parts.append(answered)
+        jax.block_until_ready(parts[-1 - CALLS_AHEAD :][0])
+    labels, named, probabilities, mask = map(np.concatenate, zip(*jax.device_get(parts)))
+    places = np.flatnonzero(mask)
+    found = (x[places] for x in (labels, named, probabilities))
+    return jax.device_get(sums), Answers(places, *found, data.files and data.files["test"][0][places])
 
 
 def renewer(data: Feed, apply, batch: Input, key: jax.Array, batches: int):

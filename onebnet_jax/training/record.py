@@ -115,7 +115,7 @@ class Record(contextlib.AbstractContextManager):
 class Silent(contextlib.AbstractContextManager):
     """The record of a process that is not the leader: none."""
 
-    result = {}
+    best, result = {}, {}
 
     def __init__(self, state: TrainState):
         self.state = state

@@ -20,7 +20,12 @@ from onebnet_jax.training import feed, hosts, stage, steps
 
 
 def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
-    """Scores a trained network on all test images of its data set, and prints what both are.
+    """The score of `answers` alone."""
+    return answers(trained, bn_batches)[0]
+
+
+def answers(trained: Trained, bn_batches: int = 0) -> tuple[dict[str, float], feed.Answers]:
+    """Scores a trained network on all test images of its data set, and prints what both are; and what it answers.
 
     Before that, the mean over `bn_batches` of training images takes the place of BN's running statistics, which lag
     behind a binarized network whose weights still change fast. Raises UserError for images that are missing, and for
@@ -30,6 +35,10 @@ def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
     data = feed.open_data(trained.data, trained.config["seed"])
     if hosts.is_leader():
         print(f"{data.source}\n{trained.describe()}", flush=True)
+        if data.photos != (photos := trained.origin.get("photos")):
+            other = f"began with {photos['number']} photos, where {data.photos['number']} are now" if photos else ""
+            fault = f"this run {other or 'has no record of the photos that it began with'}"
+            print(f"note: {fault}; those for testing should be none that it has learned from", flush=True)
     # The score does not depend on the batch, so any number of devices will do.
     devices = jax.device_count()
     batch = stage.make_input(trained.data, math.ceil(trained.stage.batch_size / devices) * devices)
@@ -37,7 +46,8 @@ def evaluate(trained: Trained, bn_batches: int = 0) -> dict[str, float]:
     apply, variables = trained.network(steps.AXIS).apply, trained.variables
     key = jax.random.key(trained.config["seed"])
     variables = feed.renewer(data, apply, batch, key, bn_batches)(variables)
-    return data.scorer(apply, batch)(variables).means()
+    sums, found = feed.answers(data, apply, batch, variables)
+    return sums.means(), found
 
 
 def train(
@@ -45,13 +55,15 @@ def train(
     workdir: Workdir,
     stopping: Callable[[], bool] = lambda: False,
     profile: tuple[int, int] | None = None,
-) -> dict[str, float]:
-    """Trains all stages, or goes on training, in a work directory that the leader alone uses; returns the last score.
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Trains all stages, or goes on training, in a work directory that the leader alone uses.
+
+    Returns in the leader the last score, and that of the last stage's `best` checkpoint; in the others nothing.
 
     `stopping` is asked at least every few seconds. profile is (first, last) of the steps to trace, see `trace.Trace`.
     Raises UserError for missing data, an impossible batch size, an estimator that gives no slope, a teacher that does
-    not fit, a work directory of another config, of more epochs, or that cannot be written, or a loss that is not
-    finite; Unavailable if another run uses it; Interrupted after a checkpoint, when any process is to stop.
+    not fit, a work directory of another config, of other photos, of more epochs, or that cannot be written, or a loss
+    that is not finite; Unavailable if another run uses it; Interrupted after a checkpoint, when any process is to stop.
     """
     check_batches(experiment, experiment.data.info.train_size or math.inf)  # 0 for a folder
     check_signs(experiment)
@@ -65,12 +77,15 @@ def train(
     if data.absent:
         known = ", ".join(experiment.data.info.class_names)
         raise UserError(f"There are no training images of {', '.join(data.absent)}, where the classes are {known}.")
-    variables, result = None, {}
+    if hosts.is_leader():
+        workdir.check_photos(data.photos)
+    variables, result, best = None, {}, {}
     with contextlib.ExitStack() as held:
         if hosts.is_leader():
             processes = "" if jax.process_count() == 1 else f" in {jax.process_count()} processes"
             devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}{processes}"
-            print(f"{data.source}\n{devices}, {library.in_use()}", flush=True)
+            print(f"work directory: {workdir.title or workdir.folder}\n{data.source}", flush=True)
+            print(f"{devices}, {library.in_use()}", flush=True)
             if jax.default_backend() == "cpu" and not library.available():
                 print(library.reason(), flush=True)
             try:
@@ -81,13 +96,20 @@ def train(
                 print(f"teacher: {experiment.teacher}, {teacher.describe()}", flush=True)
             held.enter_context(workdir.opened())
             check_progress(experiment, workdir, data.train_size)
+            if is_complete(experiment, workdir, data.train_size):
+                last = experiment.stages[-1]
+                more = f"--config.{last.name}.epochs=MORE --change-config trains on"
+                done = f"this run is complete: nothing is left of its {last.epochs} epochs"
+                print(f"{done}; {more}, another --workdir trains anew", flush=True)
             if experiment.init and not any(workdir.last_step(each.name) for each in experiment.stages):
                 variables = initial_variables(experiment, workdir)
+            workdir.write_photos(data.photos)
             workdir.write_config()
         for each in experiment.stages:
             place = workdir.folder / each.name
-            variables, result = stage.train(experiment, each, place, data, teacher, variables, stopping, profile)
-    return result
+            begin = each, place, data, teacher, variables
+            variables, result, best = stage.train(experiment, *begin, stopping, profile)
+    return result, best
 
 
 def check_batches(experiment: Experiment, images: float = math.inf) -> None:
@@ -136,6 +158,12 @@ def check_progress(experiment: Experiment, workdir: Workdir, images: int) -> Non
         if epoch > 1 and not any(workdir.last_step(each.name, kind) for kind in (LAST, PENDING)):
             kept = f"keeps the best network of a run of at least {epoch} epochs, but no checkpoint to go on from"
             raise UserError(f"{workdir.folder} {kept}; choose another --workdir.")
+
+
+def is_complete(experiment: Experiment, workdir: Workdir, images: int) -> bool:
+    """Whether all stages have been trained to their end."""
+    ends = {each.name: each.epochs * math.ceil(images / each.batch_size) for each in experiment.stages}
+    return all(workdir.last_step(name, LAST) >= end for name, end in ends.items())
 
 
 def load_teacher(experiment: Experiment) -> Trained | None:

@@ -87,8 +87,8 @@ def train(
     """Trains a stage of an experiment, or goes on training it, in a folder that only the leader uses.
 
     Begins with the `variables`, {"params", "batch_stats"}, of the stage before, if any; a head that they lack is new.
-    Returns those after the last epoch, and in the leader their evaluation. Raises as `run.train` does. profile: see
-    `trace.Trace`; the leader's.
+    Returns those after the last epoch, and in the leader their evaluation and that of the best. Raises as `run.train`
+    does. profile: see `trace.Trace`; the leader's.
     """
     learner = Learner(experiment, stage, feed.train_size, teacher)
     # Stages of one run see the images in different orders.
@@ -121,7 +121,7 @@ def train(
         every = experiment.eval_every_epochs
         loop = _Loop(stage, learner, every, take, scores, record, stopping, trace, renew, measure)
         state = loop.run(state)
-        return jax.device_get(state.variables), record.result
+        return jax.device_get(state.variables), record.result, record.best
 
 
 @dataclasses.dataclass

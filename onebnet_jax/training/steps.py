@@ -143,8 +143,22 @@ def statistics_step(apply: Callable, batch: Input, state: Statistics, params, im
 
 def score_step(apply: Callable, batch: Input, sums: Sums, variables: dict, images, labels, mask) -> Sums:
     """The step of an evaluation; its constants are {"params", "batch_stats"}."""
+    return _scored(_logits(apply, batch, variables, images), sums, labels, mask)
+
+
+def answer_step(apply: Callable, batch: Input, sums: Sums, variables: dict, images, labels, mask):
+    """The same, and of the whole batch, all [batch_size]: labels, the classes named, their probabilities, and mask."""
+    logits = _logits(apply, batch, variables, images)
+    answers = labels, jnp.argmax(logits, -1), jnp.max(jax.nn.softmax(logits), -1), mask
+    return _scored(logits, sums, labels, mask), lax.all_gather(answers, AXIS, tiled=True)
+
+
+def _logits(apply, batch, variables, images):
     with jax.default_matmul_precision(EXACT):
-        logits = apply(variables, augment.normalize(images, batch.mean, batch.std))
+        return apply(variables, augment.normalize(images, batch.mean, batch.std))
+
+
+def _scored(logits, sums, labels, mask):
     scored = Sums.of(logits, labels, cross_entropy(logits, labels), mask)
     return jax.tree.map(jnp.add, sums, lax.psum(scored, AXIS))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onebnet_jax.data import folder, load, photos
+from onebnet_jax.data import load, photos
 from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError
 
@@ -50,18 +50,39 @@ def test_both_splits_in_every_format_with_the_labels_of_their_folders(tmp_path):
     np.testing.assert_allclose(info.std, scaled.std((0, 1, 2)), atol=5.1e-5)
 
 
-def test_of_classes_alone_always_the_same_balanced_share_is_for_testing(tmp_path):
+def test_of_classes_alone_a_share_is_for_testing_wherever_the_folder_lies(tmp_path):
     fill(tmp_path, (10, 5, 20))
     dataset = opened(tmp_path)
-    assert np.bincount(dataset.test_labels).tolist() == [2, 1, 4]
-    assert np.bincount(dataset.train_labels).tolist() == [8, 4, 16]
+    whole, test = np.bincount([*dataset.train_labels, *dataset.test_labels]), np.bincount(dataset.test_labels)
+    assert whole.tolist() == [10, 5, 20] and (test > 0).all() and (test < whole).all()
     moved = tmp_path.rename(tmp_path.with_name("elsewhere"))
     np.testing.assert_array_equal(opened(moved).test_images, dataset.test_images)
+    assert opened(moved).photos == dataset.photos
     (moved / "nut" / "00.jpeg").rename(moved / "nut" / "only.jpeg")
+    assert opened(moved).photos != dataset.photos
     for name in range(1, 5):
         next((moved / "nut").glob(f"{name:02}.*")).unlink()
     with pytest.raises(UserError, match="nut holds one image"):
         opened(moved)
+
+
+def test_a_photos_part_does_not_depend_on_the_others(tmp_path):
+    """More photos, another class, and other labels for some leave all others where they are, also in validation."""
+    fill(tmp_path, (20, 20))
+
+    def parts_of():
+        dataset = load.with_validation(opened(tmp_path), 0.3, seed=0)
+        return {os.path.basename(path): split for split, (paths, *_) in dataset.files.items() for path in paths}
+
+    for path in list((tmp_path / "nut").iterdir()):
+        path.rename(path.with_name(f"nut {path.name}"))
+    before = parts_of()
+    fill(tmp_path, (24, 0, 20), ("PNG",))
+    for path in sorted((tmp_path / "nut").iterdir())[:5]:  # they were no nuts
+        path.rename(tmp_path / "bolt" / path.name)
+    after = parts_of()
+    assert len(before) == 40 < len(after) and set(before.values()) == {"train", "validation", "test"}
+    assert {name: after[name] for name in before} == before
 
 
 @pytest.mark.parametrize("name", ["valid", "validation", "val"])
@@ -143,7 +164,11 @@ def test_damaged_images_are_left_out_up_to_a_number(tmp_path):
     broken[1].write_bytes(b"")
     (root / "nut" / "gone.jpg").symlink_to(root / "nowhere")
     dataset = opened(root)
-    assert dataset.train_size + dataset.test_size == 22 and "3 that cannot be decoded" in dataset.source
+    sizes = f"images {dataset.train_size} for train, {dataset.test_size} for test"
+    assert dataset.train_size + dataset.test_size == 22 and sizes in dataset.source
+    gone = ", ".join(map(str, [*broken, root / "nut" / "gone.jpg"]))
+    assert f"left out: 3 that cannot be decoded: {gone}" in dataset.source and dataset.photos["number"] == 25
+    assert [len(dataset.files[split][0]) for split in ("train", "test")] == [dataset.train_size, dataset.test_size]
     assert labels_by_colour(dataset.train_images) == dataset.train_labels.tolist()
     with pytest.raises(UserError, match="3 images .*01.png .*data.max_unreadable"):
         opened(root, max_unreadable=2)
@@ -171,9 +196,9 @@ def test_what_does_not_fit_into_memory_is_streamed(streamed, monkeypatch, capsys
         shown = [image_files.identify(image[1:7, 1:7]) for image in images[mask > 0]]
         assert [label for label, _ in shown] == labels[mask > 0].tolist() and len(set(shown)) == len(shown)
         halves = [list(dataset.train_batches(Share(4, index, 2), 3, epoch)) for index in (0, 1)]
-        for one, *parts in zip(whole, *halves, strict=True):
+        for one, *others in zip(whole, *halves, strict=True):
             for name in one:
-                np.testing.assert_array_equal(one[name], np.concatenate([part[name] for part in parts]))
+                np.testing.assert_array_equal(one[name], np.concatenate([other[name] for other in others]))
         epochs.append(shown)
         late = list(dataset.train_batches(Share(8), 3, epoch, first_step=2))
         np.testing.assert_array_equal(late[0]["images"], whole[2]["images"])
@@ -189,11 +214,16 @@ def test_what_does_not_fit_into_memory_is_streamed(streamed, monkeypatch, capsys
         list(streamed(max_unreadable=0).train_batches(Share(8), 0, 0))
 
 
-def test_what_is_streamed_is_held_out_alike(streamed):
+def test_what_is_streamed_is_held_out_alike(streamed, monkeypatch):
     dataset = load.with_validation(streamed(), 0.25, seed=0)
-    assert np.bincount(dataset.files["validation"][1]).tolist() == [3, 2, 1] and dataset.validates
-    (batch,) = dataset.test_batches(Share(6), "validation")
-    assert batch["labels"].tolist() == dataset.files["validation"][1].tolist()
+    paths, labels, _ = dataset.files["validation"]
+    assert set(labels) == {0, 1, 2} and dataset.validates
+    (batch,) = dataset.test_batches(Share(len(labels)), "validation")
+    assert batch["labels"].tolist() == labels.tolist()
+    monkeypatch.setattr(photos, "memory", lambda: 10**9)
+    read = load.with_validation(streamed(), 0.25, seed=0)
+    assert set(read.files["validation"][0]) == {path for path in paths if not path.endswith("nut/01.png")}
+    assert read.photos == dataset.photos
 
 
 def test_the_labels_are_those_of_a_runs_classes_by_name(tmp_path):
@@ -216,6 +246,7 @@ def test_a_changed_folder_is_read_again(tmp_path):
     again = opened(tmp_path)
     assert labels_by_colour(first.train_images) == [0] * 4 + [1] * 4
     assert labels_by_colour(again.train_images) == [0] * 8
+    assert again.photos["number"] == first.photos["number"] and again.photos != first.photos  # by the files' sizes
 
 
 def test_grey_files_give_one_channel_unless_there_is_a_coloured_one(tmp_path):
@@ -226,25 +257,16 @@ def test_grey_files_give_one_channel_unless_there_is_a_coloured_one(tmp_path):
     assert opened(tmp_path, mean=(0.5,), std=(0.5,)).train_images.shape[3] == 1
 
 
-def test_validation_is_balanced_and_follows_the_seed(tmp_path):
+def test_validation_follows_the_seed(tmp_path):
     dataset = opened(fill(tmp_path / "a", (25, 10)))
     one, again, other = (load.with_validation(dataset, 0.25, seed) for seed in (0, 0, 1))
-    assert np.bincount(one.validation_labels).tolist() == [5, 2] and one.train_size == 21
+    assert one.train_size + len(one.validation_labels) == dataset.train_size and set(one.validation_labels) == {0, 1}
     np.testing.assert_array_equal(one.validation_images, again.validation_images)
     assert not np.array_equal(one.validation_images, other.validation_images)
     pairs = [tuple(map(image_files.identify, images)) for images in (one.train_images, one.validation_images)]
     assert not {*pairs[0]} & {*pairs[1]} and {*pairs[0], *pairs[1]} == {
         *map(image_files.identify, dataset.train_images)
     }
-
-
-def test_classes_and_splits_too_small_for_validation_are_told():
-    with pytest.raises(UserError, match="data.validation=0.5 must be 0"):
-        folder.for_validation(np.arange(5), 0.5, seed=0)
-    for count, said in ((240, False), (100, True)):
-        held, words = folder.for_validation(np.repeat([0, 1, 2], (count, 1, 1)), 0.5, seed=0)
-        assert held.sum() == count / 2 and f"{count // 2} of" in words and "none of 2 classes" in words
-        assert ("few to choose" in words) == said
 
 
 # From a file to pixels.

@@ -89,8 +89,8 @@ def tiny_logits(variables, images, training=False):
 
 
 def train(config, folder, change_config=False, **options):
-    """`run.train` for a config."""
-    return run.train(config_lib.experiment(config), Workdir(folder, config, change_config), **options)
+    """`run.train` for a config: the last score."""
+    return run.train(config_lib.experiment(config), Workdir(folder, config, change_config), **options)[0]
 
 
 def free_port():

@@ -87,7 +87,7 @@ def test_killed_stopped_and_moved_a_run_goes_on_and_is_used(emulator, tmp_path):
 
     output = ended(program(tmp_path, *train))
     assert f"resumed from the checkpoint of step {step}\n" in output and "epoch 5: test Top-1 " in output
-    last = output.splitlines()[-1].removeprefix("epoch 5: ")
+    last = output.splitlines()[-2].removeprefix("epoch 5: ")
     assert last in ended(program(tmp_path, "evaluate", f"--workdir={ADDRESS}", "--checkpoint=last"))
     ended(program(tmp_path, "convert", f"--workdir={ADDRESS}", "--output=m.tflite", "--native=m.onb"))
     assert "unexplained" in ended(program(tmp_path, "agree", "m.tflite", "--images=50"))

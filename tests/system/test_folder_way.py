@@ -127,6 +127,86 @@ def test_a_run_goes_on_with_its_classes_mean_and_std_or_not_at_all(copied):
         train(photos, workdir)
 
 
+def test_a_run_is_of_the_photos_it_began_with(copied, capsys):
+    """Others are refused in one sentence, before a checkpoint or a config is touched, unless they are asked for."""
+    photos, workdir = copied
+    words = [f"--config.{field}" for field in (*SMALL, f"data.dir={photos}")]
+    again = ["--config=configs/folder.py", f"--workdir={workdir}", *words]
+    train(photos, workdir)  # the fixture's photos lie elsewhere
+    kept = capsys.readouterr().out
+    main.main(again)
+    out = capsys.readouterr().out
+    assert "this run is complete" in out and "--config.train.epochs=" in out and "complete" in kept
+    for name in ("45", "46"):
+        shutil.copy(photos / "nut" / "1.png", photos / "nut" / f"{name}.png")
+    before = {path: path.read_bytes() for path in workdir.rglob("*.json*")}
+    with pytest.raises(
+        UserError, match=f"{workdir} began with 45 photos, and {photos} now holds 47; .*--change-config"
+    ):
+        main.main(again)
+    assert capsys.readouterr().out == "" and before == {path: path.read_bytes() for path in workdir.rglob("*.json*")}
+    main.main(["--mode=eval", f"--workdir={workdir}", f"--config.data.dir={photos}"])
+    assert "note: this run began with 45 photos, where 47 are now; " in capsys.readouterr().out
+    train(photos, workdir, "train.epochs=4")
+    out = capsys.readouterr().out
+    assert "this run is complete" not in out and trained.load(workdir, "last").origin["photos"]["number"] == 47
+    (photos / "nut" / "46.png").rename(photos / "nut" / "47.png")
+    with pytest.raises(UserError, match="47 photos, and .* now holds 47, some of other names or sizes; "):
+        main.main([*again, "--config.train.epochs=4"])
+    (workdir / "photos.json").unlink()
+    assert "photos" not in trained.load(workdir).origin
+    with pytest.raises(UserError, match="has no record of the photos .* now holds 47; "):
+        main.main([*again, "--config.train.epochs=4"])
+
+
+def test_the_best_is_named_by_training_and_by_converting(copied, capsys):
+    train(*copied)
+    *_, last, best = capsys.readouterr().out.splitlines()
+    network = trained.load(copied[1])
+    score = f"best: epoch {network.metrics['epoch']}, validation Top-1 {network.metrics['validation_top1']:.2f} %, "
+    assert last.startswith("epoch 3: test Top-1 ") and "Top-5" not in last  # of three classes
+    assert best.startswith(f"{score}test Top-1 {network.metrics['top1']:.2f} %; ")
+    convert.main([f"--workdir={copied[1]}", f"--native={copied[1]}/m.onb"])
+    assert f"\n{best.partition(';')[0]}\n" in capsys.readouterr().out
+
+
+def test_an_evaluation_tells_which_classes_and_photos_were_named_wrong(run, tmp_path, capsys):
+    main.main(["--mode=eval", f"--workdir={run[1]}", f"--wrong={tmp_path}/wrong.tsv"])
+    *_, header, _, first, second, third, _, score = capsys.readouterr().out.splitlines()
+    table = np.array([row.split()[2:5] for row in (first, second, third)], int)
+    dataset, network = trained.load(run[1]).data.open(), trained.load(run[1])
+    assert (
+        header.split() == ["1", "2", "3", "right"]
+        and table.sum(1).tolist() == np.bincount(dataset.test_labels).tolist()
+    )
+    assert f"test Top-1 {100 * np.trace(table) / table.sum():.2f} %" in score
+    from onebnet_jax.export import card
+
+    images = card.normalize(dataset.test_images, network.info.mean, network.info.std)
+    logits = np.asarray(network.network().apply(network.variables, images))
+    named, shares = logits.argmax(1), (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).max(1)
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (dataset.test_labels, named), 1)
+    assert (table == expected).all()
+    wrong = [line.split("\t") for line in (tmp_path / "wrong.tsv").read_text().splitlines()]
+    places = np.flatnonzero(named != dataset.test_labels)
+    assert [line[0] for line in wrong] == dataset.files["test"][0][places].tolist() and len(wrong) > 0
+    assert [line[1:3] for line in wrong] == [[NAMES[dataset.test_labels[i]], NAMES[named[i]]] for i in places]
+    np.testing.assert_allclose([float(line[3]) for line in wrong], shares[places], atol=1e-3)
+
+
+def test_a_folder_is_predicted_image_by_image(run, tmp_path, capsys):
+    if engines.missing():
+        pytest.skip(engines.missing())
+    convert.main([f"--workdir={run[1]}", f"--native={tmp_path}/m.onb"])
+    capsys.readouterr()
+    predict.main([f"{tmp_path}/m.onb", str(run[0] / "nut"), str(run[0] / "bolt" / "1.png")])
+    names = [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [*sorted(map(str, (run[0] / "nut").iterdir())), str(run[0] / "bolt" / "1.png")]
+    with pytest.raises(UserError, match="holds no image"):
+        predict.main([f"{tmp_path}/m.onb", str(run[1])])
+
+
 @pytest.mark.parametrize(("labels", "head"), [((0, 1, 2), "its head too"), ((0, 3), "a new head for 2 classes")])
 def test_another_run_begins_with_it(copied, tmp_path, labels, head, capsys):
     """And what limits its use limits that of what begins with it."""
@@ -168,8 +248,11 @@ def test_what_is_too_large_for_memory_is_learned_too(run, tmp_path, monkeypatch,
     monkeypatch.setattr(decoding, "memory", lambda: 1000)
     train(run[0], tmp_path / "run")
     assert "streamed" in capsys.readouterr().out
+    main.main(["--mode=eval", f"--workdir={run[1]}", f"--wrong={tmp_path}/streamed"])
     metrics = trained.load(tmp_path / "run").metrics
     assert metrics["epoch"] in (1, 2, 3) and "validation_top1" in metrics
     monkeypatch.undo()
+    main.main(["--mode=eval", f"--workdir={run[1]}", f"--wrong={tmp_path}/read"])
+    assert (tmp_path / "streamed").read_text() == (tmp_path / "read").read_text() != ""
     kept = [config_lib.load_json(folder / "config.json").data for folder in (run[1], tmp_path / "run")]
     assert (kept[0].mean, kept[0].std) == (kept[1].mean, kept[1].std)

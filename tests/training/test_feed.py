@@ -57,7 +57,7 @@ class Reader:
       changed: set whenever it gives one.
     """
 
-    validates = False
+    validates, files, photos = False, None, None
 
     def __init__(self, dataset, fails_at=None):
         self._dataset, self._fails_at = dataset, fails_at
@@ -262,7 +262,7 @@ def load(folder, *overrides):
 
 def test_each_process_reads_its_part_of_a_batch(tmp_path, monkeypatch):
     """As the second of two processes; the order follows from the key, which is the same in both."""
-    dataset = unittest.mock.Mock(train_size=100, train_labels=None)
+    dataset = unittest.mock.Mock(train_size=100, train_labels=None, files=None)
     dataset.train_batches.side_effect = UserError
     opening = unittest.mock.Mock(return_value=dataset)
     monkeypatch.setattr(load_lib, "open", opening)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from onebnet_jax import surroundings
-from onebnet_jax.data import folder, tfds
+from onebnet_jax.data import listing, parts, tfds
 from onebnet_jax.data.catalog import Info
 from onebnet_jax.data.formats import Missing, naming, tolerate
 from onebnet_jax.errors import UserError, quietly
@@ -45,17 +45,17 @@ class Share:
         return places[places // self.batch_size % self.process_count == self.process_index]
 
 
-def _labelled(info: Info, listing: folder.Listing) -> tuple[np.ndarray, np.ndarray]:
+def _labelled(info: Info, found: listing.Listing) -> tuple[np.ndarray, np.ndarray]:
     """Paths [N] of images, and labels int32 [N]: the places of their class folders in `info`."""
-    root, names = listing.root, info.class_folders
-    if not listing.classes:
+    root, names = found.root, info.class_folders
+    if not found.classes:
         raise UserError(f"{root} has no class folders with images such as {root}/n01440764/*.JPEG.")
-    if foreign := sorted(listing.classes.keys() - {*names}):
+    if foreign := sorted(found.classes.keys() - {*names}):
         raise UserError(f"{root}/{foreign[0]} is no class of {info.title}; data.name='folder' reads other classes.")
     labels = {name: label for label, name in enumerate(names)}
-    counts = [len(paths) for paths in listing.classes.values()]
-    paths = np.array([path for paths in listing.classes.values() for path in paths], object)
-    return paths, np.repeat(np.array([labels[name] for name in listing.classes], np.int32), counts)
+    counts = [len(paths) for paths in found.classes.values()]
+    paths = np.array([path for paths in found.classes.values() for path in paths], object)
+    return paths, np.repeat(np.array([labels[name] for name in found.classes], np.int32), counts)
 
 
 class Folders:
@@ -65,13 +65,13 @@ class Folders:
         roots = {split: os.path.join(directory, name) for split, name in _FOLDERS.items()}
         if not directory or not all(map(os.path.isdir, roots.values())):
             raise Missing(f"no folders train and val in {directory or 'data.dir, which is empty'}")
-        listings = {split: folder.list_classes(root) for split, root in roots.items()}
-        self._files = {split: _labelled(info, listing) for split, listing in listings.items()}
-        classes, others = (listing.classes.keys() for listing in listings.values())
+        listings = {split: listing.list_classes(root) for split, root in roots.items()}
+        self._files = {split: _labelled(info, each) for split, each in listings.items()}
+        classes, others = (each.classes.keys() for each in listings.values())
         if classes != others:
             raise UserError(f"{directory} has a class folder {min(classes ^ others)} in only one of train and val.")
         few = [f"{len(classes)} of {info.num_classes} classes"] * (len(classes) < info.num_classes)
-        said = "; ".join([*few, *folder.left_out(listings.values())])
+        said = "; ".join([*few, *listing.left_out(listings.values())])
         self.origin = f"from the folders train and val in {directory}{said and f' ({said})'}"
 
     def size(self, split: str) -> int:
@@ -79,9 +79,9 @@ class Folders:
 
     def held_out(self, part: float, seed: int) -> tuple["Folders", str]:
         """The same with a part of the training images for validation, and in words: see `load.with_validation`."""
-        held, words = folder.for_validation(self._files["train"][1], part, seed)
+        held, words = parts.for_validation(self._files["train"][1], part, seed)
         other = copy.copy(self)
-        other._files = folder.split(self._files, held)
+        other._files = parts.split(self._files, held)
         return other, words
 
     def examples(self, pipeline, split: str, key, share: Share, first_step: int, threads: int):
@@ -120,9 +120,9 @@ class Records:
             raise UserError(
                 f"data.validation={part} takes whole files of records, of which there is one {self.origin}."
             )
-        held, _ = folder.for_validation(np.zeros(files), part, seed)
+        held, _ = parts.for_validation(np.zeros(files), part, seed)
         other = copy.copy(self)
-        other._files = folder.split(self._files, held)
+        other._files = parts.split(self._files, held)
         count = other.size("validation")
         return other, f"; {count} of the training images, {held.sum()} whole files, held out for validation"
 
@@ -169,6 +169,8 @@ class Streamed:
     A batch is a dict: "images" uint8 [N, H, W, 3], "labels" int32 [N] and "mask" float32 [N], which is 0 where the last
     batch is filled up and where an image cannot be decoded. `info.shape` is that of the images here.
     """
+
+    files, photos = None, None  # as of a `load.Dataset` that is no folder
 
     def __init__(self, info: Info, stored: Folders | Records, image_size=0, lighting=0.0, max_unreadable=10, threads=0):
         """Reads no image before the first batch is asked for. Raises UserError where TensorFlow is not installed.
