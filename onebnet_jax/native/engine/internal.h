@@ -18,24 +18,22 @@ typedef struct {
   float *out;
 } FloatRow;
 
-/* A row of a binarized convolution for 32 output channels, and all that follows it up to the next signs. */
+/* A binarized convolution for 32 output channels, and all that follows it up to the next signs. What changes from row
+   to row are arguments, as a record that has just been written is slow to read as a whole: the words of the window of
+   the first pixel, the base of the row's class and these channels, the map [n][32], and where the next signs go. */
 typedef struct {
-  const uint32_t *words;    /* of the window of the first pixel */
   size_t row_words, step;   /* from one row of a window to the next, from one window to the next */
   int kh, run, n;           /* rows of a window, words of each; pixels */
   const uint32_t *weights;
   int odd;                  /* see UNIT_ODD */
-  const int32_t *base;      /* of the row's class and these channels; */
   const uint8_t *columns;   /* the classes of the pixels, */
-  size_t class_step;        /* from one to the next in `base` */
+  size_t class_step;        /* from one to the next in the base */
   const float *multiplier, *bias, *beta;
   const float *gamma, *zeta; /* NULL for none */
-  float *map;               /* [n][32] */
   int add, add_last, store; /* the map to y, or behind zeta */
   const float *threshold;   /* of the next signs, NULL for none */
-  uint32_t *signs;          /* where these go, `sign_step` apart */
-  size_t sign_step;
-} BinaryRow;
+  size_t sign_step;         /* from one pixel's to the next */
+} Binary;
 
 /* out[p] = the largest of three rows, [map_width][32] each, in the columns from 2 * p - left on; outside of the map its
    nearest row or column counts again. */
@@ -58,7 +56,7 @@ typedef struct {
 typedef struct {
   const char *name;
   void (*float_row)(const FloatRow *);
-  void (*binary_row)(const BinaryRow *);
+  void (*binary_row)(const Binary *, const uint32_t *words, const int32_t *base, float *map, uint32_t *signs);
   void (*max_row)(const PoolRow *);
   void (*mean_row)(const WindowRow *);
   void (*sign_row)(const float *in, int n, const float *threshold, uint32_t *signs, size_t sign_step);

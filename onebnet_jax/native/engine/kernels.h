@@ -75,14 +75,14 @@ INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
 }
 
 static void float_row(const FloatRow *row) {
-  const FloatRow a = *row; /* a copy that no store can change */
+  const FloatRow a = *row;
 #define CODE(P) for (int v0 = 0; v0 < NV; v0 += FLOAT_VECTORS) float_block(P, &a, p0, v0)
   IN_BLOCKS(a.n, FLOAT_PIXELS, CODE)
 #undef CODE
 }
 
 /* Adds, for each pixel and output channel, how many signs of words from..to of a row of a window differ. */
-INLINE void count_words(int P, const BinaryRow *a, const uint32_t *x, const uint32_t *w, int from, int to,
+INLINE void count_words(int P, const Binary *a, const uint32_t *x, const uint32_t *w, int from, int to,
                         vb sum[][NV]) {
   for (int t = from; t < to; t++, w += BLOCK) {
     vb b[BINARY_PIXELS];
@@ -94,14 +94,13 @@ INLINE void count_words(int P, const BinaryRow *a, const uint32_t *x, const uint
   }
 }
 
-INLINE const int32_t *base_of(const BinaryRow *a, int p) { return a->base + a->columns[p] * a->class_step; }
-
 /* The same for whole windows; usual: a constant, see binary_row. */
-INLINE void count_block(int P, int usual, const BinaryRow *a, int p0, vu total[][NV]) {
-  const uint32_t *x = a->words + (size_t)p0 * a->step, *w = a->weights;
+INLINE void count_block(int P, int usual, const Binary *a, const uint32_t *x, const int32_t *const *base,
+                        vu total[][NV]) {
+  const uint32_t *w = a->weights;
   vb sum[BINARY_PIXELS][NV];
   UNROLL for (int p = 0; p < P; p++)
-    UNROLL for (int v = 0; v < NV; v++) sum[p][v] = usual ? b_first(base_of(a, p0 + p) + v * VL) : b_set(0);
+    UNROLL for (int v = 0; v < NV; v++) sum[p][v] = usual ? b_first(base[p] + v * VL) : b_set(0);
   if (CHUNK == ALL || a->kh * a->run <= CHUNK) {
     for (int row = 0; row < a->kh; row++, x += a->row_words, w += (size_t)a->run * BLOCK)
       count_words(P, a, x, w, 0, a->run, sum);
@@ -122,16 +121,15 @@ INLINE void count_block(int P, int usual, const BinaryRow *a, int p0, vu total[]
 }
 
 /* The base, multiplier, bias, shortcut, PReLU, and the next signs. */
-INLINE void finish_block(int P, int usual, const BinaryRow *a, int p0, vu total[][NV]) {
-  UNROLL for (int p = 0; p < P; p++) {
+INLINE void finish_block(int P, int usual, const Binary *a, const int32_t *const *base, float *map, uint32_t *signs,
+                         vu total[][NV]) {
+  UNROLL for (int p = 0; p < P; p++, map += BLOCK, signs += a->sign_step) {
     vf y[NV];
-    float *map = a->map + (size_t)(p0 + p) * BLOCK;
-    const int32_t *base = base_of(a, p0 + p);
     UNROLL for (int v = 0; v < NV; v++) {
       if (!usual && a->odd) /* exact: the sums are below 2^23 */
-        y[v] = f_fma(u_value(u_load(base + v * VL)), f_set(0.5f), u_value(total[p][v]));
+        y[v] = f_fma(u_value(u_load(base[p] + v * VL)), f_set(0.5f), u_value(total[p][v]));
       else
-        y[v] = u_value(usual ? total[p][v] : u_add(total[p][v], u_load(base + v * VL)));
+        y[v] = u_value(usual ? total[p][v] : u_add(total[p][v], u_load(base[p] + v * VL)));
     }
     UNROLL for (int v = 0; v < NV; v++) y[v] = f_fma(y[v], f_load(a->multiplier + v * VL), f_load(a->bias + v * VL));
     if (usual || a->add) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
@@ -140,24 +138,27 @@ INLINE void finish_block(int P, int usual, const BinaryRow *a, int p0, vu total[
     if (!usual && a->zeta) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(a->zeta + v * VL));
     if (!usual && a->add_last) UNROLL for (int v = 0; v < NV; v++) y[v] = f_add(y[v], f_load(map + v * VL));
     if (usual || a->store) UNROLL for (int v = 0; v < NV; v++) f_store(map + v * VL, y[v]);
-    if (usual || a->threshold) f_above(y, a->threshold, a->signs + (size_t)(p0 + p) * a->sign_step);
+    if (usual || a->threshold) f_above(y, a->threshold, signs);
   }
 }
 
-static void binary_row(const BinaryRow *row) {
-  const BinaryRow a = *row;
+static void binary_row(const Binary *binary, const uint32_t *words, const int32_t *base, float *map, uint32_t *signs) {
+  const Binary a = *binary; /* a copy that no store can change */
   /* What most units do, without branches and beginning with the base; elsewhere the branches are a smaller share. */
   const int usual = CHUNK == ALL && a.add && a.store && a.threshold && !(a.odd || a.gamma || a.zeta || a.add_last);
-#define CODE(P)                                                        \
-  {                                                                    \
-    vu total[BINARY_PIXELS][NV];                                       \
-    if (usual) {                                                       \
-      count_block(P, 1, &a, p0, total);                                \
-      finish_block(P, 1, &a, p0, total);                               \
-    } else {                                                           \
-      count_block(P, 0, &a, p0, total);                                \
-      finish_block(P, 0, &a, p0, total);                               \
-    }                                                                  \
+#define CODE(P)                                                                            \
+  {                                                                                        \
+    vu total[BINARY_PIXELS][NV];                                                           \
+    const int32_t *bases[BINARY_PIXELS];                                                   \
+    UNROLL for (int p = 0; p < P; p++) bases[p] = base + a.columns[p0 + p] * a.class_step; \
+    if (usual) {                                                                           \
+      count_block(P, 1, &a, words, bases, total);                                          \
+      finish_block(P, 1, &a, bases, map, signs, total);                                    \
+    } else {                                                                               \
+      count_block(P, 0, &a, words, bases, total);                                          \
+      finish_block(P, 0, &a, bases, map, signs, total);                                    \
+    }                                                                                      \
+    words += P * a.step, map += P * BLOCK, signs += P * a.sign_step;                       \
   }
   IN_BLOCKS(a.n, BINARY_PIXELS, CODE)
 #undef CODE

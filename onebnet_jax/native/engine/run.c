@@ -75,7 +75,8 @@ static void draw_border(const onebnet *net, const Unit *u, uint32_t *words) {
 }
 
 /* What the convolution takes for n values of pixels of c channels. */
-static inline void look_up(float *restrict out, const uint8_t *restrict pixels, size_t n, size_t c, const float *table) {
+static inline void look_up(float *restrict out, const uint8_t *restrict pixels, size_t n, size_t c,
+                           const float *table) {
   for (size_t i = 0; i < n; i += c)
     for (size_t k = 0; k < c; k++) out[i + k] = table[k * 256 + pixels[i + k]];
 }
@@ -219,29 +220,32 @@ static void convolve(onebnet *net, int thread, const Unit *u, const Unit *next, 
   int n = blocks(u->out_c), words = blocks(u->c), width = (int)onebnet_padded_w(u);
   int window = u->kh * u->kw * words * BLOCK;
   if (next && thread == 0) draw_border(net, next, out);
-  BinaryRow row = {
+  Binary binary = {
       .row_words = (size_t)width * words, .step = (size_t)u->sc * words, .kh = u->kh, .run = u->kw * words,
       .n = u->out_w, .columns = at(net, u->columns), .class_step = (size_t)n * BLOCK, .sign_step = (size_t)n,
-      .odd = u->flags & UNIT_ODD, .add = (u->flags & (UNIT_ADD | UNIT_LAST)) == UNIT_ADD, .store = u->flags & UNIT_STORE,
+      .odd = u->flags & UNIT_ODD, .store = u->flags & UNIT_STORE,
+      .add = (u->flags & (UNIT_ADD | UNIT_LAST)) == UNIT_ADD,
       .add_last = (u->flags & (UNIT_ADD | UNIT_LAST)) == (UNIT_ADD | UNIT_LAST)};
   const float *multiplier = at(net, u->multiplier), *bias = at(net, u->bias);
   if (u->flags & UNIT_GATE) multiplier = onebnet_gated(net, u), bias = multiplier + (size_t)n * BLOCK;
   const uint8_t *classes = at(net, u->rows);
+  const int32_t *base = at(net, u->base);
   Range mine = share(net, thread, n * u->out_h);
   for (int item = mine.first; item < mine.last; item++) {
     int block = item / u->out_h, r = item % u->out_h, from = block * BLOCK;
-    row.words = in + (size_t)r * u->sr * row.row_words;
-    row.weights = (const uint32_t *)at(net, u->weights) + (size_t)block * window;
-    row.base = (const int32_t *)at(net, u->base) + classes[r] * u->column_classes * row.class_step + from;
-    row.multiplier = multiplier + from;
-    row.bias = bias + from;
-    row.beta = (const float *)at(net, u->beta) + from;
-    row.gamma = u->flags & UNIT_SHIFT ? (const float *)at(net, u->gamma) + from : NULL;
-    row.zeta = u->flags & UNIT_SHIFT ? (const float *)at(net, u->zeta) + from : NULL;
-    row.map = net->map + ((size_t)r * n + block) * u->out_w * BLOCK;
-    row.threshold = next ? (const float *)at(net, next->threshold) + from : NULL;
-    row.signs = next ? word_at(next, out, r, 0) + block : NULL;
-    net->kernels->binary_row(&row);
+    if (r == 0 || item == mine.first) {
+      binary.weights = (const uint32_t *)at(net, u->weights) + (size_t)block * window;
+      binary.multiplier = multiplier + from;
+      binary.bias = bias + from;
+      binary.beta = (const float *)at(net, u->beta) + from;
+      binary.gamma = u->flags & UNIT_SHIFT ? (const float *)at(net, u->gamma) + from : NULL;
+      binary.zeta = u->flags & UNIT_SHIFT ? (const float *)at(net, u->zeta) + from : NULL;
+      binary.threshold = next ? (const float *)at(net, next->threshold) + from : NULL;
+    }
+    net->kernels->binary_row(&binary, in + (size_t)r * u->sr * binary.row_words,
+                             base + classes[r] * u->column_classes * binary.class_step + from,
+                             net->map + ((size_t)r * n + block) * u->out_w * BLOCK,
+                             next ? word_at(next, out, r, 0) + block : out);
   }
 }
 
