@@ -1,6 +1,6 @@
-/* Where the time of an image goes, part by part, beside what the CPU could do at most. `launch/engine_account.sh` builds
-   and runs it. AVX-512 alone: a limit is a loop of its instructions that does nothing else. The limits are measured
-   between the parts of each image, as a CPU that multiplies floats runs at a lower clock for a while afterwards. */
+/* Where the time of an image goes, part by part, beside what the CPU could do at most; `launch/engine_account.sh`
+   builds and runs it. AVX-512 alone: a limit is a loop of its instructions that does nothing else. It is measured between the
+   parts of each image, as a CPU that multiplies floats runs at a lower clock for a while afterwards. */
 #define _POSIX_C_SOURCE 200809L
 #include <immintrin.h>
 #include <stdio.h>

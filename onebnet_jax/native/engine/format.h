@@ -27,8 +27,8 @@ typedef struct {
   uint32_t bias;            /* float [out_c] */
 } Stem;
 
-/* What a unit does beside y = multiplier * (base + signs that differ) + bias. There is one float map at any time. A gate
-   is sigmoid(relu(mean of the map * gate_in + gate_bias) * gate_out), before all else. */
+/* What a unit does beside y = multiplier * (base + signs that differ) + bias. There is one float map at any time. A
+   gate is sigmoid(relu(mean of the map * gate_in + gate_bias) * gate_out), before all else. */
 enum {
   UNIT_PROJECT = 1, /* first, map = 1x1 convolution of its average pool, or the pool's blocks over and over */
   UNIT_ADD = 2,     /* y += map */
