@@ -112,7 +112,7 @@ def draw_agreement(axes) -> None:
         if equal != "-":
             same, _ = equal.split(" of ")
             axes.text(0.97, y, f"{int(same):,} equal", va="center", ha="right", color=colour)
-    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="The same answers to 10,000 images")
+    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title="1-bit ResNet20: answers to 10,000 images")
     axes.axis("off")
 
 
