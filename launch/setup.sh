@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Makes a virtual environment with a requirements file, and perhaps more, once; later calls return at once.
-# usage: launch/setup.sh VENV REQUIREMENTS [PACKAGE ...]
+# usage: launch/setup.sh [VENV [REQUIREMENTS [PACKAGE ...]]]      (default: .venv requirements.txt)
 set -euo pipefail
 # shellcheck source=launch/lib.sh
 source "$(dirname "$0")/lib.sh"
-venv=$1 requirements=$2
+venv=${1:-.venv} requirements=${2:-requirements.txt}
 
 python=${PYTHON:-python3}
 if ! words=$("$python" --version 2>&1); then # pyenv's words say which of its versions has it
@@ -29,12 +29,15 @@ if made:
     print(f"{venv} was made as {made[1]}: its programs now name the folder in which they are")
 END
 fi
-if ! cmp -s <(cat requirements*.txt) "$venv/installed"; then
+# `installed` has a line for each call that installed something, behind a checksum of all requirements.
+sum=$(cat requirements*.txt | cksum) asked="$sum $requirements${3:+ ${*:3}}"
+if ! grep -qxF "$asked" "$venv/installed" 2>/dev/null; then
     echo "installing $requirements${3:+ and ${*:3}} into $venv, which takes some minutes"
     "$python" -m venv "$venv"
     # Not bin/pip, whose first line holds the folder in which the environment was made: it may have been moved or copied.
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$requirements" "${@:3}"
-    cat requirements*.txt >"$venv/installed"
+    before=$(grep -F "$sum " "$venv/installed" 2>/dev/null || true)
+    printf '%s\n' ${before:+"$before"} "$asked" >"$venv/installed"
 fi
 # The package for programs of yours, and the command onebnet, from any folder; nothing absolute, as this one may be moved.
 for packages in "$venv"/lib/python3*/site-packages; do

@@ -57,7 +57,7 @@ def pack(plan: Plan, table: np.ndarray, facts: dict) -> bytes:
     """
     check(plan)
     file = _File()
-    words = json.dumps(facts).encode()
+    words = json.dumps(facts, ensure_ascii=False).encode(errors="surrogateescape")
     card_at = file.add(np.frombuffer(words, np.uint8))
     table_at = file.add(table, "<f4")
     mean_at = 0 if plan.pixel_mean is None else file.add(plan.pixel_mean, "<f4")

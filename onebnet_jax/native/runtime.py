@@ -82,7 +82,7 @@ class Engine:
         self.memory(threads)  # raises for a number that cannot be
         self._net(1, 0)  # looks at the checksum
         try:
-            self.card = dict(json.loads(ctypes.string_at(info.card, info.card_bytes)))
+            self.card = dict(json.loads(ctypes.string_at(info.card, info.card_bytes).decode(errors="surrogateescape")))
         except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{self._name}: its card is none: {error}; convert the network again.") from error
 

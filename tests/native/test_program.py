@@ -45,13 +45,13 @@ def test_it_prints_what_python_computes(place, program):
 def test_labels_and_probabilities(place, program, tmp_path):
     structure = families.build("onebnet", depth=8, width_multiplier=0.3, num_classes=3)
     model = tmp_path / "m.onb"
-    model.write_bytes(engines.random_plan(structure, SHAPE)[0])
+    model.write_bytes(engines.random_plan(structure, SHAPE, classes=["Öse", 'a "b" \\'])[0])
     logits = np.float64(Engine(model).logits(pixels(place)))
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     lines = run(program, model, *(place / f"{k}.raw" for k in range(3))).splitlines()
     for line, share in zip(lines, shares):
-        label, probability = line.split(": ")[1].split(" ")
-        names = ["a", "b", "2"]  # the card has two names only
+        label, probability = line.split(": ")[1].rsplit(" ", 1)
+        names = ["Öse", 'a "b" \\', "2"]  # the card has two names only
         assert label == names[share.argmax()] and abs(float(probability) - share.max()) < 1e-4
 
 

@@ -333,19 +333,17 @@ def test_setup_installs_once(tmp_path):
     executable(tmp_path / "record", RECORD)
     executable(python, f'#!/bin/sh\n[ $1 = -c ] && exit\nmkdir -p "$3/bin" && cp {tmp_path}/record "$3/bin/python"\n')
     (tmp_path / "requirements.txt").write_text("numpy\n")
+    (tmp_path / "requirements-train.txt").write_text("")
     environment = {**os.environ, "PYTHON": str(python), "CALLS": str(tmp_path / "calls")}
-    for _ in range(2):
-        subprocess.run(
-            [ROOT / "launch" / "setup.sh", "new venv", "requirements.txt", "jax[x]"],
-            cwd=tmp_path,
-            env=environment,
-            check=True,
-        )
+    few, more = ["requirements-train.txt"], ["requirements.txt", "jax[x]"]
+    for packages in (few, more, few, more):
+        command = [ROOT / "launch" / "setup.sh", "new venv", *packages]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     words = (tmp_path / "calls").read_text().split("\0")[1:-1]
     pip = ["python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     # What finds by itself what is built, each after its number of words.
     builds = [word for name in ("build", "runtime") for word in ("3", "python", "-m", f"onebnet_jax.native.{name}")]
-    assert words == [*pip, "-r", "requirements.txt", "jax[x]", *builds, *builds]
+    assert words == [*pip, "-r", *few, *builds, "9", *pip, "-r", *more, *builds, *builds, *builds]
     (tmp_path / "new venv").rename(tmp_path / "moved")
     subprocess.run([tmp_path / "moved" / "bin" / "onebnet", "cost"], cwd="/", env=environment, check=True)
     assert (tmp_path / "calls").read_text().split("\0")[-5:-1] == ["python", "-m", "onebnet_jax", "cost"]
@@ -357,7 +355,8 @@ def test_a_copied_environment_names_its_own_folder(tmp_path):
     (first / "requirements.txt").write_text("")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=first, check=True)
     executable(first / ".venv" / "bin" / "a program", f"#!{first}/.venv/bin/python\n")
-    (first / ".venv" / "installed").write_text("")
+    nothing = subprocess.run("cksum", stdin=subprocess.DEVNULL, check=True, text=True, stdout=-1).stdout.strip()
+    (first / ".venv" / "installed").write_text(f"{nothing} requirements.txt\n")
     (first / "onebnet_jax" / "native").mkdir(parents=True)
     for name in ("build", "runtime"):
         (first / "onebnet_jax" / "native" / f"{name}.py").touch()

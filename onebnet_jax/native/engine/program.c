@@ -104,7 +104,7 @@ static void print_label(int label) {
       while (p < end && *p != '"') p += *p == '\\' ? 2 : 1;
       if (p >= end) break;
       if (!left) {
-        printf("%.*s", (int)(p - name), name);
+        for (; name < p; name++) putchar(*name == '\\' ? *++name : *name); /* \" and \\ */
         return;
       }
       for (p++; p < end && (*p == ',' || *p == ' ');) p++;
@@ -218,7 +218,7 @@ int main(int argc, char **argv) {
     else if (!strncmp(argv[i], "--at-least=", 11) && probable(atof(argv[i] + 11))) wish.at_least = atof(argv[i] + 11);
     else if (!strcmp(argv[i], "--bench")) runs = 50;
     else if (!strncmp(argv[i], "--bench=", 8) && atoi(argv[i] + 8) > 0) runs = atoi(argv[i] + 8);
-    else if (argv[i][0] == '-' && argv[i][1]) return fputs(USAGE, stderr), 2;
+    else if (argv[i][0] == '-' && argv[i][1]) return fprintf(stderr, "error: %s will not do.\n%s", argv[i], USAGE), 2;
     else if (!path) path = argv[i];
     else images++;
   }
