@@ -1,6 +1,6 @@
 /* Where the time of an image goes, part by part, beside what the CPU could do at most; `launch/engine_account.sh`
-   builds and runs it. AVX-512 alone: a limit is a loop of its instructions that does nothing else. It is measured between the
-   parts of each image, as a CPU that multiplies floats runs at a lower clock for a while afterwards. */
+   builds and runs it. AVX-512 alone: a limit is a loop of its instructions that does nothing else. It is measured
+   between the parts of each image, as a CPU that multiplies floats runs at a lower clock for a while afterwards. */
 #define _POSIX_C_SOURCE 200809L
 #include <immintrin.h>
 #include <stdio.h>
@@ -47,16 +47,16 @@ static int order(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
 }
-/* The value below which a part of them lies. */
-static double quantile(double *values, double part) {
+/* Sorts them. */
+static double median(double *values) {
   qsort(values, IMAGES, sizeof(double), order);
-  return values[(int)(part * (IMAGES - 1))];
+  return values[(IMAGES - 1) / 2];
 }
 
 static void line(const char *name, double *times, double work, double most, double all) {
-  double median = quantile(times, 0.5);
-  printf("| %-45s | %6.0f | %5.1f |", name, median, 100 * median / all);
-  if (work > 0) printf(" %12.0f |\n", 100 * work / median / most);
+  double time = median(times);
+  printf("| %-45s | %6.0f | %5.1f |", name, time, 100 * time / all);
+  if (work > 0) printf(" %12.0f |\n", 100 * work / time / most);
   else printf(" %12s |\n", "");
 }
 
@@ -109,7 +109,7 @@ int main(int argc, char **argv) {
     head[image] = now() - begin;
     all[image] = stem[image] + project_[image] + binary[image] + head[image];
   }
-  double multiplied = quantile(products, 0.5), counted = quantile(counts, 0.5), total = quantile(all, 0.5);
+  double multiplied = median(products), counted = median(counts), total = median(all);
   static double floats[IMAGES];
   printf("| part | us | %% of time | %% of limit |\n|---|--:|--:|--:|\n");
   for (int i = 0; i < IMAGES; i++) floats[i] = stem[i] + project_[i];

@@ -81,7 +81,7 @@ class Streamed:
             rng = np.random.default_rng(key)
             order, draws = rng.permutation(size), rng.integers(0, (2 * padding + 1, 2 * padding + 1, 2), (size, 3))
         for step in range(first_step, share.steps(size)):
-            begin = (step * share.process_count + share.process_index) * share.batch_size
+            begin = share.begin(step)
             places = np.arange(begin, max(begin, min(begin + share.batch_size, size)))
             chosen, images = order[places], np.zeros((share.batch_size, *self.info.shape), np.uint8)
             found = self._pool.map(self._decode, paths[chosen])

@@ -97,8 +97,7 @@ class InMemory:
         share, images, labels = _share(batch), self._dataset.test_images, self._dataset.test_labels
         size = len(labels)
         for step in range(share.steps(size)):
-            first = (step * share.process_count + share.process_index) * share.batch_size
-            places = np.arange(first, first + share.batch_size)
+            places = share.begin(step) + np.arange(share.batch_size)
             chosen, mask = places.clip(max=size - 1), (places < size).astype(np.float32)
             yield {"images": images[chosen], "labels": labels[chosen], "mask": mask}
 

@@ -39,6 +39,10 @@ class Share:
         """Global batches in an epoch of `size` images, the last one perhaps filled up."""
         return -(-size // (self.batch_size * self.process_count))
 
+    def begin(self, step: int) -> int:
+        """This process's first place of a global batch, in the order of an epoch."""
+        return (step * self.process_count + self.process_index) * self.batch_size
+
     def positions(self, size: int, first_step: int = 0) -> np.ndarray:
         """This process's places in the order of an epoch, from a step on: int64, ascending, all below `size`."""
         places = np.arange(first_step * self.batch_size * self.process_count, size)
