@@ -32,9 +32,34 @@ INLINE int even_part(int left, int most) {
   return (left + parts - 1) / parts;
 }
 
+// The quotient, rounded down.
+INLINE int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
+// The estimator's slope at x - alpha, for LANES floats from i on.
+INLINE floats slope_at(const MapGradient *g, size_t i, floats alpha, int there) {
+  if (g->slope == MAP) return load_some(g->slopes + i, there);
+  floats x = load_some(g->x + i, there) - alpha, size = (floats)((ints)x & INT32_MAX);
+  if (g->slope == CLIP) return (floats)((ints)(size <= g->window) & (ints)splat(1));
+  floats slope = (2 - size * g->twice) * g->once;
+  return slope <= 0 ? (floats){0} : slope;  // NaN stays
+}
+
+// Whether all taps lie in the map for output pixels of these classes.
+INLINE bool all_inside(const KernelGradient *g, int a, int b) {
+  int r = g->classes.first_row[a], k = g->classes.first_column[b];
+  return g->s.pad_value ||
+         (inside(&g->s, r, k, 0, 0) && inside(&g->s, r, k, g->s.kh - 1, g->s.kw - 1));
+}
+
 #include "forward.h"
+#if LANES == 16
+#include "permuted_map_gradient.h"
+#include "permuted_kernel_gradient.h"
+#else
+#include "lookup.h"
 #include "map_gradient.h"
 #include "kernel_gradient.h"
+#endif
 #include "tail.h"
 
 void sum(const float *parts, int count, int width, const float *mask, float *out) {
@@ -61,7 +86,7 @@ void sum(const float *parts, int count, int width, const float *mask, float *out
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 extern "C" const Kernels JOIN(kernels_, FLAVOR) = {
-    TEXT(FLAVOR), LANES,           prepare_weights, forward,    index_size,   prepare_index, tables_size,
+    TEXT(FLAVOR), LANES,           prepare_weights, forward,    index_size,   prepare_index, map_items, tables_size,
     map_gradient, part_size,       chunk_size,      kernel_gradient, kernel_finish, statistics, tail_forward,
     tail_backward, tail_gradient,  sum,
 };

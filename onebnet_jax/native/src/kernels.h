@@ -43,8 +43,7 @@ struct MapGradient {
   const float *slopes;  // [n, h, w, c] for MAP
   bool shortcut;      // adds grad to dx: the shortcut is the map itself
   float *dx, *parts;  // [n, h, w, c]; [n][c], sums that alpha's gradient is made of
-  int32_t *index;     // signs of the kernel, `index_size` bytes
-  int rows;           // as many rows of an image are worked on at a time
+  void *index;        // what the signs of the kernel pick, `index_size` bytes
 };
 
 // Gradient of the kernel.
@@ -75,8 +74,9 @@ struct Kernels {
   void (*forward)(const Forward *, int image);
   size_t (*index_size)(const MapGradient *);
   void (*index)(const MapGradient *, int tap);
-  size_t (*tables_size)(const MapGradient *);  // scratch for one image, bytes, with the rows given
-  void (*map_gradient)(const MapGradient *, int image, void *scratch);
+  int (*map_items)(const MapGradient *);         // into how many the images are cut
+  size_t (*tables_size)(const MapGradient *);    // scratch for one item, bytes
+  void (*map_gradient)(const MapGradient *, int item, void *scratch);
   size_t (*part_size)(const KernelGradient *);
   size_t (*chunk_size)(const KernelGradient *);  // scratch for one item, bytes
   void (*kernel_gradient)(const KernelGradient *, int item, void *scratch);

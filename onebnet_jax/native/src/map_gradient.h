@@ -1,181 +1,236 @@
-// Gradient of the map: lanes are input channels, tables hold the sums of GROUP output channels of one pixel, and the
+// Gradient of the map: a table holds the sums of a group of output channels of dy, for pixels side by side, and the
 // signs of the kernel pick. Part of kernels.cc.
 
-INLINE int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
-INLINE int groups_of(int channels) { return (channels + GROUP - 1) / GROUP; }
-
-// How many vectors of input channels are worked on at a time: registers hold their sums for several pixels.
-INLINE int width_of(int channels) {
-  int vectors = (channels + LANES - 1) / LANES;
-  return LANES == 16 && vectors % 4 == 0 ? 4 : vectors % 2 == 0 ? 2 : 1;
-}
+// Columns of the input that read the same taps form a phase: the m-th of phase p is column m * stride + p. Tap j of one
+// of them reads the output's column m + shift. Some pixels of a row, of several small images side by side or a part of
+// a large one, are worked on together: they are a strip.
+struct Strip {
+  int columns_of_kernel, phases, phase[MAX_TAPS], shift[MAX_TAPS];  // of each column of the kernel; none: -1
+  int low, high;                                 // the least and the greatest shift, 0 among them
+  int parts, columns;                            // of a row of an image; columns of a phase in a part
+  int images, pitch;                             // side by side; pitch: from one to the next
+  int lanes, width;                              // pixels of a strip, rounded up to vectors; floats of a table's row
+  int group, groups, tables;                     // output channels of a table; tables, and those at a time
+  int channels;                                  // input channels, rounded up to what add_rows takes at a time
+  int rows;                                      // input rows that are summed up at a time
+  explicit Strip(const Shape &s) : columns_of_kernel(s.kw) {
+    phases = s.sc < s.w ? s.sc : s.w;
+    low = high = 0;
+    for (int j = 0; j < s.kw; j++) {
+      int p = (j - s.left) % s.sc;
+      phase[j] = p = p < 0 ? p + s.sc : p;
+      shift[j] = floor_div(p + s.left - j, s.sc);
+      if (p >= phases) phase[j] = -1;
+      else low = shift[j] < low ? shift[j] : low, high = shift[j] > high ? shift[j] : high;
+    }
+    int all = (s.w + s.sc - 1) / s.sc;
+    parts = (all + 31) / 32, columns = (all + parts - 1) / parts;
+    int size = columns + high - low, behind = columns + high - s.ow;  // columns of zeros behind an image, and before it
+    int shared = behind < -low ? behind : -low;
+    pitch = size - (shared > 0 ? shared : 0);
+    images = parts > 1 ? 1 : (32 - columns) / pitch + 1;
+    images = images < s.n ? images : s.n;
+    const int used = (images - 1) * pitch + columns;
+    lanes = (used + LANES - 1) / LANES * LANES;
+    width = (used + high - low + LANES - 1) / LANES * LANES;
+    auto cost = [&](int size) { return (size_t)((s.o + size - 1) / size) * ((2 << size) + s.kh * s.kw * s.c); };
+    group = 4;  // what takes least; making a row takes about as long as looking up two
+    for (int more = 5; more <= 7 && width * 4 << more <= TABLES; more++)
+      if (cost(more) < cost(group)) group = more;
+    groups = (s.o + group - 1) / group;
+    tables = TABLES / (width * 4 << group);
+    channels = (s.c + 7) / 8 * 8;
+    rows = s.kh > s.sr ? s.kh : s.sr;
+  }
+  int taps(int p) const { return count(p, p); }          // columns of the kernel in a phase
+  int before(int p) const { return count(0, p - 1); }  // and in those before it
+  int count(int first, int last) const {
+    int sum = 0;
+    for (int j = 0; j < columns_of_kernel; j++) sum += phase[j] >= first && phase[j] <= last;
+    return sum;
+  }
+  size_t sums() const { return (size_t)rows * phases * channels * lanes; }
+};
 
 size_t index_size(const MapGradient *g) {
-  size_t vectors = (size_t)(g->s.c + LANES - 1) / LANES;
-  return vectors * g->s.kh * g->s.kw * groups_of(g->s.o) * sizeof(ints);
+  Strip strip(g->s);
+  return (size_t)g->s.kh * g->s.kw * strip.groups * strip.channels * sizeof(uint16_t);
 }
 
-// index: [block of input channels][tap][group of output channels][input channel of the block]
+// index: [row of the kernel][phase][group][column of the kernel][input channel], offsets for add_rows
 void prepare_index(const MapGradient *g, int tap) {
   const Shape &s = g->s;
-  int groups = groups_of(s.o), width = width_of(s.c) * LANES, taps = s.kh * s.kw;
-  for (int c = 0; c < s.c; c++) {
-    const float *row = g->kernel + ((size_t)tap * s.c + c) * s.o;
-    int32_t *to = g->index + ((size_t)(c / width) * taps + tap) * groups * width + c % width;
-    for (int o = 0; o < groups; o++, to += width) {
-      uint32_t bits = 0;
-      for (int i = 0; i < GROUP && o * GROUP + i < s.o; i++) bits |= (uint32_t)(row[o * GROUP + i] > 0) << i;
-      *to = choice_of(bits);
+  const Strip strip(s);
+  const int i = tap / s.kw, j = tap % s.kw, phase = strip.phase[j];
+  if (phase < 0) return;
+  int rank = 0;
+  for (int other = 0; other < j; other++) rank += strip.phase[other] == phase;
+  uint16_t *to = (uint16_t *)g->index +
+                 ((size_t)(i * s.kw + strip.before(phase)) * strip.groups + rank) * strip.channels;
+  for (int k = 0; k < strip.groups; k++, to += strip.taps(phase) * strip.channels)
+    for (int c = 0; c < s.c; c++) {
+      const float *row = g->kernel + ((size_t)tap * s.c + c) * s.o;
+      int number = k % strip.tables << strip.group;
+      for (int b = 0; b < strip.group && k * strip.group + b < s.o; b++) number |= (row[k * strip.group + b] > 0) << b;
+      to[c] = (uint16_t)(4 * (number * strip.width + strip.shift[j] - strip.low));
     }
-  }
 }
 
-// The output rows and columns that inputs from `first` to `last` have a share in; some may lie outside of the map.
-struct Span {
-  int low, high;
-  Span(int first, int last, int before, int kernel, int stride)
-      : low(floor_div(first + before - kernel + 1, stride)), high(floor_div(last + before, stride)) {}
-  int size() const { return high - low + 1; }
-};
-INLINE Span columns_of(const Shape &s) { return {0, s.w - 1, s.left, s.kw, s.sc}; }
+int map_items(const MapGradient *g) { return (g->s.n + Strip(g->s).images - 1) / Strip(g->s).images; }
 
-// Tables are kept in a ring: output row r in slot r modulo ring_rows. It holds what g->rows input rows need.
-INLINE int ring_rows(const MapGradient *g) { return (g->rows + g->s.kh - 2) / g->s.sr + 2; }
-INLINE int slot_of(const MapGradient *g, int r) {
-  int rows = ring_rows(g);
-  return (r % rows + rows) % rows;
-}
 size_t tables_size(const MapGradient *g) {
-  size_t tables = (size_t)ring_rows(g) * columns_of(g->s).size() * groups_of(g->s.o);
-  return tables * sizeof(floats) + ((size_t)g->s.o + GROUP) * 4;
+  Strip strip(g->s);
+  return TABLES + 4 * ((size_t)strip.groups * strip.group * strip.width + strip.sums());
 }
 
-// Tables of one output row: [group][column]; zeros outside of the map. dy: memory for one pixel.
-void row_tables(const MapGradient *g, int n, int r, const Span &columns, floats *tables, float *dy) {
-  const Shape &s = g->s;
-  int groups = groups_of(s.o), width = columns.size();
-  for (int k = columns.low; k <= columns.high; k++) {
-    floats *to = tables + (k - columns.low);
-    if (r < 0 || r >= s.oh || k < 0 || k >= s.ow) {
-      for (int o = 0; o < groups; o++) to[(size_t)o * width] = (floats){0};
-      continue;
-    }
-    size_t at = (((size_t)n * s.oh + r) * s.ow + k) * s.o;
-    for (int c = 0; c < s.o; c += LANES) {
-      int there = s.o - c;
-      floats d = load_some(g->grad + at + c, there);
-      if (g->counts) {
-        const float *p = g->coefficients + c;
-        floats count = load_shorts(g->counts + at + c, there);
-        floats mean = count * load_some(p + s.o, there) + load_some(p + 2 * s.o, there);
-        d = d * load_some(p, there) - mean * g->mask[n];
-        store_some(g->dy + at + c, d, there);
-      }
-      floats scale = load_some(g->kernel + c, there);
-      store_some(dy + c, d * (scale < 0 ? -scale : scale), there);
-    }
-    for (int o = 0; o < groups; o++) to[(size_t)o * width] = table(dy + o * GROUP);
-  }
-}
-
-struct Taps {  // those of the kernel that have a share in some input pixels
-  int count;
-  const floats *tables[MAX_TAPS];
-  const ints *index[MAX_TAPS];
+// Where the pixels of a strip are in row 0 of a map, or -1; of the input, those of phase 0.
+struct Pixels {
+  static constexpr int MOST = 32 + MAX_TAPS + LANES;
+  ptrdiff_t at[MOST];
+  int image[MOST], column[MOST];
 };
 
-INLINE floats slope_at(const MapGradient *g, size_t i, floats alpha, int there) {
-  if (g->slope == MAP) return load_some(g->slopes + i, there);
-  floats x = load_some(g->x + i, there) - alpha, size = (floats)((ints)x & INT32_MAX);
-  if (g->slope == CLIP) return (floats)((ints)(size <= g->window) & (ints)splat(1));
-  floats slope = (2 - size * g->twice) * g->once;
-  return slope <= 0 ? (floats){0} : slope;  // NaN stays
+// f(LANES) or, of the last of `channels`, f(as many as there are) for each vector of channels c.
+template <class F> INLINE void vectors(int channels, F f) {
+  int c = 0;
+  for (; c + LANES <= channels; c += LANES) f(c, Constant<LANES>());
+  if (c < channels) f(c, channels - c);
 }
 
-// P input pixels, `step` floats apart, and V vectors of channels. Not inlined: the registers just suffice.
-template <int P, int V>
-__attribute__((noinline)) void map_pixels(const MapGradient *g, const Taps *taps, int first, size_t width, int groups,
-                                          size_t at, size_t step, int c, float *part, const float *identity) {
-  floats sum[P][V];
-  UNROLL for (int p = 0; p < P; p++) UNROLL for (int v = 0; v < V; v++) sum[p][v] = (floats){0};
-  for (int t = 0; t < taps->count; t++) {
-    const floats *tables = taps->tables[t] + first;
-    const ints *index = taps->index[t];
-    for (int o = 0; o < groups; o++, tables += width, index += V) {
-      floats turn[V];
-      UNROLL for (int v = 0; v < V; v++) turn[v] = turn_of(index[v]);
-      UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int v = 0; v < V; v++) sum[p][v] = add_chosen(sum[p][v], tables[p], index[v], turn[v]);
-    }
-  }
-  auto finish = [&](int v, int there) __attribute__((always_inline)) {
-    floats alpha = load_some(g->alpha + c + v * LANES, there), total = load_some(part + v * LANES, there);
-    UNROLL for (int p = 0; p < P; p++) {
-      size_t i = p * step + v * LANES;
-      floats d = sum[p][v] * slope_at(g, at + i, alpha, there);
-      total += d;
-      if (identity) d += load_some(identity + i, there);
-      store_some(g->dx + at + i, d, there);
-    }
-    store_some(part + v * LANES, total, there);
-  };
-  UNROLL for (int v = 0; v < V; v++) {
-    int there = g->s.c - c - v * LANES;
-    if (there >= LANES) finish(v, LANES);
-    else if (there > 0) finish(v, there);
-  }
-}
-
-// Input rows y0 to y1 - 1, one block of channels.
-template <int V> void map_rows(const MapGradient *g, int n, int block, int y0, int y1, const Span &columns,
-                               const floats *tables, float *part) {
+// dy of one output row, times the kernel's scale: [output channel][pixel of the strip].
+INLINE void row_values(const MapGradient *g, const Strip &strip, const Pixels &pixels, int r, float *values) {
   const Shape &s = g->s;
-  constexpr int P = LANES == 16 ? (V == 4 ? 6 : 8) : 4;
-  int groups = groups_of(s.o), width = columns.size(), taps = s.kh * s.kw, c = block * V * LANES;
-  const ints *index = (const ints *)g->index + (size_t)block * taps * groups * V;
-  for (int y = y0; y < y1; y++)
-    for (int phase = 0; phase < s.sc && phase < s.w; phase++) {  // columns that read the same taps
-      Taps here;
-      here.count = 0;
-      for (int i = 0; i < s.kh; i++)
-        for (int j = 0; j < s.kw; j++) {
-          int a = y + s.top - i, b = phase + s.left - j;
-          int r = floor_div(a, s.sr), k = floor_div(b, s.sc);
-          if (r * s.sr != a || k * s.sc != b) continue;
-          here.tables[here.count] = tables + (size_t)slot_of(g, r) * groups * width + (k - columns.low);
-          here.index[here.count++] = index + (size_t)(i * s.kw + j) * groups * V;
+  auto run = [&](auto counts) __attribute__((always_inline)) {
+    vectors(s.o, [&](int c, auto there) __attribute__((always_inline)) {
+      const float *p = g->coefficients + c;
+      floats scale = load_some(g->kernel + c, there), a, b, e;
+      scale = scale < 0 ? -scale : scale;
+      if (counts) a = load_some(p, there), b = load_some(p + s.o, there), e = load_some(p + 2 * s.o, there);
+      for (int q = 0; q < strip.width; q += LANES) {
+        floats block[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) {
+          block[i] = (floats){0};
+          if (pixels.at[q + i] < 0) continue;
+          size_t at = (size_t)(pixels.at[q + i] + (ptrdiff_t)r * s.ow) * s.o + c;
+          floats d = load_some(g->grad + at, there);
+          if (counts) {
+            d = d * a - (load_shorts(g->counts + at, there) * b + e) * g->mask[pixels.image[q + i]];
+            store_some(g->dy + at, d, there);
+          }
+          block[i] = d * scale;
         }
-      int count = (s.w - phase + s.sc - 1) / s.sc;
-      for (int m = 0, pixels; m < count; m += pixels) {
-        pixels = even_part(count - m, P);
-        size_t at = (((size_t)n * s.h + y) * s.w + phase + (size_t)m * s.sc) * s.c + c;
-        dispatch<P>(pixels, [&](auto p) {
-          map_pixels<p, V>(g, &here, m, width, groups, at, (size_t)s.sc * s.c, c, part + c,
-                           g->shortcut ? g->grad + at : nullptr);
-        });
+        transpose(block);
+        for (int i = 0; i < there; i++) store(values + (size_t)(c + i) * strip.width + q, block[i]);
+      }
+    });
+  };
+  g->counts ? run(yes) : run(no);
+}
+
+// The sums of one phase of input row y into dx, and zeros in their place.
+INLINE void finish_row(const MapGradient *g, const Strip &strip, const Pixels &pixels, int y, int phase, float *sums) {
+  const Shape &s = g->s;
+  vectors(s.c, [&](int c, auto there) __attribute__((always_inline)) {
+    const floats alpha = load_some(g->alpha + c, there);
+    floats total = {0};
+    int image = -1;
+    auto keep = [&]() __attribute__((always_inline)) {
+      float *part = g->parts + (size_t)image * s.c + c;
+      if (image >= 0) store_some(part, load_some(part, there) + total, there);
+    };
+    for (int q = 0; q < strip.lanes; q += LANES) {
+      floats block[LANES];
+      UNROLL for (int i = 0; i < LANES; i++)
+        block[i] = i < there ? load(sums + (size_t)(c + i) * strip.lanes + q) : (floats){0};
+      transpose(block);
+      UNROLL for (int i = 0; i < LANES; i++) {
+        if (pixels.at[q + i] < 0 || pixels.column[q + i] + phase >= s.w) continue;
+        if (pixels.image[q + i] != image) keep(), image = pixels.image[q + i], total = (floats){0};
+        size_t at = (size_t)(pixels.at[q + i] + (ptrdiff_t)y * s.w + phase) * s.c + c;
+        floats d = block[i] * slope_at(g, at, alpha, there);
+        total += d;
+        if (g->shortcut) d += load_some(g->grad + at, there);
+        store_some(g->dx + at, d, there);
       }
     }
+    keep();
+  });
+  memset(sums, 0, 4 * (size_t)strip.channels * strip.lanes);
 }
 
-void map_gradient(const MapGradient *g, int n, void *scratch) {
+// Not inlined: there would be one for each V.
+template <int G> __attribute__((noinline)) void row_table(const float *const *values, int width, float *table) {
+  for (int v = 0; v < width;) {
+    const float *here[G];
+    UNROLL for (int i = 0; i < G; i++) here[i] = values[i] + v;
+    int vectors = even_part((width - v) / LANES, 4);
+    dispatch<4>(vectors, [&](auto w) { fill_table<G, w>(here, width, table + v); });
+    v += vectors * LANES;
+  }
+}
+
+template <int V> void strip_gradient(const MapGradient *g, const Strip &strip, int first, int part, float *scratch) {
   const Shape &s = g->s;
-  float *part = g->parts + (size_t)n * s.c;
-  memset(part, 0, 4 * (size_t)s.c);
-  const int width = width_of(s.c);
-  const Span columns = columns_of(s);
-  const size_t row = (size_t)groups_of(s.o) * columns.size();
-  floats *tables = (floats *)scratch;
-  float *dy = (float *)(tables + ring_rows(g) * row);
-  memset(dy + s.o, 0, 4 * GROUP);
-  int made = Span(0, 0, s.top, s.kh, s.sr).low;  // rows of tables so far
-  for (int y0 = 0; y0 < s.h; y0 += g->rows) {
-    int y1 = y0 + g->rows < s.h ? y0 + g->rows : s.h;
-    for (Span rows(y0, y1 - 1, s.top, s.kh, s.sr); made <= rows.high; made++)
-      row_tables(g, n, made, columns, tables + slot_of(g, made) * row, dy);
-    for (int block = 0; block * width * LANES < s.c; block++) {
-      if (width == 4) map_rows<4>(g, n, block, y0, y1, columns, tables, part);
-      else if (width == 2) map_rows<2>(g, n, block, y0, y1, columns, tables, part);
-      else map_rows<1>(g, n, block, y0, y1, columns, tables, part);
+  float *tables = scratch, *values = tables + TABLES / 4;
+  float *sums = values + (size_t)strip.groups * strip.group * strip.width;  // [row][phase][channel][pixel]
+  memset(values, 0, 4 * ((size_t)strip.groups * strip.group * strip.width + strip.sums()));
+  const int start = part * strip.columns;
+  Pixels outputs, inputs;
+  for (int q = 0; q < Pixels::MOST; q++) outputs.at[q] = inputs.at[q] = -1;
+  for (int b = 0; b < strip.images && first + b < s.n; b++) {
+    const int n = first + b;
+    for (int m = strip.low; m < strip.columns + strip.high; m++) {
+      int k = start + m, q = b * strip.pitch + m - strip.low;
+      if (k >= 0 && k < s.ow) outputs.at[q] = (ptrdiff_t)n * s.oh * s.ow + k, outputs.image[q] = n;
+    }
+    for (int m = 0; m < strip.columns; m++) {
+      int x = (start + m) * s.sc, q = b * strip.pitch + m;
+      if (x < s.w) inputs.at[q] = (ptrdiff_t)n * s.h * s.w + x, inputs.image[q] = n, inputs.column[q] = x;
     }
   }
+  const size_t row_size = (size_t)strip.channels * strip.lanes;
+  auto sums_of = [&](int y, int p) { return sums + ((size_t)(y % strip.rows) * strip.phases + p) * row_size; };
+  int done = 0;  // input rows
+  auto finish = [&](int before) {
+    for (; done < before; done++)
+      for (int p = 0; p < strip.phases; p++) finish_row(g, strip, inputs, done, p, sums_of(done, p));
+  };
+  for (int r = 0; r < s.oh; r++) {
+    const int y0 = r * s.sr - s.top;
+    finish(y0 < s.h ? y0 : s.h);
+    row_values(g, strip, outputs, r, values);
+    for (int k0 = 0; k0 < strip.groups; k0 += strip.tables) {
+      int count = strip.groups - k0 < strip.tables ? strip.groups - k0 : strip.tables;
+      for (int k = 0; k < count; k++) {
+        const float *rows[8];
+        for (int i = 0; i < strip.group; i++) rows[i] = values + ((size_t)(k0 + k) * strip.group + i) * strip.width;
+        float *to = tables + ((size_t)k << strip.group) * strip.width;
+        if (strip.group == 4) row_table<4>(rows, strip.width, to);
+        else if (strip.group == 5) row_table<5>(rows, strip.width, to);
+        else if (strip.group == 6) row_table<6>(rows, strip.width, to);
+        else row_table<7>(rows, strip.width, to);
+      }
+      for (int i = 0; i < s.kh; i++) {
+        if (y0 + i < 0 || y0 + i >= s.h) continue;
+        for (int p = 0; p < strip.phases; p++) {
+          const int taps = strip.taps(p);
+          if (!taps) continue;
+          const uint16_t *index = (const uint16_t *)g->index +
+                                  ((size_t)(i * s.kw + strip.before(p)) * strip.groups + k0 * taps) * strip.channels;
+          add_rows<together(V), V>(sums_of(y0 + i, p), strip.channels, tables, index, strip.channels,
+                                           count * taps);
+        }
+      }
+    }
+  }
+  finish(s.h);
+}
+
+void map_gradient(const MapGradient *g, int item, void *scratch) {
+  const Shape &s = g->s;
+  const Strip strip(s);
+  const int first = item * strip.images, images = s.n - first < strip.images ? s.n - first : strip.images;
+  memset(g->parts + (size_t)first * s.c, 0, 4 * (size_t)images * s.c);
+  for (int part = 0; part < strip.parts; part++)
+    dispatch<32 / LANES>(strip.lanes / LANES, [&](auto v) { strip_gradient<v>(g, strip, first, part, (float *)scratch); });
 }

@@ -2,15 +2,10 @@
 
    One file of kernels is compiled once for each instruction set; the macro FLAVOR names it. Each simd_NAME.h says
      LANES    32-bit lanes of a vector
-     GROUP    how many signed values one `add_chosen` adds up, see below
      COUNTS   how many words `count_step` may add before `count_sum` has to be taken
-   and defines what is declared here. Everything else is written with operators, which compilers know for vectors.
-
-   A sum of GROUP values, each with a sign, is not computed but looked up. `table(d)` holds the sums for every choice of
-   signs in which the last value has its +; the others are their negatives. A lane's `choice` says which: in its lowest
-   GROUP - 1 bits the signs of the other values (1 for +), all turned if the last value's is -, and in its highest bit
-   that turn. `choices(words, shift)` makes them of packed signs: lane i takes bit `shift` + i of each of GROUP words.
-   `pick` looks up; the product with `turn_of(choice)` and the addition are one operation in `add_chosen`. */
+   and defines `positive`, `count_step` and `count_sum`; of what only one way to take gradients needs, simd_avx512.h has
+   permutations (permuted_map_gradient.h says of what), the others `transpose`: of LANES vectors, vector i gets lane i of
+   each. Everything else is written with operators, which compilers know for vectors. */
 #ifndef ONEBNET_SIMD_H
 #define ONEBNET_SIMD_H
 #include <stddef.h>
@@ -60,13 +55,5 @@ INLINE void store_shorts(int16_t *p, ints x, int n) {
   shorts_at y = __builtin_convertvector(x, shorts_at);
   if (n >= LANES) *(shorts_at *)p = y;
   else memcpy(p, &y, 2 * (size_t)n);
-}
-INLINE int32_t choice_of(uint32_t bits) {
-  const uint32_t others = (1u << (GROUP - 1)) - 1;
-  return bits >> (GROUP - 1) ? (int32_t)(bits & others) : (int32_t)(~bits & others) | INT32_MIN;
-}
-INLINE floats turn_of(ints choice) { return (floats)((choice & INT32_MIN) | (ints)((floats){0} + 1)); }
-INLINE floats add_chosen(floats sum, floats table, ints choice, floats turn) {
-  return pick(table, choice) * turn + sum;
 }
 #endif

@@ -1,7 +1,6 @@
-/* AVX2 and FMA. Its permutation has 8 entries, so GROUP is 3 + 1. */
+/* AVX2 and FMA. */
 #include <immintrin.h>
 #define LANES 8
-#define GROUP 4
 #define COUNTS 31 /* bytes, 8 more a word */
 typedef float floats __attribute__((vector_size(32)));
 typedef int32_t ints __attribute__((vector_size(32)));
@@ -24,17 +23,19 @@ INLINE ints count_sum(counts sum) {
   return (ints)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)sum, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
 }
 
-INLINE floats table(const float *d) {
-  const floats s0 = {-1, 1, -1, 1, -1, 1, -1, 1}, s1 = {-1, -1, 1, 1, -1, -1, 1, 1}, s2 = {-1, -1, -1, -1, 1, 1, 1, 1};
-  return (s0 * d[0] + s1 * d[1]) + (s2 * d[2] + d[3]);
-}
-INLINE floats pick(floats table, ints choice) {
-  return (floats)_mm256_permutevar8x32_ps((__m256)table, (__m256i)choice);
-}
-INLINE ints choices(const uint32_t *const *words, int shift) {
-  const ints lane = (ints){1, 2, 4, 8, 16, 32, 64, 128} << shift, zero = {0};
-  ints v = zero;
-  UNROLL for (int g = 0; g < GROUP - 1; g++) v |= ((lane & (int32_t)*words[g]) != zero) & (1 << g);
-  ints minus = (lane & (int32_t)*words[GROUP - 1]) == zero;
-  return v ^ (minus & (INT32_MIN | ((1 << (GROUP - 1)) - 1)));
+INLINE void transpose(floats *rows) {
+  __m256 a[8], b[8];
+  UNROLL for (int i = 0; i < 4; i++) {
+    a[2 * i] = _mm256_unpacklo_ps((__m256)rows[2 * i], (__m256)rows[2 * i + 1]);
+    a[2 * i + 1] = _mm256_unpackhi_ps((__m256)rows[2 * i], (__m256)rows[2 * i + 1]);
+  }
+  UNROLL for (int i = 0; i < 8; i += 4)
+    UNROLL for (int j = 0; j < 2; j++) {
+      b[i + 2 * j] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0x44);
+      b[i + 2 * j + 1] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0xEE);
+    }
+  UNROLL for (int i = 0; i < 4; i++) {
+    rows[i] = (floats)_mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+    rows[i + 4] = (floats)_mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+  }
 }

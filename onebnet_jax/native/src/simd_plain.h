@@ -1,6 +1,5 @@
 /* Any CPU: 4 lanes, which every compiler turns into SSE2 or NEON. */
 #define LANES 4
-#define GROUP 1
 #define COUNTS 31 /* bytes, 8 more a word */
 typedef float floats __attribute__((vector_size(16)));
 typedef int32_t ints __attribute__((vector_size(16)));
@@ -22,12 +21,10 @@ INLINE ints count_sum(counts sum) {
   return (ints)((sum & 0xffffu) + (sum >> 16));
 }
 
-INLINE floats table(const float *d) { return d[0] - (floats){0}; }
-INLINE floats pick(floats table, ints choice) {
-  (void)choice;
-  return table;
-}
-INLINE ints choices(const uint32_t *const *words, int shift) {
-  const ints lane = (ints){1, 2, 4, 8} << shift, zero = {0};
-  return ((lane & (int32_t)*words[0]) == zero) & INT32_MIN;
+INLINE void transpose(floats *rows) {
+  for (int i = 0; i < LANES; i++)
+    for (int j = 0; j < i; j++) {
+      float x = rows[i][j];
+      rows[i][j] = rows[j][i], rows[j][i] = x;
+    }
 }

@@ -80,17 +80,12 @@ void forward(Pool &pool, const Kernels &k, Forward f, const float *mask, float *
 void map_gradient(Pool &pool, const Kernels &k, MapGradient g, float *alpha_gradient) {
   const Shape &s = g.s;
   g.once = 1 / g.window, g.twice = 2 / g.window;
-  // Row by row, so that tables are read while they are in the first cache. If the kernel is so large that going through
-  // it once for each row takes longer than that saves, as many rows as leave their tables in the second.
-  g.rows = 1;
-  if (k.index_size(&g) > 128 * 1024)
-    for (g.rows = s.h; g.rows > 1 && k.tables_size(&g) > 400 * 1024;) g.rows = (g.rows + 1) / 2;
   Memory index(k.index_size(&g)), parts(sizeof(float) * s.n * s.c);
-  g.index = index.as<int32_t>(), g.parts = parts.as<float>();
+  g.index = index.as<void>(), g.parts = parts.as<float>();
   std::memset(g.index, 0, k.index_size(&g));
   Scratch scratch(pool, k.tables_size(&g));
   share(pool, s.kh * s.kw, [&](int tap, int) { k.index(&g, tap); });
-  share(pool, s.n, [&](int image, int worker) { k.map_gradient(&g, image, scratch.of(worker)); });
+  share(pool, k.map_items(&g), [&](int item, int worker) { k.map_gradient(&g, item, scratch.of(worker)); });
   k.sum(g.parts, s.n, s.c, nullptr, alpha_gradient);
   for (int c = 0; c < s.c; c++) alpha_gradient[c] = -alpha_gradient[c];
 }
