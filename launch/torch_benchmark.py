@@ -35,7 +35,8 @@ from onebnet_jax.networks.structure import shortcut  # noqa: E402
 from onebnet_jax.runs import config  # noqa: E402
 from onebnet_jax.training import speed  # noqa: E402
 
-STEPS = 4  # of each contender in a round
+STEPS = 4  # of each contender in a round, or as many as begin in
+SECONDS = 10.0  # of it: bfloat16 is slow on CPUs without instructions for it
 
 
 class Sign(torch.autograd.Function):
@@ -118,14 +119,15 @@ class TorchTrainer:
         self.images_per_second()  # compiles
 
     def images_per_second(self):
-        begun = time.perf_counter()
-        for _ in range(STEPS):
+        steps, begun = 0, time.perf_counter()
+        while steps < STEPS and time.perf_counter() - begun < SECONDS:
             self._optimizer.zero_grad(set_to_none=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
                 loss = F.cross_entropy(self._network(self._images).float(), self._labels)
             loss.backward()
             self._optimizer.step()
-        return STEPS * self._count / (time.perf_counter() - begun)
+            steps += 1
+        return steps * self._count / (time.perf_counter() - begun)
 
 
 versions = f"jax {jax.__version__}, torch {torch.__version__}, {library.in_use()}, {torch.get_num_threads()} threads"
