@@ -39,7 +39,7 @@ def evaluation(module, workdir):
 
 @pytest.mark.slow  # minutes: launch/test.sh -m slow tests/system/test_extend.py
 def test_an_estimator_is_compared_over_seeds(tmp_path):
-    known = "\n".join(re.findall(r"^onebnet .* --import=.*$", PAGE, re.MULTILINE))
+    known = "\n".join(re.findall(r"^onebnet .* --import=.*steeper.*$", PAGE, re.MULTILINE))
     printed = run("steeper.py", tmp_path, evaluation("steeper", "runs/steeper_0"), known)
     rows = [line.split()[:5] for line in printed.splitlines() if line.startswith(("poly_*", "steeper_*"))]
     assert rows == [[f"{name}_*", name, "2", "1", "of"] for name in ("poly", "steeper")]
