@@ -17,9 +17,9 @@ from onebnet_jax.runs.trained import Trained
 class Converted:
     """A network for devices. Each file is made when it is first asked for: only the .tflite file takes TensorFlow."""
 
-    trained: Trained
-    folded: bool = True
-    raw_input: bool = False
+    trained: Trained  # the network
+    folded: bool = True  # as in `convert`
+    raw_input: bool = False  # as in `convert`
 
     @property
     def tflite(self) -> bytes:
