@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import card, fold, lint
-from onebnet_jax.export.plan import Plan
+from onebnet_jax.export import card, lint, native
+from onebnet_jax.export.fold import make_plan
 from onebnet_jax.networks.structure import check_convertible, check_deployable
 from onebnet_jax.runs.trained import Trained
 
@@ -39,8 +39,6 @@ class Converted:
     @functools.cached_property
     def onb(self) -> bytes:
         """The file for the native engine, its card inside. Takes uint8 pixels [H, W, C]."""
-        from onebnet_jax.export import native  # which imports this module
-
         return native.pack(*native.convert(self.trained, self.folded, self.raw_input))
 
     def save(self, path: str | Path) -> None:
@@ -72,12 +70,6 @@ class Converted:
         lint.check_file(operators, plan)
         counts = dict(sorted(collections.Counter(operator.kind for operator in operators).items()))
         return tflite, card.make(trained, tflite, counts, self.folded, self.raw_input), model
-
-
-def make_plan(trained: Trained, folded: bool = True, raw_input: bool = False) -> Plan:
-    """The deployment plan of a trained network; arguments as in `convert`."""
-    info, network = trained.info, (trained.structure, trained.binarization, trained.variables)
-    return fold.deployment_plan(*network, info.shape, folded, (info.mean, info.std) if raw_input else None)
 
 
 def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> Converted:
