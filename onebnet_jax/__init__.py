@@ -6,8 +6,8 @@ structure = onebnet_jax.families.onebnet(depth=20, ds_1d=(32, 64), channels=1)
 network = onebnet_jax.Network(structure)                      # a Flax module, for a loop of your own
 trained = onebnet_jax.train("quickstart", "runs/quickstart")  # or: onebnet_jax.load("runs/quickstart")
 onebnet_jax.evaluate(trained)                                 # {"loss": ..., "top1": ..., "top5": ...}
-onebnet_jax.convert(trained).save("model.tflite")
-onebnet_jax.predict("model.tflite", ["photo.jpg"])            # [(label, probability, probabilities), ...]
+onebnet_jax.convert(trained).save("model.onb")                # or, for Larq Compute Engine, "model.tflite"
+onebnet_jax.predict("model.onb", ["photo.jpg"])               # [(label, probability, probabilities), ...]
 """
 
 import importlib

@@ -1,49 +1,83 @@
-"""From a trained network to the bytes of a .tflite file with its card."""
+"""From a trained network to the files for devices: .tflite with its card, and .onb."""
 
 import collections
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
-from onebnet_jax.export import card, fold, lint
-from onebnet_jax.export.plan import Plan
-from onebnet_jax.networks.structure import check_deployable
+from onebnet_jax.errors import UserError
+from onebnet_jax.export import card, lint, native
+from onebnet_jax.export.fold import make_plan
+from onebnet_jax.networks.structure import check_convertible, check_deployable
 from onebnet_jax.runs.trained import Trained
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Converted:
-    """A converted network."""
+    """A network for devices. Each file is made when it is first asked for: only the .tflite file takes TensorFlow."""
 
-    tflite: bytes  # the file
-    card: dict  # config, checkpoint, classes, mean and std, sizes, operators, versions, checksum: JSON values
-    model: Any  # the Keras model of Larq layers that it was made from
+    trained: Trained  # the network
+    folded: bool = True  # as in `convert`
+    raw_input: bool = False  # as in `convert`
+
+    @property
+    def tflite(self) -> bytes:
+        """The file for Larq Compute Engine. Takes float32 [1, H, W, C] and gives logits [1, classes]."""
+        return self._for_lce[0]
+
+    @property
+    def card(self) -> dict:
+        """The .tflite file's: config, checkpoint, classes, mean and std, sizes, operators, versions and checksum."""
+        return self._for_lce[1]
+
+    @property
+    def model(self) -> Any:
+        """The Keras model of Larq layers that the .tflite file was made from."""
+        return self._for_lce[2]
+
+    @functools.cached_property
+    def onb(self) -> bytes:
+        """The file for the native engine, its card inside. Takes uint8 pixels [H, W, C]."""
+        return native.pack(*native.convert(self.trained, self.folded, self.raw_input))
 
     def save(self, path: str | Path) -> None:
-        """Writes PATH.tflite and its card, PATH.json, both or neither. Raises UserError if that fails."""
-        card.write(Path(path), self.tflite, self.card)
+        """Writes PATH.onb or, by the name's end, PATH.tflite and its card, PATH.json, both or neither.
 
+        Raises UserError if the network cannot be converted faithfully, if TensorFlow, Larq or LCE is missing for a
+        .tflite file, and if the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix == ".onb":
+            card.check_writable(path, ".onb")
+            card.save({path: self.onb})
+        elif path.suffix == ".tflite":
+            card.check_place(path)
+            card.write(path, self.tflite, self.card)
+        else:
+            raise UserError(f"{path} must end in .onb, for the native engine, or .tflite, for Larq Compute Engine.")
 
-def make_plan(trained: Trained, folded: bool = True, raw_input: bool = False) -> Plan:
-    """The deployment plan of a trained network; arguments as in `convert`."""
-    info, network = trained.info, (trained.structure, trained.binarization, trained.variables)
-    return fold.deployment_plan(*network, info.shape, folded, (info.mean, info.std) if raw_input else None)
+    @functools.cached_property
+    def _for_lce(self) -> tuple[bytes, dict, Any]:
+        trained = self.trained
+        check_deployable(trained.structure, trained.info.shape, trained.binarization)
+        plan = make_plan(trained, self.folded, self.raw_input)
+        from onebnet_jax.export import keras, lce  # TensorFlow takes seconds to import
+
+        model = keras.keras_model(plan)
+        tflite = lce.convert(model)
+        operators = lce.operators(tflite)
+        lint.check_file(operators, plan)
+        counts = dict(sorted(collections.Counter(operator.kind for operator in operators).items()))
+        return tflite, card.make(trained, tflite, counts, self.folded, self.raw_input), model
 
 
 def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> Converted:
-    """Converts a network for Larq Compute Engine. The file takes float32 [1, H, W, C] and gives logits [1, classes].
+    """Converts a network for devices: `.save("model.onb")` for the native engine, `.save("model.tflite")` for LCE.
 
-    folded: two additions per unit instead of four, see `fold`. raw_input: the file takes pixels of 0..255 and
-    normalizes them itself; otherwise (pixels / 255 - mean) / std. Raises UserError, with the layer's name, if the
-    network cannot be converted faithfully, or if TensorFlow, Larq or LCE is missing.
+    folded: two additions per unit instead of four, see `fold`. raw_input: the .tflite file takes pixels of 0..255 and
+    normalizes them itself; otherwise (pixels / 255 - mean) / std. Raises UserError, with the unit's name, for a network
+    that no file can have; what one kind of file cannot have is refused when that file is asked for.
     """
-    check_deployable(trained.structure, trained.info.shape, trained.binarization)
-    plan = make_plan(trained, folded, raw_input)
-    from onebnet_jax.export import keras, lce  # TensorFlow takes seconds to import
-
-    model = keras.keras_model(plan)
-    tflite = lce.convert(model)
-    operators = lce.operators(tflite)
-    lint.check_file(operators, plan)
-    counts = dict(sorted(collections.Counter(operator.kind for operator in operators).items()))
-    return Converted(tflite, card.make(trained, tflite, counts, folded, raw_input), model)
+    check_convertible(trained.structure)
+    return Converted(trained, folded, raw_input)

@@ -15,6 +15,7 @@ real arithmetic; in floating point a sign can turn out otherwise where a value i
 
 import functools
 import operator
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -25,9 +26,18 @@ from onebnet_jax.networks.layers import BN_EPSILON
 from onebnet_jax.networks.structure import Binarization, Placed, Shape, Structure, check_convertible, placed, strided
 from onebnet_jax.ops.binarize import SCALES, sign
 
+if TYPE_CHECKING:
+    from onebnet_jax.runs.trained import Trained
+
 MIN_NORMAL = np.finfo(np.float32).tiny
 HUGE = np.float32(1e30)  # a threshold that no activation reaches
 _float32, _float64 = (functools.partial(np.asarray, dtype=dtype) for dtype in (np.float32, np.float64))
+
+
+def make_plan(trained: "Trained", folded: bool = True, raw_input: bool = False) -> Plan:
+    """The deployment plan of a trained network; arguments as in `convert.convert`."""
+    info, network = trained.info, (trained.structure, trained.binarization, trained.variables)
+    return deployment_plan(*network, info.shape, folded, (info.mean, info.std) if raw_input else None)
 
 
 def deployment_plan(

@@ -13,7 +13,7 @@ import numpy as np
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import blocks, card
-from onebnet_jax.export.convert import make_plan
+from onebnet_jax.export.fold import make_plan
 from onebnet_jax.export.plan import Conv, Pads, Plan, Unit
 
 if TYPE_CHECKING:

@@ -44,10 +44,10 @@ def test_it_says_what_the_file_is(options, stage, notes, tmp_path, monkeypatch, 
     for each in ("step1", "step2"):
         workdirs.trained(tmp_path / "run", [*workdirs.IN_STAGES, "--config.model.dtype=bfloat16"], stage=each)
 
-    def without_tensorflow(network, fold, raw_input):
-        return export.Converted(b"content", card.make(network, b"content", {"ADD": 1}, fold, raw_input), None)
+    def without_tensorflow(made):
+        return b"content", card.make(made.trained, b"content", {"ADD": 1}, made.folded, made.raw_input), None
 
-    monkeypatch.setattr(export, "convert", without_tensorflow)
+    monkeypatch.setattr(export.Converted, "_for_lce", property(without_tensorflow))
     convert.main([f"--workdir={tmp_path}/run", f"--output={tmp_path}/m.tflite", "--no-fold", *options])
     printed = capsys.readouterr().out
     facts = json.loads((tmp_path / "m.json").read_text())

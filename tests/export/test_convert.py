@@ -15,7 +15,7 @@ import pytest
 import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
 from onebnet_jax.data import load
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import card, convert, predict
+from onebnet_jax.export import card, convert, native, predict
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.networks import families
 from onebnet_jax.runs import trained
@@ -63,6 +63,27 @@ def test_a_file_its_card_and_its_predictions(raw_input, lce, tmp_path):
             predict.predict(tmp_path / "m.tflite", wrong)
 
 
+@pytest.mark.parametrize("fields", [{}, dict(folded=False, raw_input=True)])
+def test_the_name_says_which_file_is_saved(fields, tmp_path):
+    made = convert.convert(network(), **fields)
+    made.save(str(tmp_path / "m.onb"))
+    assert (tmp_path / "m.onb").read_bytes() == made.onb == native.pack(*native.convert(network(), **fields))
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onb"]
+
+
+def test_what_cannot_be_saved_leaves_nothing(tmp_path):
+    float_network = families.build("resnet", depth=8, num_classes=4)
+    float_network = deployed.trained(float_network, random_variables(float_network, (20, 20, 3)))
+    for trained_network, name, words in (
+        (network(), "m.bin", r"m.bin must end in \.onb.* or \.tflite"),
+        (network(), "none/m.onb", "Cannot write .*none/m.onb"),
+        (float_network, "m.onb", "runs binarized networks only"),
+    ):
+        with pytest.raises(UserError, match=words):
+            convert.convert(trained_network).save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 @needs_lce
 def test_the_kept_file_is_what_its_checkpoint_becomes():
     """To the byte. Its card lacks fields that configs got later."""
@@ -106,7 +127,7 @@ def test_kept_native_files_are_of_the_format_of_today(file):
 def test_small_maps_are_refused():
     structure = families.build("xnornet", depth=8, stem="imagenet")
     with pytest.raises(UserError, match="^stage3_block1_conv2"):
-        convert.convert(deployed.trained(structure, random_variables(structure, (20, 20, 3))))
+        convert.convert(deployed.trained(structure, random_variables(structure, (20, 20, 3)))).tflite  # noqa: B018
 
 
 @needs_lce
@@ -125,4 +146,4 @@ def test_a_file_that_the_lint_finds_fault_with_is_not_given(monkeypatch):
     make = keras._unit
     monkeypatch.setattr(keras, "_unit", with_a_smaller_weight)
     with pytest.raises(UserError, match="stage1_block1_conv1 has "):
-        convert.convert(network())
+        convert.convert(network()).tflite  # noqa: B018

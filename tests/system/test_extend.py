@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from small_runs import ROOT
 
@@ -38,7 +39,7 @@ def evaluation(module, workdir):
 
 @pytest.mark.slow  # minutes: launch/test.sh -m slow tests/system/test_extend.py
 def test_an_estimator_is_compared_over_seeds(tmp_path):
-    known = "\n".join(re.findall(r"^onebnet .* --import=.*$", PAGE, re.MULTILINE))
+    known = "\n".join(re.findall(r"^onebnet .* --import=.*steeper.*$", PAGE, re.MULTILINE))
     printed = run("steeper.py", tmp_path, evaluation("steeper", "runs/steeper_0"), known)
     rows = [line.split()[:5] for line in printed.splitlines() if line.startswith(("poly_*", "steeper_*"))]
     assert rows == [[f"{name}_*", name, "2", "1", "of"] for name in ("poly", "steeper")]
@@ -55,8 +56,21 @@ def test_an_estimator_with_a_number_trains(tmp_path):
 def test_units_of_another_kind_train_and_go_on(tmp_path):
     longer = f"{ONEBNET} train --config=units.py --workdir=runs/two_branches_0 --change-config {SMALL}=2"
     printed = run("units.py", tmp_path, longer, evaluation("units", "runs/two_branches_0"))
-    names = ["onebnet", "two_branches", "early", "ewgs"]
+    names = ["onebnet", "two_branches", "early", "ewgs", "standardized"]
     rows = [line.split()[:5] for line in printed.splitlines() if line.startswith(tuple(f"{name}_*" for name in names))]
     assert rows == [[f"{name}_*", name, "2", "1", "of"] for name in names]
-    assert printed.count("what is trained here cannot be converted: stage1_block1_conv1 is computed by") == 3 * 2 + 1
-    assert "resumed from the checkpoint of step 57" in printed and "'top1': " in printed
+    assert printed.count("what is trained here cannot be converted: stage1_block1_conv1 is computed by") == 4 * 2 + 1
+    assert "resumed from the checkpoint of step 63" in printed and "'top1': " in printed
+
+
+@pytest.mark.slow
+def test_a_data_set_trains_and_is_converted(tmp_path):
+    data, rng = tmp_path / "cifar-100-binary", np.random.default_rng(0)
+    data.mkdir()
+    for name, count in (("train.bin", 300), ("test.bin", 100)):
+        records = rng.integers(0, 256, (count, 2 + 3072), np.uint8)
+        records[:, 0], records[:, 1] = np.arange(count) % 20, np.arange(count) % 100
+        (data / name).write_bytes(records.tobytes())
+    printed = run("cifar100.py", tmp_path)
+    assert "CIFAR-100, 300 training and 100 test images" in printed and "cifar100.onb: " in printed
+    assert b'"class 99"' in (tmp_path / "cifar100.onb").read_bytes()

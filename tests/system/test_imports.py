@@ -58,6 +58,14 @@ main.main(["--config=configs/quickstart.py", workdir, *fields])
 main.main(["--mode=eval", workdir])
 """
 
+# Makes the native engine's file.
+CONVERT = """
+import onebnet_jax
+
+trained = onebnet_jax.untrained("quickstart", {"model.depth": 8})
+onebnet_jax.convert(trained).save(sys.argv[1])
+"""
+
 
 def test_an_attempt_is_noticed_whether_or_not_the_package_is_there():
     assert attempts(CAUGHT) == ["tensorflow", "larq"]
@@ -67,3 +75,8 @@ def test_a_run_never_tries_to_import_tensorflow_keras_or_larq(tmp_path):
     assert attempts(RUN, tmp_path) == []
     assert [path.name for path in (tmp_path / "train" / "checkpoints" / "best").iterdir()] == ["4"]
     assert list((tmp_path / "train" / "tensorboard").glob("events.*"))
+
+
+def test_a_native_file_is_made_without_tensorflow_keras_or_larq(tmp_path):
+    assert attempts(CONVERT, tmp_path / "model.onb") == []
+    assert (tmp_path / "model.onb").read_bytes().startswith(b"OneBNet\n")
