@@ -81,16 +81,8 @@ def test_many_channels_do_not_overflow_the_counters(instruction_set):
     np.testing.assert_array_equal(kernels.counts(x, None, w)[0][0, 1, 1], [9 * 1500, -9 * 1500])
 
 
-@settings(max_examples=5)
-@given(
-    name=st.sampled_from(SETS or [""]),
-    estimator=st.sampled_from(["poly", "clip"]),
-    window=st.sampled_from([0.5, 1.3]),
-    shifted=st.booleans(),
-    **SHAPES,
-)
-def test_gradients_are_those_of_closed_forms(
-    name, estimator, window, shifted, size, channels, kernel, strides, pad_value, seed, float64
+def compare_gradients(
+    name, size, channels, kernel, strides, pad_value, seed=0, estimator="poly", window=1.0, shifted=True
 ):
     rng = np.random.default_rng(seed)
     x, alpha, w = normal(rng, *size, channels[0]), normal(rng, channels[0]), binarized(rng, *kernel, *channels)
@@ -110,6 +102,36 @@ def test_gradients_are_those_of_closed_forms(
         patch.setenv(library.VARIABLE, name)
         got, pull_native = jax.vjp(native, *jax.tree.map(jnp.asarray, (x, alpha, w)))
         assert_close((got, pull_native(grad)), (wanted, pull(wide(grad))))
+
+
+@settings(max_examples=5)
+@given(
+    name=st.sampled_from(SETS or [""]),
+    estimator=st.sampled_from(["poly", "clip"]),
+    window=st.sampled_from([0.5, 1.3]),
+    shifted=st.booleans(),
+    **SHAPES,
+)
+def test_gradients_are_those_of_closed_forms(float64, **arguments):
+    compare_gradients(**arguments)
+
+
+@pytest.mark.parametrize(
+    "size, channels, kernel, strides",
+    [
+        ((8, 4, 4), (20, 40), (1, 3), (1, 1)),  # six images side by side, and the last two
+        ((7, 3, 9), (16, 16), (3, 3), (2, 2)),
+        ((1, 3, 70), (9, 33), (3, 3), (1, 1)),  # a row in parts
+        ((2, 2, 131), (5, 7), (1, 5), (1, 2)),
+        ((1, 7, 1), (3, 5), (1, 3), (3, 4)),  # rows and columns that nothing reads
+        ((1, 1, 60), (4, 4), (1, 49), (1, 1)),
+    ],
+)
+@pytest.mark.parametrize("pad_value", [0, 1])
+def test_gradients_of_maps_that_are_cut_or_put_together(
+    size, channels, kernel, strides, pad_value, instruction_set, float64
+):
+    compare_gradients(instruction_set, size, channels, kernel, strides, pad_value)
 
 
 @pytest.mark.parametrize("name", sorted(set(binarize.ESTIMATORS) - set(kernels.SLOPES)))
