@@ -1,4 +1,4 @@
-"""Proves that converted files give the trained network's answers: onebnet agree model.tflite --native=model.onb"""
+"""Proves that converted files give the trained network's answers: onebnet agree model.onb"""
 
 import dataclasses
 import io
@@ -14,6 +14,7 @@ from onebnet_jax.tables import show
 
 BATCH_SIZE = 16
 EXAMPLES = """examples:
+  onebnet agree model.onb                                               by the native engine alone, without TensorFlow
   onebnet agree model.tflite --native=model.onb --images=0 --units      all test images, and the signs of every unit
   onebnet agree model.tflite --config.data.dir=FOLDER                   where the test images are now
   onebnet agree model.tflite --random-images --report=agreement.json
@@ -24,7 +25,9 @@ EXAMPLES = """examples:
 def main(argv: list[str]) -> None:
     """Exits with 1 if a difference is not explained."""
     parser = arguments.parser("agree", __doc__, EXAMPLES)
-    parser.add_argument("model", type=arguments.path, help="a .tflite file by `onebnet convert`, beside its card")
+    parser.add_argument(
+        "model", type=arguments.path, help="a .tflite file by `onebnet convert`, beside its card, or a .onb file"
+    )
     parser.add_argument("--images", type=int, default=1000, help="how many test images (default 1000; 0 for all)")
     parser.add_argument("--random-images", action="store_true", help="random pixels instead of test images")
     parser.add_argument("--workdir", type=arguments.run, help="folder of the run, if it is no longer where it was")
@@ -36,34 +39,39 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--native", type=arguments.path, metavar="FILE.onb", help=text)
     arguments.imports(parser)
     args, overrides = parser.parse_known_args(argv)
-    if args.model.suffix == ".onb":
-        parser.error(f"{args.model}: give the .tflite file of the same network, and this one by --native")
+    if args.native and args.model.suffix == ".onb":
+        parser.error(f"--native={args.native} belongs beside a .tflite file, and {args.model} is none")
     if args.images < 0:
         parser.error(f"--images={args.images} must be 0 or more")
     if args.random_images and overrides:
         parser.error(f"{overrides[0]!r} has no place beside --random-images")
 
     from onebnet_jax.export import verify
+    from onebnet_jax.native import runtime
     from onebnet_jax.runs import trained
-
-    check_numpy()
 
     if args.report is not None:
         card.check_writable(args.report, ".json", "conversion_difference")
     if args.dump is not None:
         card.check_writable(args.dump, ".npz")
-    tflite, facts = card.read(args.model)
+    if args.model.suffix == ".onb":
+        tflite, engine = None, runtime.Engine(args.model)
+        if not {"source", "config", "folded", "raw_input"} <= (facts := engine.card).keys():
+            raise UserError(f"{args.model} does not say which network it was made from: convert that again.")
+    else:
+        check_numpy()
+        tflite, facts = card.read(args.model)
+        engine = verify.same_source(args.native, facts) if args.native else None
     if args.workdir:
         if "workdir" not in facts["source"]:
             raise UserError(f"--workdir has no place here: {args.model} was made from an untrained network.")
         facts["source"]["workdir"] = str(args.workdir)
-    engine = verify.same_source(args.native, facts) if args.native else None
     network = trained.from_origin(facts["source"], facts["config"]).with_data(overrides)
     count, batches = (_random_images if args.random_images else _test_images)(network, args.images)
     seen = []
     if args.dump is not None:
         batches = (seen.append(batch[0]) or batch for batch in batches)
-    with tqdm(total=count, unit="image", desc="JAX, Keras, LCE", mininterval=1.0) as bar:
+    with tqdm(total=count, unit="image", desc="comparing", mininterval=1.0) as bar:
         result = verify.agree(network, tflite, facts, batches, bar.update, engine)
     for note in network.notes:
         print(f"note: {note}")

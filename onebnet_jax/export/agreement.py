@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import card, keras, lce, native
+from onebnet_jax.export import card, native
 from onebnet_jax.export.plan import Plan, Unit
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.networks.network import EXACT, Network
@@ -65,8 +65,8 @@ class Report:
     images: int  # how many
     max_logit: float  # the largest absolute logit of the trained network
     correct: int | None  # images that the trained network gets right; None without labels
-    keras: Comparison
-    lce: Comparison
+    keras: Comparison | None  # None where the file is the engine's own
+    lce: Comparison | None
     conversion_difference: float  # of logits, the file's from those of the conversion whose signs were read; must be 0
     engine: Comparison | None = None
     engine_missing: str = ""  # why it is None
@@ -75,7 +75,8 @@ class Report:
     @property
     def others(self) -> dict[str, Comparison]:
         """What was compared with the trained network."""
-        return {"Keras": self.keras, "LCE": self.lce} | ({"engine": self.engine} if self.engine else {})
+        compared = {"Keras": self.keras, "LCE": self.lce, "engine": self.engine}
+        return {name: other for name, other in compared.items() if other}
 
     @property
     def explained(self) -> bool:
@@ -84,34 +85,45 @@ class Report:
         return whole and all(section.explained for section in self.sections)
 
 
-def compare(trained: Trained, plan: Plan, tflite: bytes, batches: Iterable, engine: Engine | None = None) -> Report:
-    """Runs a network, its plan as a Keras model, and its file on the same images; a batch's maps are all in memory.
+def compare(
+    trained: Trained, plan: Plan, tflite: bytes | None, batches: Iterable, engine: Engine | None = None
+) -> Report:
+    """Runs a network, its plan as a Keras model, and its files on the same images; a batch's maps are all in memory.
 
     A batch: normalized images [N, H, W, C]; what the file takes, these or pixels of 0..255; labels int [N], or None.
-    engine: of a file made by the same plan; None packs the plan anew.
+    tflite: None compares the engine alone, without TensorFlow. engine: of a file made by the same plan; None packs the
+    plan anew.
     """
-    run, probe = intermediates(trained), keras.keras_model(plan, with_sign_inputs=True)
-    file, lce_probe = lce.executable(tflite), lce.executable(lce.convert(probe))
-    missing = ""
+    run, programs, missing, conversion_difference = intermediates(trained), {}, "", 0.0
+    if tflite is not None:
+        from onebnet_jax.export import keras, lce  # TensorFlow takes seconds to import
+
+        probe = keras.keras_model(plan, with_sign_inputs=True)
+        lce_probe, file = lce.executable(lce.convert(probe)), lce.executable(tflite)
+        programs = {"keras": probe.predict_on_batch, "lce": lambda x: lce_probe(images=x)}
     try:
         engine = engine or Engine(native.pack(plan, native.pixel_table(plan, None), {}))
+        programs["engine"] = lambda x: _of_engine(engine, plan, x)
     except UserError as error:
         missing = str(error)
-    rows, truth, conversion_difference = [], [], 0.0
+    rows, truth = [], []
     for images, inputs, labels in batches:
         x = inputs.astype(np.float32)
         logits, signs, _, gates = run(images)
-        of_keras, of_lce = probe.predict_on_batch(x), lce_probe(images=x)
-        found = [of_keras, of_lce, *([_of_engine(engine, plan, x)] if engine else [])]
+        found = {name: program(x) for name, program in programs.items()}
         shares = _rounding(plan, gates, len(logits))
-        rows.append((logits, shares, *itertools.chain(*(_per_image(plan, signs, outputs) for outputs in found))))
+        rows.append((logits, shares, *itertools.chain(*(_per_image(plan, signs, each) for each in found.values()))))
         truth.append(labels)
-        conversion_difference = max(conversion_difference, _max_abs(of_lce["head"] - file(images=x)["head"]))
+        if tflite is not None:
+            difference = _max_abs(found["lce"]["head"] - file(images=x)["head"])
+            conversion_difference = max(conversion_difference, difference)
     expected, rounding, *others = map(np.concatenate, zip(*rows))
     truth = None if truth[0] is None else np.concatenate(truth)
-    compared = [_comparison(plan, expected, rounding, truth, *others[at : at + 3]) for at in range(0, len(others), 3)]
+    compared = dict.fromkeys(("keras", "lce", "engine"))
+    for name, *of_images in zip(programs, others[::3], others[1::3], others[2::3]):
+        compared[name] = _comparison(plan, expected, rounding, truth, *of_images)
     whole = len(expected), _max_abs(expected), _correct(expected, truth)
-    return Report(*whole, *compared[:2], conversion_difference, *compared[2:], engine_missing=missing)
+    return Report(*whole, **compared, conversion_difference=conversion_difference, engine_missing=missing)
 
 
 def _of_engine(engine: Engine, plan: Plan, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import card
-from onebnet_jax.export.convert import make_plan
+from onebnet_jax.export.fold import make_plan
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.runs.trained import Trained
 from onebnet_jax.tables import Table
@@ -17,19 +17,25 @@ SHOWN = 10  # images in a sentence
 
 
 def agree(
-    trained: Trained, tflite: bytes, facts: dict, batches: Iterable, advance: Callable[[int], object], engine=None
+    trained: Trained,
+    tflite: bytes | None,
+    facts: dict,
+    batches: Iterable,
+    advance: Callable[[int], object],
+    engine=None,
 ):
     """The `agreement.Report` on a converted file, `facts` its card, and the network that it was made from.
 
     batches: of images, uint8 [N, H, W, C] with pixels of 0..255, and their labels, int [N] or None. `advance` is told
     how many images have been compared since it was told last. engine: of the native engine's file, by `same_source`;
-    None for one of the network packed anew. Raises UserError where there is no image.
+    None for one of the network packed anew. tflite: None where the engine's file is the one that was converted. Raises
+    UserError where there is no image.
     """
     batches = iter(batches)
     first = next(batches, None)
     if first is None:
         raise UserError("There is no image to compare on.")
-    from onebnet_jax.export import agreement, parity  # TensorFlow takes seconds to import
+    from onebnet_jax.export import agreement
 
     info = trained.info
 
@@ -42,7 +48,11 @@ def agree(
                 advance(len(images))
 
     plan = make_plan(trained, facts["folded"], facts["raw_input"])
-    sections = parity.compare(trained, plan, card.normalize(first[0][:PARITY_IMAGES], info.mean, info.std))
+    sections = ()
+    if tflite is not None:
+        from onebnet_jax.export import parity  # TensorFlow takes seconds to import
+
+        sections = parity.compare(trained, plan, card.normalize(first[0][:PARITY_IMAGES], info.mean, info.std))
     return dataclasses.replace(agreement.compare(trained, plan, tflite, prepared(), engine), sections=sections)
 
 
@@ -70,7 +80,7 @@ def describe(report, units: bool = False) -> list[str | Table]:
         cells = [name, share, f"{other.equal_predictions} of {report.images}", f"{other.max_difference:.2e}"]
         rows.append([*cells, f"{other.mean_difference:.2e}", str(other.images_with_flips), str(len(other.unexplained))])
     parts = [f"{report.images} images, logits up to {report.max_logit:.4g}", rows]
-    if units and report.sections:
+    if units:
         parts.append(
             "Flips are signs that differ from JAX's. first: those in images without a flip in an earlier unit; margin: "
             "the largest\ndistance of a flip from its threshold, as a share of the RMS of all distances of the unit."
@@ -83,6 +93,7 @@ def describe(report, units: bool = False) -> list[str | Table]:
                 cells += [str(unit.flips), f"{unit.margin:.1e}", str(unit.first_flips), f"{unit.first_margin:.1e}"]
             rows.append(cells)
         parts.append(rows)
+    if units and report.sections:
         rows = [["section alone, on JAX's input", "flips", "margin", "output max diff", "output max"]]
         for section in report.sections:
             cells = [section.name, str(section.flips), f"{section.margin:.1e}"]

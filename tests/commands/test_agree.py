@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import deployed
 import engines
@@ -102,11 +103,42 @@ def test_the_run_may_be_elsewhere_than_its_card_says(tmp_path, monkeypatch):
         agree.main([str(tmp_path / "m.tflite"), f"--workdir={tmp_path}/moved"])
 
 
-@pytest.mark.parametrize("words", [["m.tflite", "--random-images", "--config.data.dir=x"], ["m.onb"]])
-def test_random_images_come_from_no_data_set_and_the_engine_has_no_file_of_its_own_here(words, capsys):
+@pytest.mark.parametrize(
+    "words", [["m.tflite", "--random-images", "--config.data.dir=x"], ["m.onb", "--native=another.onb"]]
+)
+def test_random_images_come_from_no_data_set_and_the_engine_takes_one_file(words, capsys):
     with pytest.raises(SystemExit) as end:
         agree.main(words)
     assert end.value.code == 2 and words[-1] in capsys.readouterr().err.splitlines()[-1]
+
+
+@engines.needs_engine
+def test_the_engines_file_alone_is_compared_with_the_run(tmp_path, capsys):
+    path = tmp_path / "model.onb"
+    network = trained.load(workdirs.trained(tmp_path / "run"))
+    path.write_bytes(native.pack(*native.convert(network)))
+    words = [
+        str(path),
+        "--images=20",
+        "--units",
+        f"--report={tmp_path / 'report.json'}",
+        f"--dump={tmp_path / 's.npz'}",
+    ]
+    agree.main(words)
+    printed = capsys.readouterr().out
+    assert re.search(r"^engine .* 20 of 20 ", printed, re.MULTILINE) and "Every difference is explained" in printed
+    assert "LCE" not in printed and "stage1_block1" in printed
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["lce"] is report["keras"] is None and report["engine"]["equal_predictions"] == 20
+
+    plan, table, _ = native.convert(trained.load(workdirs.trained(tmp_path / "other", seed=1)))  # under the same card
+    path.write_bytes(native.pack(plan, table, native.convert(network)[2]))
+    with pytest.raises(SystemExit) as end:
+        agree.main([str(path), "--images=20"])
+    assert end.value.code == 1 and "NOT explained by float rounding" in capsys.readouterr().out
+    path.write_bytes(native.pack(plan, table, {}))
+    with pytest.raises(UserError, match="does not say which network it was made from"):
+        agree.main([str(path), "--random-images"])
 
 
 @engines.needs_engine

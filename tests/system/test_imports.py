@@ -58,12 +58,14 @@ main.main(["--config=configs/quickstart.py", workdir, *fields])
 main.main(["--mode=eval", workdir])
 """
 
-# Makes the native engine's file.
+# Makes the native engine's file, and compares it with the network.
 CONVERT = """
 import onebnet_jax
+from onebnet_jax.commands import agree
 
 trained = onebnet_jax.untrained("quickstart", {"model.depth": 8})
 onebnet_jax.convert(trained).save(sys.argv[1])
+agree.main([sys.argv[1], "--random-images", "--images=2"])
 """
 
 
@@ -77,6 +79,6 @@ def test_a_run_never_tries_to_import_tensorflow_keras_or_larq(tmp_path):
     assert list((tmp_path / "train" / "tensorboard").glob("events.*"))
 
 
-def test_a_native_file_is_made_without_tensorflow_keras_or_larq(tmp_path):
+def test_a_native_file_is_made_and_compared_without_tensorflow_keras_or_larq(tmp_path):
     assert attempts(CONVERT, tmp_path / "model.onb") == []
     assert (tmp_path / "model.onb").read_bytes().startswith(b"OneBNet\n")
