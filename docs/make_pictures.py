@@ -29,9 +29,9 @@ GREY, BLUE, TEAL, INK, PALE = "#9aa0a6", "#4a7fb5", "#00897b", "#202124", "#e8ea
 PAPER = {"FP32 ResNet18": GREY, "TypeII": TEAL}
 EPOCHS = json.loads((PHOTOS / "config.json").read_text())["train"]["epochs"]
 NAMES = {  # of measured.json: (label, colour, where its words stand)
-    "ResNet10 FP32, TFLite + XNNPACK": ("FP32", GREY, (0, 12)),
-    "ResNet10 int8, TFLite + XNNPACK": ("int8", BLUE, (0, 12)),
-    "imagenette64/scratch, native engine": ("1 bit", TEAL, (4, -48)),
+    "ResNet10 FP32, TFLite + XNNPACK": ("FP32", GREY, (0, -46)),
+    "ResNet10 int8, TFLite + XNNPACK": ("int8", BLUE, (0, 10)),
+    "imagenette64/scratch, native engine": ("1 bit", TEAL, (4, -44)),
 }
 PROGRAMS = {"FP32": "FP32\nTFLite", "int8": "int8\nTFLite", "1 bit": "1 bit\nnative engine"}
 
@@ -69,23 +69,32 @@ def draw_units(axes) -> None:
     axes.axis("off")
 
 
-def draw_sizes(axes, measured: dict) -> None:
-    """Accuracy against size, of what was trained here and of the paper's figures."""
-    style = dict(textcoords="offset points", ha="center", weight="bold")
+def draw_sizes(ours, theirs, measured: dict) -> None:
+    """Accuracy against size: of what was trained here, and of the paper's figures, which are of other images."""
+    style = dict(textcoords="offset points", ha="center", weight="bold", fontsize=9)
     for name, (label, colour, place) in NAMES.items():
         mib, top1 = measured["networks"][name]["bytes"] / 2**20, measured["networks"][name]["top1"]
-        axes.plot(mib, top1, "o", markersize=11, color=colour)
-        axes.annotate(f"{label}\n{top1:.1f} %\n{mib:.2g} MiB", (mib, top1), place, color=colour, **style)
+        ours.plot(mib, top1, "o", markersize=11, color=colour)
+        ours.annotate(f"{label}\n{top1:.1f} %\n{mib:.2g} MiB", (mib, top1), place, color=colour, **style)
     for label, colour in PAPER.items():
         mib, _, top1 = numbers.TABLE3[label]
-        axes.plot(mib, top1, "o", markersize=11, markerfacecolor="none", color=colour)
-        axes.annotate(f"{label}\n{top1} %, {mib:.2g} MiB", (mib, top1), (0, -34), color=colour, **style)
-    axes.set(xscale="log", xlim=(0.4, 110), ylim=(63, 85), xlabel="size of the file (MiB)", ylabel="Top-1 (%)")
-    axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
-    axes.minorticks_off()
-    words = f"filled: ours, Imagenette, 64x64 pixels, {EPOCHS} epochs each\nhollow: the paper's, ImageNet, 224x224"
-    axes.text(0.98, 0.98, words, transform=axes.transAxes, ha="right", va="top", fontsize=9, color=INK)
-    axes.set_title("1 bit is small, and costs accuracy")
+        theirs.plot(mib, top1, "o", markersize=11, color=colour)
+        theirs.annotate(
+            f"{label.replace(' ', chr(10))}\n{top1} %\n{mib:.2g} MiB",
+            (mib, top1),
+            (0, -14),
+            color=colour,
+            va="top",
+            **style,
+        )
+    ours.set(
+        xlim=(0.25, 20), ylim=(69, 79), ylabel="Top-1 (%)", title=f"Ours: Imagenette,\n64x64, {EPOCHS} epochs each"
+    )
+    theirs.set(xlim=(1.5, 220), ylim=(62, 72), title="The paper's:\nImageNet, 224x224")
+    for axes, ticks in ((ours, (0.5, 1, 2, 5, 10)), (theirs, (2, 5, 10, 20, 50))):
+        axes.set(xscale="log", xlabel="file (MiB)")
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
 
 
 def draw_times(axes, measured: dict) -> None:
@@ -96,7 +105,7 @@ def draw_times(axes, measured: dict) -> None:
         axes.text(ms, y, f"  {ms:.2f} ms", va="center", color=colour, weight="bold")
     axes.set_yticks(range(len(bars)), [label for label, *_ in reversed(bars)])
     axes.set(xlim=(0, 1.25 * max(ms for _, ms, _ in bars)), xticks=[])
-    axes.set_title("The filled networks: one image, one x86 core with AMX")
+    axes.set_title("Ours on Imagenette: one image, one x86 core with AMX")
 
 
 def draw_agreement(axes) -> None:
@@ -120,14 +129,16 @@ def draw_agreement(axes) -> None:
 def main() -> None:
     measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
     figure = Figure(figsize=(10.6, 6.8), layout="constrained", facecolor="white")
-    grid = figure.subplots(2, 2, width_ratios=(1.25, 1))
-    draw_units(grid[0, 0])
-    draw_sizes(grid[0, 1], measured)
-    draw_times(grid[1, 0], measured)
-    draw_agreement(grid[1, 1])
-    for axes in grid.flat:
-        axes.title.set(weight="bold", fontsize=12)
-        for side in ("top", "right", *(("bottom", "left") if axes is grid[1, 0] else ())):
+    grid = figure.add_gridspec(2, 4, width_ratios=(1.25, 1.25, 1, 1))
+    units, times, agreement = (figure.add_subplot(grid[place]) for place in (np.s_[0, :2], np.s_[1, :2], np.s_[1, 2:]))
+    ours, theirs = (figure.add_subplot(grid[0, column]) for column in (2, 3))
+    draw_units(units)
+    draw_sizes(ours, theirs, measured)
+    draw_times(times, measured)
+    draw_agreement(agreement)
+    for axes in figure.axes:
+        axes.title.set(weight="bold", fontsize=12 if axes not in (ours, theirs) else 10)
+        for side in ("top", "right", *(("bottom", "left") if axes is times else ())):
             axes.spines[side].set_visible(False)
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
     figure.savefig(OUTPUT, dpi=150)

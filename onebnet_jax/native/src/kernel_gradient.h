@@ -120,7 +120,7 @@ template <int G, int V> INLINE void gradient_of(const KernelGradient *g, int ite
       for (int t = 0; t < taps; t++) {
         float *to = sums + ((size_t)(o / (V * LANES)) * taps + t) * cut.channels * V * LANES;
         add_rows<together(V), V>(to, cut.channels, tables, chosen + (size_t)t * steps_most * cut.channels,
-                                         cut.channels, steps);
+                                  cut.channels, steps);
       }
     }
   }
