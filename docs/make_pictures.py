@@ -33,7 +33,7 @@ NAMES = {  # of measured.json: (label, colour, where its words stand)
     "ResNet10 int8, TFLite + XNNPACK": ("int8", BLUE, (0, 10)),
     "imagenette64/scratch, native engine": ("1 bit", TEAL, (4, -44)),
 }
-PROGRAMS = {"FP32": "FP32\nTFLite", "int8": "int8\nTFLite", "1 bit": "1 bit\nnative engine"}
+PROGRAMS = {"FP32": "FP32\nTFLite", "int8": "int8\nTFLite", "1 bit": "1 bit\nour engine"}
 
 
 def draw_units(axes) -> None:
@@ -92,7 +92,7 @@ def draw_sizes(ours, theirs, measured: dict) -> None:
     )
     theirs.set(xlim=(1.5, 220), ylim=(62, 72), title="The paper's:\nImageNet, 224x224")
     for axes, ticks in ((ours, (0.5, 1, 2, 5, 10)), (theirs, (2, 5, 10, 20, 50))):
-        axes.set(xscale="log", xlabel="file (MiB)")
+        axes.set(xscale="log", xlabel="file (MiB, log scale)")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
 
@@ -112,7 +112,7 @@ def draw_agreement(axes) -> None:
     """How many predictions of each program equal those of training."""
     text = (RUN / "agreement.txt").read_text()
     rows = re.findall(r"^(JAX|Keras|LCE|engine) +([\d.]+) % +(\d+ of \d+|-)", text, re.MULTILINE)
-    titles = {"JAX": "trained in JAX", "Keras": "Keras + Larq", "LCE": "Larq Compute Engine", "engine": "native engine"}
+    titles = {"JAX": "trained in JAX", "Keras": "Keras + Larq", "LCE": "Larq Compute Engine", "engine": "our engine"}
     for y, (name, top1, equal) in enumerate(reversed(rows)):
         axes.add_patch(Rectangle((0, y - 0.38), 1, 0.76, facecolor=TEAL if name == "engine" else PALE))
         colour = "white" if name == "engine" else INK
