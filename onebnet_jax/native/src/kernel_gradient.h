@@ -49,6 +49,7 @@ INLINE void choose(const uint32_t *const *words, int shift, uint16_t row_bytes, 
   *(offsets16_at *)to = row * row_bytes + base;
 }
 
+// G pixels to a table, whose rows are V vectors.
 template <int G, int V> INLINE void gradient_of(const KernelGradient *g, int item, void *scratch) {
   const Shape &s = g->s;
   const Cut cut(g);
@@ -128,9 +129,10 @@ template <int G, int V> INLINE void gradient_of(const KernelGradient *g, int ite
 
 void kernel_gradient(const KernelGradient *g, int item, void *scratch) {
   const Cut cut(g);
-  constexpr int SMALL = 16 / LANES, LARGE = 32 / LANES;
-  if (cut.block == 16) cut.group == 5 ? gradient_of<5, SMALL>(g, item, scratch) : gradient_of<6, SMALL>(g, item, scratch);
-  else cut.group == 5 ? gradient_of<5, LARGE>(g, item, scratch) : gradient_of<6, LARGE>(g, item, scratch);
+  auto run = [&](auto vectors) {
+    cut.group == 5 ? gradient_of<5, vectors>(g, item, scratch) : gradient_of<6, vectors>(g, item, scratch);
+  };
+  cut.block == 16 ? run(Constant<16 / LANES>()) : run(Constant<32 / LANES>());
 }
 
 // Item: one tap and LANES input channels of one split. Sums over the chunks.

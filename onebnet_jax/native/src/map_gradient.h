@@ -217,8 +217,7 @@ template <int V> void strip_gradient(const MapGradient *g, const Strip &strip, i
           if (!taps) continue;
           const uint16_t *index = (const uint16_t *)g->index +
                                   ((size_t)(i * s.kw + strip.before(p)) * strip.groups + k0 * taps) * strip.channels;
-          add_rows<together(V), V>(sums_of(y0 + i, p), strip.channels, tables, index, strip.channels,
-                                           count * taps);
+          add_rows<together(V), V>(sums_of(y0 + i, p), strip.channels, tables, index, strip.channels, count * taps);
         }
       }
     }
@@ -232,5 +231,6 @@ void map_gradient(const MapGradient *g, int item, void *scratch) {
   const int first = item * strip.images, images = s.n - first < strip.images ? s.n - first : strip.images;
   memset(g->parts + (size_t)first * s.c, 0, 4 * (size_t)images * s.c);
   for (int part = 0; part < strip.parts; part++)
-    dispatch<32 / LANES>(strip.lanes / LANES, [&](auto v) { strip_gradient<v>(g, strip, first, part, (float *)scratch); });
+    dispatch<32 / LANES>(strip.lanes / LANES,
+                         [&](auto v) { strip_gradient<v>(g, strip, first, part, (float *)scratch); });
 }

@@ -1,5 +1,5 @@
-// AVX-512's gradient of the kernel: lanes are input channels, tables hold the sums of GROUP pixels of dy for one output channel,
-// and the signs of the map at these pixels pick. Part of kernels.cc.
+// AVX-512's gradient of the kernel: lanes are input channels, tables hold the sums of GROUP pixels of dy for one output
+// channel, and the signs of the map at these pixels pick. Part of kernels.cc.
 //
 // A unit is one tap and LANES input channels. An item accumulates [block of TO outputs][block of TI units][TO][TI]
 // vectors over its pixels; kernel_finish adds the items' accumulators in their order.
