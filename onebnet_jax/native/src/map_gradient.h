@@ -90,6 +90,8 @@ struct Pixels {
   int image[MOST], column[MOST];
 };
 
+#define OUTLINE __attribute__((noinline))  // compiled once, not for each width of a strip
+
 // f(LANES) or, of the last of `channels`, f(as many as there are) for each vector of channels c.
 template <class F> INLINE void vectors(int channels, F f) {
   int c = 0;
@@ -98,7 +100,7 @@ template <class F> INLINE void vectors(int channels, F f) {
 }
 
 // dy of one output row, times the kernel's scale: [output channel][pixel of the strip].
-INLINE void row_values(const MapGradient *g, const Strip &strip, const Pixels &pixels, int r, float *values) {
+OUTLINE void row_values(const MapGradient *g, const Strip &strip, const Pixels &pixels, int r, float *values) {
   const Shape &s = g->s;
   auto run = [&](auto counts) __attribute__((always_inline)) {
     vectors(s.o, [&](int c, auto there) __attribute__((always_inline)) {
@@ -128,7 +130,8 @@ INLINE void row_values(const MapGradient *g, const Strip &strip, const Pixels &p
 }
 
 // The sums of one phase of input row y into dx, and zeros in their place.
-INLINE void finish_row(const MapGradient *g, const Strip &strip, const Pixels &pixels, int y, int phase, float *sums) {
+OUTLINE void finish_row(const MapGradient *g, const Strip &strip, const Pixels &pixels, int y, int phase,
+                        float *sums) {
   const Shape &s = g->s;
   vectors(s.c, [&](int c, auto there) __attribute__((always_inline)) {
     const floats alpha = load_some(g->alpha + c, there);
@@ -158,8 +161,7 @@ INLINE void finish_row(const MapGradient *g, const Strip &strip, const Pixels &p
   memset(sums, 0, 4 * (size_t)strip.channels * strip.lanes);
 }
 
-// Not inlined: there would be one for each V.
-template <int G> __attribute__((noinline)) void row_table(const float *const *values, int width, float *table) {
+template <int G> OUTLINE void row_table(const float *const *values, int width, float *table) {
   for (int v = 0; v < width;) {
     const float *here[G];
     UNROLL for (int i = 0; i < G; i++) here[i] = values[i] + v;
