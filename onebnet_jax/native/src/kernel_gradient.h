@@ -53,7 +53,8 @@ INLINE void choose(const uint32_t *const *words, int shift, uint16_t row_bytes, 
 template <int G, int V> INLINE void gradient_of(const KernelGradient *g, int item, void *scratch) {
   const Shape &s = g->s;
   const Cut cut(g);
-  const int taps = s.kh * s.kw, outputs = cut.outputs(), row_bytes = 4 * V * LANES, steps_most = cut.tables;
+  constexpr int STEPS = TABLES / (4 * V * LANES << G), MOST = STEPS * G;  // tables and pixels at a time
+  const int taps = s.kh * s.kw, outputs = cut.outputs(), row_bytes = 4 * V * LANES;
   const int first_output = item % g->splits * outputs;
   const int there = s.o - first_output < outputs ? s.o - first_output : outputs;
   const size_t image = (size_t)s.oh * s.ow, pixels = image * s.n;
@@ -62,14 +63,13 @@ template <int G, int V> INLINE void gradient_of(const KernelGradient *g, int ite
   float *border = sums + accumulator(g);
   memset(sums, 0, part_size(g));
   float *tables = (float *)scratch, *values = tables + TABLES / 4;  // values: [pixel][block], of the last block
-  uint16_t *chosen = (uint16_t *)(values + (size_t)steps_most * G * V * LANES);  // [tap][table][channel]
+  uint16_t *chosen = (uint16_t *)(values + (size_t)STEPS * G * V * LANES);  // [tap][table][channel]
   const int classes = g->classes.rows * g->classes.columns;
   bool interior[MAX_CLASSES];
   for (int i = 0; i < classes; i++) interior[i] = all_inside(g, i / g->classes.columns, i % g->classes.columns);
   size_t n = first / image;  // the pixel
   int r = (int)(first % image) / s.ow, k = (int)(first % image) % s.ow;
 
-  constexpr int MOST = TABLES / (4 * V * LANES << G) * G;
   for (size_t q0 = first; q0 < last; q0 += MOST) {
     int here = (int)(last - q0 < MOST ? last - q0 : MOST), steps = (here + G - 1) / G;
     size_t words[MOST];
@@ -94,7 +94,7 @@ template <int G, int V> INLINE void gradient_of(const KernelGradient *g, int ite
       for (int j = 0; j < steps; j++) {
         const uint32_t *of[G];
         UNROLL for (int i = 0; i < G; i++) of[i] = bits + words[j * G + i];
-        uint16_t *to = chosen + ((size_t)t * steps_most + j) * cut.channels;
+        uint16_t *to = chosen + ((size_t)t * STEPS + j) * cut.channels;
         for (int c = 0; c < cut.channels; c += SIXTEEN) {
           choose<G>(of, c % 32, row_bytes, (uint16_t)((j << G) * row_bytes), to + c);
           if (c % 32) UNROLL for (int i = 0; i < G; i++) of[i]++;
@@ -120,7 +120,7 @@ template <int G, int V> INLINE void gradient_of(const KernelGradient *g, int ite
       }
       for (int t = 0; t < taps; t++) {
         float *to = sums + ((size_t)(o / (V * LANES)) * taps + t) * cut.channels * V * LANES;
-        add_rows<together(V), V>(to, cut.channels, tables, chosen + (size_t)t * steps_most * cut.channels,
+        add_rows<together(V), V>(to, cut.channels, tables, chosen + (size_t)t * STEPS * cut.channels,
                                   cut.channels, steps);
       }
     }

@@ -1,7 +1,7 @@
 // Sums of signed floats, looked up. Part of kernels.cc.
 //
 // A table has a row of floats for each choice of signs of a few such rows: row s is their sum where value i is added if
-// bit i of s is 1 and subtracted if it is 0. One addition of a row of the table then does the work of GROUP.
+// bit i of s is 1 and subtracted if it is 0. One addition of a row of the table then does the work of as many.
 
 constexpr int TABLES = 24 * 1024;  // bytes of tables that are used together: they stay in the first cache
 typedef uint16_t offsets16 __attribute__((vector_size(32)));

@@ -76,7 +76,10 @@ void prepare_index(const MapGradient *g, int tap) {
     }
 }
 
-int map_items(const MapGradient *g) { return (g->s.n + Strip(g->s).images - 1) / Strip(g->s).images; }
+int map_items(const MapGradient *g) {
+  const int images = Strip(g->s).images;
+  return (g->s.n + images - 1) / images;
+}
 
 size_t tables_size(const MapGradient *g) {
   Strip strip(g->s);
