@@ -17,9 +17,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["ONEBNET_NATIVE"] = "0"  # training's kernels are not needed
-from onebnet_jax.commands.contenders import in_turn, processor, tflite
+from onebnet_jax.commands.contenders import in_turn, processor
+from onebnet_jax.commands.rivals import Contender
 from onebnet_jax.errors import quietly
-from onebnet_jax.export import card, convert, keras, lce
+from onebnet_jax.export import card, convert, int8, keras, lce
 from onebnet_jax.export.keras2 import tf
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.runs import trained
@@ -73,11 +74,11 @@ def measure(title: str, reference: Path, folders: tuple[str, ...], found: dict, 
 
     def add(name: str, size: int, answers, run) -> None:
         found[name] = {"bytes": size, "top1": 100 * float(np.mean(np.asarray(answers) == data.test_labels))}
-        runs[name] = run, 1
+        runs[name] = Contender(run, size)
 
     model = keras.keras_model(convert.make_plan(fp32))
     for name, sample in (("FP32", None), ("int8", calibration)):
-        file = tflite(model, fp32.info.shape, sample)
+        file = int8.tflite(model, sample)
         interpreter = Interpreter(file)
         answers = [interpreter(image[None]) for image in images]
         add(f"{title} {name}, TFLite + XNNPACK", len(file), answers, interpreter.inner.invoke)
@@ -91,7 +92,8 @@ def measure(title: str, reference: Path, folders: tuple[str, ...], found: dict, 
         file = (RESULTS / folder / "model.tflite").read_bytes()
         found[f"{folder}, LCE"] = {"bytes": len(file)}
         run = lce.executable(file, num_threads=1, use_xnnpack=True, use_indirect_bgemm=True)
-        runs[f"{folder}, LCE"] = lambda run=run, image=engine_images[:1]: run(images=image), 1
+        call = lambda run=run, image=engine_images[:1]: run(images=image)  # noqa: E731
+        runs[f"{folder}, LCE"] = Contender(call, len(file))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def main(argv: list[str]) -> None:
     if args.random_images and overrides:
         parser.error(f"{overrides[0]!r} has no place beside --random-images")
 
+    from onebnet_jax.commands import images
     from onebnet_jax.export import verify
     from onebnet_jax.native import runtime
     from onebnet_jax.runs import trained
@@ -61,13 +62,20 @@ def main(argv: list[str]) -> None:
     else:
         check_numpy()
         tflite, facts = card.read(args.model)
+        if "int8" in facts:
+            raise UserError(
+                f"{args.model} is int8, whose answers differ by more than rounding; its card has its Top-1."
+            )
         engine = verify.same_source(args.native, facts) if args.native else None
     if args.workdir:
         if "workdir" not in facts["source"]:
             raise UserError(f"--workdir has no place here: {args.model} was made from an untrained network.")
         facts["source"]["workdir"] = str(args.workdir)
     network = trained.from_origin(facts["source"], facts["config"]).with_data(overrides)
-    count, batches = (_random_images if args.random_images else _test_images)(network, args.images)
+    if args.random_images:
+        count, batches = _random_images(network, args.images)
+    else:
+        count, batches = images.of_test(network, args.images, "; --random-images needs none")
     seen = []
     if args.dump is not None:
         batches = (seen.append(batch[0]) or batch for batch in batches)
@@ -87,34 +95,6 @@ def main(argv: list[str]) -> None:
         card.save({args.dump: buffer.getvalue()})
     if not result.explained:
         sys.exit(1)
-
-
-def _test_images(network, count: int):
-    """At most `count` test images (0 for all): how many, and in batches. Raises UserError where they are missing."""
-    from onebnet_jax.data.formats import Missing
-    from onebnet_jax.data.imagenet.reader import Share
-
-    try:
-        stored = network.data.open()
-    except UserError as error:
-        if not (isinstance(error.__cause__, Missing) or "data.dir=" in str(error)):  # as of damaged files
-            raise
-        raise UserError(f"{error} (--config.data.dir=FOLDER names it here; --random-images needs none.)") from error
-    count = min(count or stored.test_size, stored.test_size)
-    if stored.info.streamed:
-        return count, _readable(stored.test_batches(Share(BATCH_SIZE)), count)
-    return count, [(stored.test_images[:count], stored.test_labels[:count])]
-
-
-def _readable(batches, left: int):
-    """The first `left` images of ImageNet that could be decoded."""
-    for batch in batches:
-        whole = batch["mask"].nonzero()[0][:left]
-        if len(whole):
-            yield batch["images"][whole], batch["labels"][whole]
-        left -= len(whole)
-        if not left:
-            return
 
 
 def _random_images(network, count: int):

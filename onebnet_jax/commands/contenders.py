@@ -1,23 +1,22 @@
 """Times the native engine against what else runs such networks here: onebnet contenders
 
-TypeII at 224x224 by the native engine and by Larq Compute Engine, and ResNet18, the network that it replaces, by
-TensorFlow Lite with XNNPACK and by ONNX Runtime, as FP32 and as int8. All take turns in one process, one image at a
-time. All parameters are random: they change no time. With several threads the engine also runs on one, and on several
-images side by side, of which the time of one is given.
+TypeII at 224x224 by the native engine and by Larq Compute Engine; ResNet18, the network that it replaces, and the
+MobileNets, which were designed for small devices, as FP32 and as int8 by TensorFlow Lite with XNNPACK, by ONNX Runtime
+and by OpenVINO. All take turns in one process, one image at a time. All parameters are random: they change no time.
+With several threads the engine also runs on one, and on several images side by side, of which the time of one is given.
 """
 
 import ctypes
-import importlib.util
 import os
 import pathlib
 import platform
 import tempfile
 import time
-from collections.abc import Callable
 
 import numpy as np
 
-from onebnet_jax.commands import arguments
+from onebnet_jax.commands import arguments, rivals
+from onebnet_jax.commands.rivals import Contender
 from onebnet_jax.errors import UserError, cli, quietly
 from onebnet_jax.native import build, runtime
 from onebnet_jax.tables import show
@@ -30,8 +29,6 @@ BEFORE = 3  # inferences that do not count, as caches and frequencies settle
 REST = 0.2  # seconds before each turn, in which the threads of the one before stop looking for work
 HELD_TO = ("avx512", "avx2")
 SIDE_BY_SIDE = 4  # images for each thread
-
-Run = tuple[Callable[[], object], int]  # and how many images a call takes
 
 
 def main(argv: list[str]) -> None:
@@ -52,19 +49,18 @@ def main(argv: list[str]) -> None:
         runs = contenders(args.threads)
     times = in_turn(runs, args.rounds)
     first = np.median(next(iter(times.values())))
-    rows = [["", "median (ms)", "shortest", "slower than the first by"]]
-    rows += [
-        [name, f"{np.median(each):.2f}", f"{min(each):.2f}", f"{np.median(each) / first:.2f}"]
-        for name, each in times.items()
-    ]
+    rows = [["", "file (MiB)", "median (ms)", "shortest", "slower than the first by"]]
+    for name, each in times.items():
+        median = np.median(each)
+        rows.append([name, f"{runs[name].mib:.1f}", f"{median:.2f}", f"{min(each):.2f}", f"{median / first:.2f}"])
     held = f" held to {args.held_to}" if args.held_to else ""
     title = f"{processor()}{held}, {args.threads} threads, {5 * args.rounds} inferences each, batch 1, 224x224"
     note = "LCE's x86 kernels are reference code: this says nothing about the two on ARM."
     show(title, rows, note, markdown=args.markdown)
 
 
-def contenders(threads: int) -> dict[str, Run]:
-    """What runs images of each, by its name. Raises UserError where the engine, TensorFlow or LCE is missing."""
+def contenders(threads: int) -> dict[str, Contender]:
+    """What runs images, by its name. Raises UserError where the engine, TensorFlow or LCE is missing."""
     from onebnet_jax.export import keras, lce, native
     from onebnet_jax.export.convert import make_plan
     from onebnet_jax.runs import config, trained
@@ -80,72 +76,18 @@ def contenders(threads: int) -> dict[str, Run]:
             if name is None:
                 raise
             continue
-        result[f"TypeII, native engine, {engine.instruction_set}"] = lambda engine=engine: engine.logits(image), 1
+        run = lambda engine=engine: engine.logits(image)  # noqa: E731
+        result[f"TypeII, native engine, {engine.instruction_set}"] = Contender(run, len(file))
     if threads > 1:
         alone, several = runtime.Engine(file), runtime.Engine(file, threads)
         images = np.repeat(image, SIDE_BY_SIDE * threads, 0)
-        result["TypeII, native engine, one thread"] = lambda: alone.logits(image), 1
-        result[f"TypeII, native engine, {threads} images side by side"] = lambda: several.logits(images), len(images)
+        result["TypeII, native engine, one thread"] = Contender(lambda: alone.logits(image), len(file))
+        name = f"TypeII, native engine, {threads} images side by side"
+        result[name] = Contender(lambda: several.logits(images), len(file), len(images))
     for name, options in (("default", {}), ("indirect", {"use_indirect_bgemm": True})):
         run = lce.executable(lce_file, num_threads=threads, use_xnnpack=True, **options)
-        result[f"TypeII, LCE, {name} kernel"] = lambda run=run: run(images=image), 1
-    return result | by_tflite(resnet, image, threads) | by_onnx_runtime(resnet, image, threads)
-
-
-def by_tflite(resnet, image: np.ndarray, threads: int) -> dict[str, Run]:
-    """An FP32 network's plan, as it is and as int8."""
-    from onebnet_jax.export import keras
-    from onebnet_jax.export.keras2 import tf
-
-    model, result = keras.keras_model(resnet), {}
-    for name, calibration in (("FP32", None), ("int8", np.repeat(image, 4, 0))):
-        file = tflite(model, image.shape[1:], calibration)
-        interpreter = tf.lite.Interpreter(model_content=file, num_threads=threads)
-        interpreter.allocate_tensors()
-        (taken,) = interpreter.get_input_details()
-        interpreter.set_tensor(taken["index"], image.astype(taken["dtype"]))
-        result[f"ResNet18 {name}, TFLite + XNNPACK"] = interpreter.invoke, 1
-    return result
-
-
-def tflite(model, shape: tuple[int, ...], calibration: np.ndarray | None = None) -> bytes:
-    """A Keras model as an ordinary .tflite file for one image, as int8 where there are images to calibrate with.
-
-    shape is (H, W, C) of an image; calibration float32 [N, H, W, C].
-    """
-    from onebnet_jax.export.keras2 import tf
-
-    @tf.function(input_signature=[tf.TensorSpec((1, *shape), tf.float32)])
-    def serve(images):
-        return model(images, training=False)
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
-    if calibration is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-    return converter.convert()
-
-
-def by_onnx_runtime(resnet, image: np.ndarray, threads: int) -> dict[str, Run]:
-    """The same; {} and a sentence where it is not installed."""
-    if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
-        print("ONNX Runtime is left out: pip install onnx onnxruntime (requirements-onnx.txt has tested versions).")
-        return {}
-    from onnxruntime import InferenceSession, SessionOptions
-
-    from onebnet_jax.export import onnx_graph
-
-    options = SessionOptions()
-    options.intra_op_num_threads = threads
-    images, result = image.transpose(0, 3, 1, 2), {}
-    model = onnx_graph.graph(resnet)
-    for name, file in (("FP32", model), ("int8", onnx_graph.int8(model, images))):
-        session = InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        run = lambda session=session: session.run(None, {"images": images})  # noqa: E731
-        result[f"ResNet18 {name}, ONNX Runtime"] = run, 1
-    return result
+        result[f"TypeII, LCE, {name} kernel"] = Contender(lambda run=run: run(images=image), len(lce_file))
+    return result | rivals.all_of(resnet, image, threads)
 
 
 def hold(instruction_set: str) -> None:
@@ -168,20 +110,20 @@ def hold(instruction_set: str) -> None:
         )
 
 
-def in_turn(runs: dict[str, Run], rounds: int, times: int = 5) -> dict[str, list[float]]:
+def in_turn(runs: dict[str, Contender], rounds: int, times: int = 5) -> dict[str, list[float]]:
     """Milliseconds an image of `rounds` x `times` calls; in each round every contender runs `times` in a row."""
-    for run, _ in runs.values():
+    for contender in runs.values():
         for _ in range(BEFORE):
-            run()
+            contender.run()
     result = {name: [] for name in runs}
     for _ in range(rounds):
-        for name, (run, images) in runs.items():
+        for name, contender in runs.items():
             time.sleep(REST)
-            run()
+            contender.run()
             for _ in range(times):
                 start = time.perf_counter()
-                run()
-                result[name].append(1e3 * (time.perf_counter() - start) / images)
+                contender.run()
+                result[name].append(1e3 * (time.perf_counter() - start) / contender.images)
     return result
 
 

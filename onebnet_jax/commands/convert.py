@@ -5,12 +5,17 @@ onebnet convert --workdir=RUN --output=model.tflite --native=model.onb
 
 import argparse
 
+from tqdm import tqdm
+
 from onebnet_jax.commands import arguments
-from onebnet_jax.errors import UserError, cli
+from onebnet_jax.errors import UserError, cli, quietly
+
+CALIBRATION = 500  # training images from which int8's ranges are taken
 
 EXAMPLES = """examples:
   onebnet convert --workdir=runs/quickstart --output=model.tflite
   onebnet convert --workdir=runs/quickstart --native=model.onb          for any CPU, without TensorFlow
+  onebnet convert --workdir=runs/fp32 --int8=int8.tflite                an FP32 network as int8, scored, to compare with
   onebnet convert --config=cifar10_typeII --output=untrained.tflite    to time a structure before it is trained
 """
 
@@ -24,18 +29,21 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--output", type=arguments.path, help="the .tflite file, its card beside it")
     parser.add_argument("--native", type=arguments.path, metavar="FILE.onb", help="the file of the native engine")
     parser.add_argument("--bits", type=arguments.path, metavar="FILE.npz", help="packed weights and all else as arrays")
+    parser.add_argument("--int8", type=arguments.path, metavar="FILE.tflite", help="an FP32 network quantized, scored")
     parser.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True, help="merge element-wise layers")
     parser.add_argument("--raw-input", action="store_true", help="the file takes pixels of 0..255 and normalizes them")
     parser.add_argument("--keras", type=arguments.path, metavar="FILE.keras", help="save the Keras model as well")
     parser.add_argument("--summary", action="store_true", help="print larq.models.summary of it")
     arguments.imports(parser)
     args, overrides = parser.parse_known_args(argv)
-    if args.config is None and overrides:
+    if args.config is None and overrides and not args.int8:
         parser.error(f"{overrides[0]!r} is not an option; fields can be set beside --config only")
     if (args.workdir is None) == (args.config is None):
         parser.error("give one of --workdir and --config")
-    if not (args.output or args.native or args.bits):
-        parser.error("give at least one of --output, --native and --bits")
+    if not (args.output or args.native or args.bits or args.int8):
+        parser.error("give at least one of --output, --native, --bits and --int8")
+    if args.int8 and args.workdir is None:
+        parser.error("--int8 is for a trained network: give --workdir")
     if not args.output and (args.keras or args.summary):
         parser.error("--keras and --summary need --output")
     if args.config is not None and (args.stage or args.checkpoint):
@@ -44,13 +52,15 @@ def main(argv: list[str]) -> None:
     from onebnet_jax.export import card
     from onebnet_jax.runs import config, trained
 
-    if args.output is not None:
-        card.check_place(args.output)
+    for path in (args.output, args.int8):
+        if path is not None:
+            card.check_place(path)
     for path, suffix in ((args.keras, ".keras"), (args.native, ".onb"), (args.bits, ".npz")):
         if path is not None:
             card.check_writable(path, suffix)
     if args.workdir is not None:
         network = trained.load(args.workdir, args.checkpoint or "best", args.stage)
+        network = network.with_data(overrides) if overrides else network
     else:
         network = trained.untrained(config.load(args.config, overrides))
     if args.native or args.bits:
@@ -64,6 +74,8 @@ def main(argv: list[str]) -> None:
                 print(f"{path}: {len(content) / 2**20:.3f} MiB, made from {network.title}")
     if args.output is not None:
         _for_lce(network, args)
+    if args.int8 is not None:
+        _as_int8(network, args)
     if network.metrics:
         which = network.origin["checkpoint"]
         print(f"{which}: {trained.score(network.metrics, which == 'best')}")
@@ -89,6 +101,22 @@ def _for_lce(network, args) -> None:
     print(f"{args.output}: {result.card['mib']:.3f} MiB, made from {network.title}\n{operators}")
     if args.keras is not None:
         print(f"{args.keras}: the Keras model; import onebnet_jax.export.keras before loading it, for its layers")
+
+
+def _as_int8(network, args) -> None:
+    """Quantizes by some training images, asks the file about all test images, and writes both."""
+    from onebnet_jax.commands import images
+    from onebnet_jax.export import card, int8, lce
+
+    int8.check(network)
+    sample, (count, batches) = images.of_training(network, CALIBRATION), images.of_test(network, 0)
+    with quietly():  # TensorFlow's converter says much of how
+        file = int8.quantize(network, sample, args.raw_input)
+    with tqdm(total=count, unit="image", desc="scoring int8", mininterval=1.0) as bar:
+        top1 = int8.score(network, file, args.raw_input, batches, bar.update)
+    facts = card.make(network, file, lce.histogram(file), True, args.raw_input)
+    card.write(args.int8, file, facts | {"int8": {"top1": top1, "images": count, "calibration": len(sample)}})
+    print(f"{args.int8}: {len(file) / 2**20:.3f} MiB, int8 by {len(sample)} training images, test Top-1 {top1:.2f} %")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """From a trained network to the files for devices: .tflite with its card, and .onb."""
 
-import collections
 import dataclasses
 import functools
 from pathlib import Path
@@ -66,10 +65,8 @@ class Converted:
 
         model = keras.keras_model(plan)
         tflite = lce.convert(model)
-        operators = lce.operators(tflite)
-        lint.check_file(operators, plan)
-        counts = dict(sorted(collections.Counter(operator.kind for operator in operators).items()))
-        return tflite, card.make(trained, tflite, counts, self.folded, self.raw_input), model
+        lint.check_file(lce.operators(tflite), plan)
+        return tflite, card.make(trained, tflite, lce.histogram(tflite), self.folded, self.raw_input), model
 
 
 def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> Converted:

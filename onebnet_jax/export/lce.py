@@ -1,9 +1,11 @@
 """Larq Compute Engine: a Keras model as a .tflite file, what is in such a file, and running it."""
 
+import collections
+import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from flatbuffers import flexbuffers
@@ -29,6 +31,13 @@ def convert(model: tf.keras.Model) -> bytes:
 
     LCE's convert_keras_model traces every layer many times and takes five times as long, for the same file.
     """
+    with saved(model) as folder:
+        return larq_compute_engine.convert_saved_model(folder)
+
+
+@contextlib.contextmanager
+def saved(model: tf.keras.Model) -> Iterator[str]:
+    """The folder of a Keras model for batches of one, as TensorFlow saves it; there only within the context."""
     inputs = zip(model.input_names, model.inputs, strict=True)
     specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name) for name, tensor in inputs]
 
@@ -41,7 +50,7 @@ def convert(model: tf.keras.Model) -> bytes:
     module.variables_of_model, module.serve = model.variables, serve
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=serve)
-        return larq_compute_engine.convert_saved_model(folder)
+        yield folder
 
 
 def executable(tflite: bytes, **options) -> Callable[..., dict[str, np.ndarray]]:
@@ -101,3 +110,8 @@ def operators(tflite: bytes) -> list[Operator]:
         shapes = tuple(tuple(map(int, graph.tensors[i].shape)) for i in operator.inputs if i >= 0)
         result.append(Operator(kind, graph.tensors[operator.outputs[0]].name.decode(), shapes, options))
     return result
+
+
+def histogram(tflite: bytes) -> dict[str, int]:
+    """How many operators of each kind a file has."""
+    return dict(sorted(collections.Counter(operator.kind for operator in operators(tflite)).items()))

@@ -51,8 +51,11 @@ def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
 
 
 def network(card: dict) -> str:
-    """The paper's name of the network that a file holds, by its card, whatever padding and stem activation; or ""."""
-    if card.get("input", {}).get("shape") != [1, *latency.IMAGENET_INPUT]:
+    """The paper's name of the network that a file holds, by its card, whatever padding and stem activation; or "".
+
+    The paper has none as int8.
+    """
+    if "int8" in card or card.get("input", {}).get("shape") != [1, *latency.IMAGENET_INPUT]:
         return ""
     binarization = card.get("binarization", {})
     binarized = binarization.get("activations") and binarization.get("weights")

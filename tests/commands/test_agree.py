@@ -11,7 +11,7 @@ import pytest
 import workdirs
 from image_files import CLASSES, encode, needs_tensorflow, plain, write_folders
 
-from onebnet_jax.commands import agree
+from onebnet_jax.commands import agree, images
 from onebnet_jax.data import load
 from onebnet_jax.errors import UserError
 from onebnet_jax.export import card, native, verify
@@ -31,9 +31,9 @@ def gather(found):
 
 @pytest.mark.parametrize(("asked", "size"), [(40, 40), (0, 1000), (2000, 1000)])
 def test_the_first_test_images(asked, size):
-    count, images, labels = gather(agree._test_images(untrained(), asked))
+    count, pixels, labels = gather(images.of_test(untrained(), asked))
     dataset = load.open("fashion_mnist_mini")
-    np.testing.assert_array_equal(images, dataset.test_images[:size])
+    np.testing.assert_array_equal(pixels, dataset.test_images[:size])
     np.testing.assert_array_equal(labels, dataset.test_labels[:size])
     assert count == size
 
@@ -53,12 +53,12 @@ def test_imagenet_is_read_from_a_folder_named_here(tmp_path):
         (tmp_path / "val" / CLASSES[0] / f"{CLASSES[0]}_{broken:02}.JPEG").write_bytes(encode(plain(0, 0))[:30])
     fields = {"name": "imagenet2012", "flip": True, "image_size": 32, "dir": "/nowhere/imagenet"}
     network = untrained(*(f"--config.data.{name}={value}" for name, value in fields.items()))
-    with pytest.raises(UserError, match=r"/nowhere/imagenet.*--config.data.dir"):
-        agree._test_images(network, 4)
+    with pytest.raises(UserError, match=r"/nowhere/imagenet.*--config.data.dir.*; or take others"):
+        images.of_test(network, 4, "; or take others")
     network = network.with_data([f"--config.data.dir={tmp_path}"])
     for asked, expected in ((0, 8 * [0] + 8 * [1] + 5 * [2]), (18, 8 * [0] + 8 * [1] + 2 * [2]), (3, 3 * [0])):
-        count, images, labels = gather(agree._test_images(network, asked))
-        assert labels.tolist() == expected and images.shape == (len(expected), 32, 32, 3) and count == (asked or 23)
+        count, pixels, labels = gather(images.of_test(network, asked))
+        assert labels.tolist() == expected and pixels.shape == (len(expected), 32, 32, 3) and count == (asked or 23)
 
 
 @pytest.mark.usefixtures("any_numpy")

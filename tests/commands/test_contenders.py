@@ -1,5 +1,6 @@
 """The command contenders: who runs when, and the table."""
 
+import importlib.util
 import subprocess
 import sys
 import time
@@ -9,28 +10,34 @@ import numpy as np
 import pytest
 
 from onebnet_jax.commands import contenders
+from onebnet_jax.commands.rivals import Contender
 
 
 def test_they_take_turns():
     calls = []
-    runs = {name: (lambda name=name: calls.append(name), 1) for name in "ab"}
+    runs = {name: Contender(lambda name=name: calls.append(name), 9) for name in "ab"}
     times = contenders.in_turn(runs, rounds=2, times=3)
     assert "".join(calls) == "aaabbb" + 2 * "aaaabbbb"
     assert [len(times[name]) for name in "ab"] == [6, 6]
 
 
 def test_the_table_states_ratios(monkeypatch, capsys):
-    monkeypatch.setattr(contenders, "contenders", lambda threads: {"engine": None, "other": None})
+    monkeypatch.setattr(
+        contenders, "contenders", lambda threads: {name: Contender(None, 3 << 20) for name in ("engine", "other")}
+    )
     monkeypatch.setattr(contenders, "in_turn", lambda runs, rounds: {"engine": [2.0, 4.0, 3.0], "other": [9.0] * 3})
     contenders.main([])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["engine", "3.00", "2.00", "1.00"] in rows and ["other", "9.00", "9.00", "3.00"] in rows
+    assert ["engine", "3.0", "3.00", "2.00", "1.00"] in rows and ["other", "3.0", "9.00", "9.00", "3.00"] in rows
     with pytest.raises(SystemExit):
         contenders.main(["--threads=0"])
 
 
 def test_a_call_of_several_images_is_divided_by_their_number():
-    runs = {"one": (lambda: time.sleep(0.02), 1), "each of two": (lambda: time.sleep(0.02), 2)}
+    runs = {
+        "one": Contender(lambda: time.sleep(0.02), 0),
+        "each of two": Contender(lambda: time.sleep(0.02), 0, images=2),
+    }
     times = contenders.in_turn(runs, rounds=1, times=2)
     assert min(times["one"]) >= 20 and min(times["each of two"]) < 20 <= 2 * min(times["each of two"])
 
@@ -63,4 +70,7 @@ def test_what_it_is_held_to_is_the_most_that_a_library_finds(held_to, tmp_path):
 @pytest.mark.slow
 def test_all_of_them_run():
     pytest.importorskip("larq_compute_engine")
-    assert len(contenders.in_turn(contenders.contenders(2), rounds=1, times=1)) >= 7
+    names = contenders.in_turn(contenders.contenders(2), rounds=1, times=1)
+    assert len(names) >= 11
+    for package, runtime in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")):
+        assert any(runtime in name for name in names) == bool(importlib.util.find_spec(package))

@@ -56,6 +56,36 @@ def test_it_says_what_the_file_is(options, stage, notes, tmp_path, monkeypatch, 
     assert all(word in note and f"note: {note}" in printed for word, note in zip(notes, facts["notes"]))
 
 
+def test_an_fp32_network_becomes_int8_with_its_score(tmp_path, capsys):
+    pytest.importorskip("larq_compute_engine")
+    run = workdirs.trained(tmp_path / "run", ["--config.model.family=resnet", "--config.model.ds_1d=()"])
+    for name, options in (("normalized", []), ("raw", ["--raw-input"])):
+        model = tmp_path / f"{name}.tflite"
+        convert.main([f"--workdir={run}", f"--int8={model}", *options])
+        facts = card.read(model)[1]
+        assert facts["raw_input"] == bool(options) and "QUANTIZE" in facts["operators"]
+        data = trained.load(run).data.open()
+        answers = [each.label for each in predict.predict(model, data.test_images)]
+        right = np.mean(np.array(answers) == np.array(facts["classes"])[data.test_labels])
+        assert facts["int8"] == {"top1": pytest.approx(100 * right), "images": data.test_size, "calibration": 500}
+        assert f"test Top-1 {100 * right:.2f} %" in capsys.readouterr().out
+    logits = [predict.predict(tmp_path / f"{name}.tflite", data.test_images[:20]) for name in ("normalized", "raw")]
+    for one, other in zip(*logits):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=0.1)
+    with pytest.raises(UserError, match="is int8"):
+        agree.main([str(model)])
+
+
+def test_a_1_bit_network_is_not_made_int8(tmp_path):
+    pytest.importorskip("larq_compute_engine")
+    run = workdirs.trained(tmp_path / "run")
+    with pytest.raises(UserError, match="1-bit layers"):
+        convert.main([f"--workdir={run}", f"--int8={tmp_path}/m.tflite"])
+    assert list(tmp_path.glob("*.tflite")) == []
+    with pytest.raises(SystemExit):
+        convert.main([QUICKSTART, f"--int8={tmp_path}/m.tflite"])
+
+
 def test_a_network_that_lce_would_get_wrong_leaves_nothing(tmp_path):
     fields = ("--config.model.stem=imagenet", "--config.model.pad_value=0")
     with pytest.raises(UserError, match="^stage3_block1"):

@@ -116,7 +116,7 @@ def test_baselines_of_every_family(name, family):
     assert (model.weight_scale == "none") == (family == "realtobin")
 
 
-WITH_ARGUMENTS = ("imagenet_realtobin.py:1", "imagenet_realtobin.py:2", "fashionmnist_baseline.py:reactnet_a")
+WITH_ARGUMENTS = ("folder.py:fp32", "imagenet_realtobin.py:1", "imagenet_realtobin.py:2", "fashionmnist_baseline.py:reactnet_a")
 WITH_ARGUMENTS = [pathlib.Path("configs") / name for name in WITH_ARGUMENTS]
 
 

@@ -30,7 +30,7 @@ PLACES = {
     "deploy": re.compile("onebnet_jax/export/.*"),
     "gcs": re.compile("onebnet_jax/runs/gcs.py"),
     "imagenet": re.compile("onebnet_jax/data/imagenet/pipeline.py"),
-    "onnx": re.compile("onebnet_jax/(commands/contenders|export/onnx_graph).py"),
+    "onnx": re.compile("onebnet_jax/(commands/rivals|export/onnx_graph).py"),
     "plots": re.compile("onebnet_jax/(commands/figures|paper/(diagrams|plots|report_figures)).py"),
     "torch": re.compile("onebnet_jax/runs/torch_weights.py"),
 }
