@@ -10,6 +10,11 @@ cd "$(dirname "$0")/.."
 source launch/lib.sh
 # A process for each core; a file's tests share what they set up; files in the order of tests/conftest.py.
 parallel=(-n auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder)
+# Tests write thousands of small files: those of runs take a fourth less time in memory than on a disk.
+place=()
+if [[ -z ${TMPDIR:-} && -w /dev/shm ]] && (($(df --output=avail /dev/shm | tail -1) >= 2 << 20)); then # KiB
+    place=(TMPDIR=/dev/shm)
+fi
 
 if [[ ${1:-} == --newest ]]; then
     shift
@@ -18,9 +23,9 @@ if [[ ${1:-} == --newest ]]; then
     printf 'pytest\npytest-xdist\nhypothesis\nmatplotlib\nshellcheck-py\nimport-linter\n' >>.venv-newest/requirements.txt
     launch/setup.sh .venv-newest .venv-newest/requirements.txt
     .venv-newest/bin/python -m pip install -qq --disable-pip-version-check --upgrade -r .venv-newest/requirements.txt
-    exec .venv-newest/bin/python -m pytest "${parallel[@]}" "$@"
+    exec env "${place[@]}" .venv-newest/bin/python -m pytest "${parallel[@]}" "$@"
 fi
 launch/setup.sh .venv requirements.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-exec .venv/bin/python -m pytest "${parallel[@]}" "$@"
+exec env "${place[@]}" .venv/bin/python -m pytest "${parallel[@]}" "$@"

@@ -1,4 +1,4 @@
-"""The configs of docs/extend.md train, go on and are compared by the page's own commands.
+"""The configs of docs/extend.md and of README train, go on and are compared by the page's own commands.
 
 Small networks, one epoch, and two seeds for the page's three.
 """
@@ -13,15 +13,16 @@ import pytest
 from small_runs import ROOT
 
 PAGE = (ROOT / "docs" / "extend.md").read_text()
+README = (ROOT / "README.md").read_text()
 ONEBNET = f"{sys.executable} -m onebnet_jax"
 SMALL = "--config.model.depth=8 --config.model.width_multiplier=0.25 --config.train.epochs"
 # What the commands begin with; bash's $0 is the folder to run them in.
 PRELUDE = f'set -e; cd "$0"; onebnet() {{ {ONEBNET} "$@" $([[ $1 != train ]] || echo {SMALL}=1); }}\n'
 
 
-def run(config, folder, *others):
-    """Runs the commands that follow a config of the page, and others, in a folder with it; returns what they print."""
-    found = re.search(rf"`{config}`.*?^```python\n(.*?)^```$.*?^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+def run(config, folder, *others, page=PAGE):
+    """Runs the commands that follow a config of a page, and others, in a folder with it; returns what they print."""
+    found = re.search(rf"`{config}`.*?^```python\n(.*?)^```$.*?^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (folder / config).write_text(found[1])
     commands = found[2].replace("seed in 0 1 2", "seed in 0 1")
     command = ["bash", "-c", "\n".join([PRELUDE + commands, *others]), folder]
@@ -44,6 +45,13 @@ def test_an_estimator_is_compared_over_seeds(tmp_path):
     rows = [line.split()[:5] for line in printed.splitlines() if line.startswith(("poly_*", "steeper_*"))]
     assert rows == [[f"{name}_*", name, "2", "1", "of"] for name in ("poly", "steeper")]
     assert "'top1': " in printed and "best checkpoint, step " in printed and "steeper.onb: " in printed
+
+
+@pytest.mark.slow
+def test_the_estimator_of_readme_is_compared(tmp_path):
+    printed = run("mine.py", tmp_path, page=README)
+    rows = [line.split()[:5] for line in printed.splitlines() if line.startswith("mine")]
+    assert rows == [[name, estimator, "1", "of", "1"] for name, estimator in (("mine", "mine"), ("mine_poly", "poly"))]
 
 
 @pytest.mark.slow
