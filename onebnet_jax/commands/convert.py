@@ -63,17 +63,17 @@ def main(argv: list[str]) -> None:
         network = network.with_data(overrides) if overrides else network
     else:
         network = trained.untrained(config.load(args.config, overrides))
-    if args.native or args.bits:
-        from onebnet_jax.export import bits, native
+    if args.output or args.native or args.bits:
+        from onebnet_jax.export import convert
 
-        parts = native.convert(network, args.fold, args.raw_input)
-        for path, form in ((args.native, native), (args.bits, bits)):
+        result = convert.convert(network, args.fold, args.raw_input)
+        for path, form in ((args.native, "onb"), (args.bits, "bits")):
             if path is not None:
-                content = form.pack(*parts)
+                content = getattr(result, form)
                 card.save({path: content})
                 print(f"{path}: {len(content) / 2**20:.3f} MiB, made from {network.title}")
-    if args.output is not None:
-        _for_lce(network, args)
+        if args.output is not None:
+            _for_lce(result, args)
     if args.int8 is not None:
         _as_int8(network, args)
     if network.metrics:
@@ -83,10 +83,7 @@ def main(argv: list[str]) -> None:
         print(f"note: {note}")
 
 
-def _for_lce(network, args) -> None:
-    from onebnet_jax.export import convert
-
-    result = convert.convert(network, args.fold, args.raw_input)
+def _for_lce(result, args) -> None:
     if args.summary:
         from onebnet_jax.export.keras2 import larq
 
@@ -98,7 +95,7 @@ def _for_lce(network, args) -> None:
             raise UserError(f"Cannot save the Keras model to {args.keras}: {error}") from error
     result.save(args.output)
     operators = ", ".join(f"{count} {kind}" for kind, count in result.card["operators"].items())
-    print(f"{args.output}: {result.card['mib']:.3f} MiB, made from {network.title}\n{operators}")
+    print(f"{args.output}: {result.card['mib']:.3f} MiB, made from {result.trained.title}\n{operators}")
     if args.keras is not None:
         print(f"{args.keras}: the Keras model; import onebnet_jax.export.keras before loading it, for its layers")
 

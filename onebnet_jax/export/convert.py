@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.export import card, lint, native
+from onebnet_jax.export import bits, card, lint, native
 from onebnet_jax.export.fold import make_plan
 from onebnet_jax.networks.structure import check_convertible, check_deployable
 from onebnet_jax.runs.trained import Trained
@@ -38,7 +38,12 @@ class Converted:
     @functools.cached_property
     def onb(self) -> bytes:
         """The file for the native engine, its card inside. Takes uint8 pixels [H, W, C]."""
-        return native.pack(*native.convert(self.trained, self.folded, self.raw_input))
+        return native.pack(*self._packed)
+
+    @property
+    def bits(self) -> bytes:
+        """A .npz file of packed weights and all else as arrays, for a runtime of one's own: see `bits`."""
+        return bits.pack(*self._packed)
 
     def save(self, path: str | Path) -> None:
         """Writes PATH.onb or, by the name's end, PATH.tflite and its card, PATH.json, both or neither.
@@ -55,6 +60,10 @@ class Converted:
             card.write(path, self.tflite, self.card)
         else:
             raise UserError(f"{path} must end in .onb, for the native engine, or .tflite, for Larq Compute Engine.")
+
+    @functools.cached_property
+    def _packed(self) -> tuple:
+        return native.convert(self.trained, self.folded, self.raw_input)
 
     @functools.cached_property
     def _for_lce(self) -> tuple[bytes, dict, Any]:

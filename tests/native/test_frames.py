@@ -61,6 +61,7 @@ def of_files(program, model, folder, files, *options):
     return [f"frame {number}:{line.split(':')[1]}" for number, line in enumerate(printed, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--logits", f"--threads={min(2, os.cpu_count())}"]])
 def test_frames_give_the_lines_of_files(options, place, program, tmp_path):
     frames, files = camera_frames()

@@ -32,6 +32,7 @@ from onebnet_jax.networks import families
 pytestmark = engines.needs_engine
 
 
+@pytest.mark.slow
 def test_image_files(place, program, tmp_path):
     image, model = pixels(place)[0], place / "0.onb"
     expected = Engine(model).logits(image[None])

@@ -99,6 +99,7 @@ def needs(*programs):
 needs_arm = needs("aarch64-linux-gnu-gcc", "qemu-aarch64")
 
 
+@pytest.mark.slow
 @needs_arm
 def test_the_same_bits_on_arm(place, tmp_path):
     program, images = build(tmp_path, "aarch64"), [place / f"{k}.raw" for k in range(3)]

@@ -287,6 +287,7 @@ def folders(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_a_run_on_jpegs_learns_and_resumes_in_the_middle(folders, tmp_path, capsys):
     """Each class has a blue of its own."""

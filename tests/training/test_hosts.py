@@ -84,6 +84,7 @@ def test_two_processes_give_the_run_of_one(tmp_path, alone):
     assert shown[0] == shown[1] and sum(shown[0]) == 1000  # images of each class, in the table of confusions
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):
     fields = FIELDS | {"checkpoint_seconds": 0.0}
     two = start_two(f"--workdir={tmp_path}", **fields)
@@ -96,6 +97,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, alone):
     assert_close_runs(tmp_path, alone)
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_process_ends_the_other(tmp_path):
     """Two runs at once: one loses its first process, one its second."""
     fields = FIELDS | {"train.epochs": 10**5, "checkpoint_seconds": 0.0}
@@ -112,6 +114,7 @@ def test_the_loss_of_a_process_ends_the_other(tmp_path):
         assert hosts.LOST in error.splitlines()
 
 
+@pytest.mark.slow
 def test_the_first_process_does_not_wait_for_ever(tmp_path):
     coordinator = f"127.0.0.1:{free_port()}"
     flags = [f"--coordinator={coordinator}", "--processes=2", "--process=0", f"--workdir={tmp_path}"]

@@ -71,6 +71,7 @@ def check(tmp_path, epochs, kills, seed, **options):
     assert_same_run(killed, quiet)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_the_quiet_run(tmp_path):
     check(tmp_path, epochs=2, kills=2, seed=0)
 

@@ -243,6 +243,7 @@ def test_a_run_interrupted_before_its_first_checkpoint_starts_again(tmp_path, qu
     assert_same_run(tmp_path, quiet[0])
 
 
+@pytest.mark.slow
 def test_the_time_of_an_epoch_is_that_of_all_its_steps(tmp_path, monkeypatch):
     """Also of those before the run was stopped. Here every call takes a second."""
     advance = record.Record.advance
@@ -262,6 +263,7 @@ def test_a_run_in_two_stages_continues_in_the_right_one(tmp_path):
     assert_same_run(tmp_path / "run", tmp_path / "quiet", config.stages)
 
 
+@pytest.mark.slow
 def test_an_estimator_with_a_schedule_resumes_exactly_and_compiles_once(tmp_path, monkeypatch):
     traced, apply = [], Network.apply
 

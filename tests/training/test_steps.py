@@ -199,6 +199,7 @@ def assert_close(a, b, tolerance=1e-9):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), a, b)
 
 
+@pytest.mark.slow
 def test_one_device_four_devices_and_a_plain_loop_agree(float64, quick_compilation):
     """In float64, where rounding flips no sign; four steps, so beyond a partly filled batch and an epoch."""
     optimizer, _ = optim.make(optim.Optimizer(weight_decay=1e-4), 2, 3)
