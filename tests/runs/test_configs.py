@@ -116,8 +116,8 @@ def test_baselines_of_every_family(name, family):
     assert (model.weight_scale == "none") == (family == "realtobin")
 
 
-WITH_ARGUMENTS = ("folder.py:fp32", "imagenet_realtobin.py:1", "imagenet_realtobin.py:2", "fashionmnist_baseline.py:reactnet_a")
-WITH_ARGUMENTS = [pathlib.Path("configs") / name for name in WITH_ARGUMENTS]
+ARGUMENTS = {"folder": ["fp32"], "imagenet_realtobin": ["1", "2"], "fashionmnist_baseline": ["reactnet_a"]}
+WITH_ARGUMENTS = [pathlib.Path(f"configs/{name}.py:{kind}") for name, kinds in ARGUMENTS.items() for kind in kinds]
 
 
 def aspects(path):
