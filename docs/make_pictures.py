@@ -25,15 +25,14 @@ RUN = ROOT / "results" / "fashionmnist_ds32_64"
 UNITS = ROOT / "results" / "fashionmnist_conv64_ds64"
 PHOTOS = ROOT / "results" / "imagenette64" / "scratch"
 OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
-GREY, BLUE, TEAL, INK, PALE = "#9aa0a6", "#4a7fb5", "#00897b", "#202124", "#e8eaed"
-PAPER = {"FP32 ResNet18": GREY, "TypeII": TEAL}
+GREY, BLUE, TEAL, INK = "#9aa0a6", "#4a7fb5", "#00897b", "#202124"
+PAPER = {"FP32 ResNet18": ("FP32\nResNet18", GREY), "TypeII": ("OneBNet18\n(TypeII)", TEAL)}
 EPOCHS = json.loads((PHOTOS / "config.json").read_text())["train"]["epochs"]
 NAMES = {  # of measured.json: (label, colour, where its words stand)
-    "ResNet10 FP32, TFLite + XNNPACK": ("FP32", GREY, (0, -46)),
-    "ResNet10 int8, TFLite + XNNPACK": ("int8", BLUE, (0, 10)),
-    "imagenette64/scratch, native engine": ("1 bit", TEAL, (4, -44)),
+    "ResNet10 FP32, TFLite + XNNPACK": ("FP32", GREY, (0, -12)),
+    "ResNet10 int8, TFLite + XNNPACK": ("int8", BLUE, (-6, -12)),
+    "imagenette64/scratch, native engine": ("1 bit", TEAL, (14, -12)),
 }
-PROGRAMS = {"FP32": "FP32\nTFLite", "int8": "int8\nTFLite", "1 bit": "1 bit\nour engine"}
 
 
 def draw_units(axes) -> None:
@@ -70,76 +69,48 @@ def draw_units(axes) -> None:
 
 
 def draw_sizes(ours, theirs, measured: dict) -> None:
-    """Accuracy against size: of what was trained here, and of the paper's figures, which are of other images."""
+    """Accuracy against size, and the time of an image: of what was trained here, and of the paper, on other images."""
     style = dict(textcoords="offset points", ha="center", weight="bold", fontsize=9)
+    points = []
     for name, (label, colour, place) in NAMES.items():
-        mib, top1 = measured["networks"][name]["bytes"] / 2**20, measured["networks"][name]["top1"]
-        ours.plot(mib, top1, "o", markersize=11, color=colour)
-        ours.annotate(f"{label}\n{top1:.1f} %\n{mib:.2g} MiB", (mib, top1), place, color=colour, **style)
-    for label, colour in PAPER.items():
-        mib, _, top1 = numbers.TABLE3[label]
-        theirs.plot(mib, top1, "o", markersize=11, color=colour)
-        theirs.annotate(
-            f"{label.replace(' ', chr(10))}\n{top1} %\n{mib:.2g} MiB",
-            (mib, top1),
-            (0, -14),
-            color=colour,
-            va="top",
-            **style,
-        )
-    ours.set(
-        xlim=(0.25, 20), ylim=(69, 79), ylabel="Top-1 (%)", title=f"Ours: Imagenette,\n64x64, {EPOCHS} epochs each"
-    )
-    theirs.set(xlim=(1.5, 220), ylim=(62, 72), title="The paper's:\nImageNet, 224x224")
+        found = measured["networks"][name]
+        points.append((ours, label, colour, place, found["bytes"] / 2**20, found["ms"], found["top1"]))
+    for name, (label, colour) in PAPER.items():
+        points.append((theirs, label, colour, (0, -12), *numbers.TABLE3[name]))
+    for axes, label, colour, place, mib, ms, top1 in points:
+        axes.plot(mib, top1, "o", markersize=11, color=colour)
+        words = f"{label}\n{top1:.1f} %\n{mib:.2g} MiB\n{ms:.{0 if ms > 1 else 2}f} ms"
+        axes.annotate(words, (mib, top1), place, color=colour, va="top", **style)
+    title = f"Ours: Imagenette, 64x64,\n{EPOCHS} epochs, x86 with AMX"
+    ours.set(xlim=(0.25, 20), ylim=(68, 77), ylabel="Top-1 (%)", title=title)
+    theirs.set(xlim=(1.5, 220), ylim=(63, 71), title="The paper's: ImageNet,\n224x224, Raspberry Pi 4")
     for axes, ticks in ((ours, (0.5, 1, 2, 5, 10)), (theirs, (2, 5, 10, 20, 50))):
         axes.set(xscale="log", xlabel="file (MiB, log scale)")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
 
 
-def draw_times(axes, measured: dict) -> None:
-    """Milliseconds of an image, batch 1, one thread."""
-    bars = [(PROGRAMS[label], measured["networks"][name]["ms"], colour) for name, (label, colour, _) in NAMES.items()]
-    for y, (_, ms, colour) in enumerate(reversed(bars)):
-        axes.barh(y, ms, color=colour, height=0.62)
-        axes.text(ms, y, f"  {ms:.2f} ms", va="center", color=colour, weight="bold")
-    axes.set_yticks(range(len(bars)), [label for label, *_ in reversed(bars)])
-    axes.set(xlim=(0, 1.25 * max(ms for _, ms, _ in bars)), xticks=[])
-    axes.set_title("Ours on Imagenette: one image, one x86 core with AMX")
-
-
-def draw_agreement(axes) -> None:
-    """How many predictions of each program equal those of training."""
+def agreement() -> str:
+    """How many predictions of each program equal those of training, in a line."""
     text = (RUN / "agreement.txt").read_text()
-    rows = re.findall(r"^(JAX|Keras|LCE|engine) +([\d.]+) % +(\d+ of \d+|-)", text, re.MULTILINE)
-    titles = {"JAX": "trained in JAX", "Keras": "Keras + Larq", "LCE": "Larq Compute Engine", "engine": "our engine"}
-    for y, (name, top1, equal) in enumerate(reversed(rows)):
-        axes.add_patch(Rectangle((0, y - 0.38), 1, 0.76, facecolor=TEAL if name == "engine" else PALE))
-        colour = "white" if name == "engine" else INK
-        axes.text(0.03, y, titles[name], va="center", color=colour)
-        axes.text(0.68, y, f"{float(top1):.2f} %", va="center", ha="right", color=colour, weight="bold")
-        if equal != "-":
-            same, _ = equal.split(" of ")
-            axes.text(0.97, y, f"{int(same):,} equal", va="center", ha="right", color=colour)
-    title = "1-bit ResNet20, FashionMNIST:\nanswers to 10,000 test images"
-    axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), title=title)
-    axes.axis("off")
+    rows = re.findall(r"^(Keras|LCE|engine) +[\d.]+ % +(\d+) of (\d+)", text, re.MULTILINE)
+    names = {"Keras": "Keras", "LCE": "Larq Compute Engine", "engine": "our engine"}
+    equal = ", ".join(f"{names[name]} {int(same):,}" for name, same, _ in rows)
+    return f"{int(rows[0][2]):,} test images of FashionMNIST, answered as in training: {equal}"
 
 
 def main() -> None:
     measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
-    figure = Figure(figsize=(10.6, 6.8), layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(2, 4, width_ratios=(1.25, 1.25, 1, 1))
-    units, times, agreement = (figure.add_subplot(grid[place]) for place in (np.s_[0, :2], np.s_[1, :2], np.s_[1, 2:]))
-    ours, theirs = (figure.add_subplot(grid[0, column]) for column in (2, 3))
+    figure = Figure(figsize=(10.6, 4.1), layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(1, 3, width_ratios=(2.3, 1, 1))
+    units, ours, theirs = (figure.add_subplot(place) for place in grid)
     draw_units(units)
     draw_sizes(ours, theirs, measured)
-    draw_times(times, measured)
-    draw_agreement(agreement)
     for axes in figure.axes:
-        axes.title.set(weight="bold", fontsize=12 if axes not in (ours, theirs) else 10)
-        for side in ("top", "right", *(("bottom", "left") if axes is times else ())):
+        axes.title.set(weight="bold", fontsize=12 if axes is units else 10)
+        for side in ("top", "right"):
             axes.spines[side].set_visible(False)
+    figure.supxlabel(agreement(), fontsize=10, weight="bold", color=TEAL)
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
     figure.savefig(OUTPUT, dpi=150)
 

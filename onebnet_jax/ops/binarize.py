@@ -14,6 +14,7 @@ from jax import lax
 from onebnet_jax.errors import Parts, UserError
 from onebnet_jax.ops import cpu
 from onebnet_jax.ops.convolution import conv
+from onebnet_jax.ops.trial import fault
 
 
 def sign(x: jax.Array) -> jax.Array:
@@ -93,30 +94,15 @@ def check_estimator(name: str, window: float) -> None:
     sizes = np.concatenate([[0.0, 1e-30, 0.5, 1.0, 1.5, 10.0, 100.0], np.linspace(0.01, 3.0, 43)])
     x = jnp.asarray(np.concatenate([-sizes, sizes]) * window, jnp.float32)
     for progress in (0.0, 0.5, 1.0):
-        if fault := _fault(lambda *args: ESTIMATORS[name](args[0], window, args[1]), x.shape, x, jnp.float32(progress)):
-            raise UserError(f"The estimator {name!r} {fault}, with window {window:g} and progress {progress:g}.")
+        if found := fault(lambda *args: ESTIMATORS[name](args[0], window, args[1]), x.shape, x, jnp.float32(progress)):
+            raise UserError(f"The estimator {name!r} {found}, with window {window:g} and progress {progress:g}.")
 
 
 def check_scale(name: str) -> None:
     """Raises UserError where a scale of weights gives anything but a finite factor for each output channel."""
     kernel = jnp.asarray(np.random.default_rng(0).standard_normal((3, 1, 4, 5)), jnp.float32)
-    if fault := _fault(SCALES[name], kernel.shape[-1:], kernel):
-        raise UserError(f"The scale of weights {name!r} {fault}, of a kernel {list(kernel.shape)}.")
-
-
-def _fault(function, shape, *arguments):
-    """What is wrong with what a function gives, in words; "" for an array of finite numbers of the shape."""
-    given = []
-    try:
-        values = jax.jit(lambda *args: given.append(function(*args)) or given[0])(*arguments)
-    except Exception as error:  # whatever such code may raise; what is no array fails after it was given
-        if not given:
-            return f"fails ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-    if not isinstance(result := given[0], jax.Array | np.ndarray):
-        return f"gives a {type(result).__name__}, not an array {list(shape)}"
-    if result.shape != shape or not (result.dtype == bool or jnp.issubdtype(result.dtype, jnp.floating)):
-        return f"gives an array {list(result.shape)} of {result.dtype}, not {list(shape)} of bool or float"
-    return "" if np.isfinite(values).all() else "gives what is not finite"
+    if found := fault(SCALES[name], kernel.shape[-1:], kernel):
+        raise UserError(f"The scale of weights {name!r} {found}, of a kernel {list(kernel.shape)}.")
 
 
 def _unpack(words, shape):

@@ -9,6 +9,7 @@ from onebnet_jax.data.photos import RESIZES
 from onebnet_jax.errors import UserError, local, one_of
 from onebnet_jax.networks import families
 from onebnet_jax.ops.binarize import ESTIMATORS, SCALES
+from onebnet_jax.ops.losses import LOSSES
 from onebnet_jax.runs.optim import OPTIMIZERS, SCHEDULES
 from onebnet_jax.runs.schema import STAGES
 
@@ -16,14 +17,14 @@ DTYPES = ("float32", "bfloat16")
 # By the last word of a field's name, the same in all stages; what depends on the data set is in `values`.
 CHOICES = {"family": families.FAMILIES, "weight_scale": SCALES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 CHOICES |= {"name": DATASETS, "estimator": ESTIMATORS, "weight_estimator": ESTIMATORS, "dtype": DTYPES}
-CHOICES |= {"resize": RESIZES, "soft_sign": ("none", "tanh")}
+CHOICES |= {"resize": RESIZES, "other_loss": LOSSES, "soft_sign": ("none", "tanh")}
 RANGES = {"seed": (0, 2**31 - 1), "batch_size": (1, 2**20), "warmup_epochs": (0, 10**6), "checkpoint_seconds": (0, 1e9)}
 RANGES |= {"image_size": (0, 1024), "lighting": (0, 10), "max_unreadable": (0, 10**7), "validation": (0, 0.9)}
 RANGES |= {"epochs": (1, 10**6), "eval_every_epochs": (1, 10**6), "bn_batches": (0, 10**6)}
 RANGES |= dict.fromkeys(("window", "temperature"), (1e-3, 1e3))
 RANGES |= dict.fromkeys(("momentum", "label_smoothing"), (0, 1))
 RANGES |= dict.fromkeys(
-    ("learning_rate", "weight_decay", "label_weight", "teacher_weight", "attention_weight"), (0, 1e3)
+    ("learning_rate", "weight_decay", "label_weight", "teacher_weight", "attention_weight", "other_weight"), (0, 1e3)
 )
 SCHEMA = "onebnet_jax/runs/schema.py lists every field and its type"
 OF_BINARIZED = {
@@ -80,6 +81,8 @@ def values(fields: Fields, schema: Fields) -> None:
             raise UserError(f"{name}.warmup_epochs must be less than {name}.epochs={fields[f'{name}.epochs']}.")
         if not fields[f"{name}.label_weight"] and not fields[f"{name}.teacher_weight"]:
             raise UserError(f"{name}.label_weight and {name}.teacher_weight are both 0: nothing to learn; set one.")
+        if (fields[f"{name}.other_loss"] == "none") == bool(fields[f"{name}.other_weight"]):
+            raise UserError(f"{name}.other_loss and {name}.other_weight belong together; set both or neither.")
     for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
         if info.streamed and fields[field] != value:
             raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")

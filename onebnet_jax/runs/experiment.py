@@ -59,6 +59,8 @@ class Stage:
     teacher_weight: float = 0.0  # of the distribution loss; so temperature
     temperature: float = 1.0
     attention_weight: float = 0.0  # of the attention loss
+    other_loss: str = "none"  # of `losses.LOSSES`
+    other_weight: float = 0.0  # of it
 
 
 @dataclasses.dataclass(frozen=True)

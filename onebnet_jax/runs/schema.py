@@ -37,6 +37,8 @@ def stage(**changes) -> ConfigDict:
         teacher_weight=0.0,  # of the distribution loss, the cross entropy with the teacher's softmax
         temperature=1.0,  # of both softmaxes in the distribution loss
         attention_weight=0.0,  # beside it, of the attention loss, between the maps behind the two networks' blocks
+        other_loss="none",  # one that your config's file adds to LOSSES of onebnet_jax/ops/losses.py
+        other_weight=0.0,  # of it
         binarize_activations=True,
         binarize_weights=True,
     )

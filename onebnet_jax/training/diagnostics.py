@@ -54,7 +54,7 @@ def measurer(network: Network, loss: Callable, batch: Input, images, labels, con
         def loss_fn(params):
             given = {"params": params, "batch_stats": variables["batch_stats"]}
             logits, updates = network.apply(given, x, True, mask, progress, mutable=["batch_stats", "intermediates"])
-            losses = loss(logits, labels, x, constants, *(updates[name] for name in kept))
+            losses = loss(logits, labels, x, params, constants, *(updates[name] for name in kept))
             return jnp.mean(losses), updates["intermediates"]
 
         grads, values = jax.grad(loss_fn, has_aux=True)(variables["params"])

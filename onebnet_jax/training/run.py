@@ -10,7 +10,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.native import library
 from onebnet_jax.networks.network import Network, variable_shapes
 from onebnet_jax.networks.structure import blocks, check_deployable
-from onebnet_jax.ops import binarize
+from onebnet_jax.ops import binarize, losses
 from onebnet_jax.runs import trained as trained_lib
 from onebnet_jax.runs.checkpoint import LAST, PENDING
 from onebnet_jax.runs.experiment import Experiment
@@ -66,7 +66,7 @@ def train(
     that is not finite; Unavailable if another run uses it; Interrupted after a checkpoint, when any process is to stop.
     """
     check_batches(experiment, experiment.data.info.train_size or math.inf)  # 0 for a folder
-    check_signs(experiment)
+    check_own(experiment)
     if hosts.is_leader():
         workdir.check()
     teacher = load_teacher(experiment)
@@ -129,8 +129,11 @@ def check_batches(experiment: Experiment, images: float = math.inf) -> None:
             raise UserError(f"{given} is more than all {images} training images; {remedy}.")
 
 
-def check_signs(experiment: Experiment) -> None:
-    """Raises UserError for an estimator, or a scale of weights, of a user's own that does not give what it should."""
+def check_own(experiment: Experiment) -> None:
+    """Raises UserError for an estimator, a scale of weights or a loss of a user's own that gives what it should not."""
+    for name in {each.other_loss for each in experiment.stages} - losses.LOSSES.given:
+        variables = trained_lib.random_variables(experiment.structure, experiment.data.info.shape)
+        losses.check_loss(name, variables["params"], experiment.structure.num_classes)
     for signs in [each.binarization for each in experiment.stages if experiment.structure.binary]:
         asked = [(signs.estimator, signs.window)] * signs.activations + [(signs.weight_estimator, 1.0)] * signs.weights
         for name, window in asked:

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from onebnet_jax.errors import Interrupted, UserError
 from onebnet_jax.networks.network import Network
 from onebnet_jax.networks.structure import Structure, blocks
+from onebnet_jax.ops import losses
 from onebnet_jax.runs import optim
 from onebnet_jax.runs.experiment import Data, Experiment, Stage
 from onebnet_jax.runs.trained import Trained, check_same_tree
-from onebnet_jax.training import diagnostics, hosts, losses
+from onebnet_jax.training import diagnostics, hosts
 from onebnet_jax.training.feed import Feed, renewer, replicate
 from onebnet_jax.training.record import Record, Silent
 from onebnet_jax.training.steps import AXIS, Input, Sums, TrainState, check_finite, train_step
@@ -29,7 +30,7 @@ def make_input(data: Data, batch_size: int) -> Input:
 
 
 def loss_of(
-    stage: Stage, teacher: Network | None, logits, labels, images, teacher_variables, kept=None, structure=None
+    stage: Stage, teacher: Network | None, logits, labels, images, params, teacher_variables, kept=None, structure=None
 ) -> jax.Array:
     """The loss of a stage, for images as the networks take them: logits [N, K], labels [N] -> [N].
 
@@ -46,6 +47,8 @@ def loss_of(
         else:
             teacher_logits = teacher.apply(teacher_variables, images)
         total += stage.teacher_weight * losses.distribution(logits, teacher_logits, stage.temperature)
+    if stage.other_weight:
+        total += stage.other_weight * losses.LOSSES[stage.other_loss](logits, labels, params)
     return total
 
 

@@ -18,7 +18,7 @@ from jax import lax
 from onebnet_jax.data import augment
 from onebnet_jax.networks.layers import BN_MOMENTUM
 from onebnet_jax.networks.network import EXACT
-from onebnet_jax.training.losses import cross_entropy, in_top_k
+from onebnet_jax.ops.losses import cross_entropy, in_top_k
 
 AXIS = "devices"
 
@@ -90,7 +90,8 @@ class Input:
 def train_step(
     apply, optimizer, loss, batch: Input, total: int, state: TrainState, constants, images, labels, mask, kept=()
 ):
-    """The step of training, one of `total` in a stage; loss(logits, labels, normalized images, constants) -> [N].
+    """The step of training, one of `total` in a stage; loss(logits, labels, normalized images, params,
+    constants) -> [N].
 
     kept: names of collections of the network's, such as "intermediates", that the loss takes too.
     """
@@ -101,7 +102,7 @@ def train_step(
     def loss_fn(params):
         variables = {"params": params, "batch_stats": state.batch_stats}
         logits, updates = apply(variables, images, True, mask, progress, mutable=["batch_stats", *kept])
-        losses = loss(logits, labels, images, constants, *(updates[name] for name in kept))
+        losses = loss(logits, labels, images, params, constants, *(updates[name] for name in kept))
         return jnp.sum(losses * mask) / count, (updates["batch_stats"], Sums.of(logits, labels, losses, mask))
 
     grads, (batch_stats, sums) = jax.grad(loss_fn, has_aux=True)(state.params)

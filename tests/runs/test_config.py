@@ -11,6 +11,7 @@ import pytest
 
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks.structure import placed
+from onebnet_jax.ops.losses import LOSSES
 from onebnet_jax.paper import latency, numbers
 from onebnet_jax.runs import config as config_lib
 
@@ -30,7 +31,7 @@ OTHERS = """
 OF_STAGE = """
     batch_size=128 epochs=3 optimizer=lion learning_rate=1e-2 schedule=cosine warmup_epochs=3 weight_decay=1e-4
     momentum=0.5 label_smoothing=0 label_weight=0.5 teacher_weight=0.5 temperature=2 binarize_activations=false
-    attention_weight=0.5 centre_weights=true
+    attention_weight=0.5 centre_weights=true other_loss=ones other_weight=0.5
 """
 # What else must be set for a field to have an effect.
 FOLDER = "data.name=folder data.image_size=32 data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,)"
@@ -51,6 +52,8 @@ NEEDED_OF_STAGE = {
     "temperature": "teacher_weight=1",
     "attention_weight": "teacher_weight=1",
     "momentum": "optimizer=sgd",
+    "other_loss": "other_weight=1.0",
+    "other_weight": "other_loss=ones",
 }
 
 
@@ -67,7 +70,8 @@ def refusal(*overrides, path=DEFAULT):
     return message
 
 
-def test_every_field_can_be_set():
+def test_every_field_can_be_set(monkeypatch):
+    monkeypatch.setitem(LOSSES.data, "ones", lambda logits, labels, params: 1.0)
     default, seen = config_lib.flat(load(DEFAULT)), set()
     rows = {word: NEEDED.get(word.partition("=")[0], "").split() for word in OTHERS.split()}
     for stage, weights in (("train", "false"), ("step1", "1"), ("step2", "false")):

@@ -61,6 +61,13 @@ def test_an_estimator_with_a_number_trains(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_loss_is_compared(tmp_path):
+    rows = [line.split()[:2] for line in run("pulled.py", tmp_path).splitlines() if line.startswith("pulled_0")]
+    assert rows == [["pulled_0.1_0", "to_one"], ["pulled_0_0", "none"]]
+    assert '"to_one"' in (tmp_path / "runs" / "pulled_0.1_0" / "config.json").read_text()
+
+
+@pytest.mark.slow
 def test_units_of_another_kind_train_and_go_on(tmp_path):
     longer = f"{ONEBNET} train --config=units.py --workdir=runs/two_branches_0 --change-config {SMALL}=2"
     printed = run("units.py", tmp_path, longer, evaluation("units", "runs/two_branches_0"))

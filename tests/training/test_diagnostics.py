@@ -13,9 +13,10 @@ from onebnet_jax.errors import Interrupted
 from onebnet_jax.networks import families
 from onebnet_jax.networks.network import Network
 from onebnet_jax.networks.structure import Structure
+from onebnet_jax.ops import losses
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs.trained import random_variables
-from onebnet_jax.training import diagnostics, losses
+from onebnet_jax.training import diagnostics
 from onebnet_jax.training.steps import Input
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -32,7 +33,7 @@ def measured():
     variables["params"]["body"]["conv"]["kernel"] = kernel
     batch = Input(12, 1, mean=(0.3,), std=(0.4,))
     network = Network(STRUCTURE, axis_name="devices")
-    loss = lambda logits, labels, images, constants: losses.cross_entropy(logits, labels)  # noqa: E731
+    loss = lambda logits, labels, images, params, constants: losses.cross_entropy(logits, labels)  # noqa: E731
     shares = diagnostics.measurer(network, loss, batch, images, labels, {})(variables, 0.5)
     return shares, variables, (images / np.float32(255) - 0.3) / 0.4
 

@@ -24,10 +24,11 @@ from onebnet_jax.data import load as load_lib
 from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks.network import Network
+from onebnet_jax.ops import losses
 from onebnet_jax.runs import config as config_lib
 from onebnet_jax.runs import trained
 from onebnet_jax.runs.experiment import Data
-from onebnet_jax.training import feed, losses, steps
+from onebnet_jax.training import feed, steps
 from onebnet_jax.training.run import evaluate
 
 pytestmark = pytest.mark.usefixtures("tiny")

@@ -16,8 +16,9 @@ from small_runs import SHORT
 from onebnet_jax.data import augment
 from onebnet_jax.data import load as data
 from onebnet_jax.networks.network import Network
+from onebnet_jax.ops import losses
 from onebnet_jax.runs import optim
-from onebnet_jax.training import losses, steps
+from onebnet_jax.training import steps
 
 KEY = jax.random.key(1)
 INPUT = functools.partial(steps.Input, mean=(0.0,), std=(1 / 255,))  # pixels come out as they went in
@@ -44,7 +45,7 @@ def numbered_images(size):
 def make_train_steps(apply, optimizer, batch, total=6, smoothing=0.2):
     """Training steps whose only loss is the cross entropy: (state, images, labels, epoch, first, last) -> state."""
 
-    def loss(logits, labels, images, constants):
+    def loss(logits, labels, images, params, constants):
         assert constants == {} and len(images) == len(labels)
         return losses.cross_entropy(logits, labels, smoothing)
 

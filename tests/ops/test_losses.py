@@ -1,11 +1,19 @@
 """Losses and scores against closed forms in NumPy."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from onebnet_jax.training.losses import attention, cross_entropy, distribution, in_top_k
+from onebnet_jax.errors import UserError
+from onebnet_jax.networks.structure import Binarization
+from onebnet_jax.ops import losses
+from onebnet_jax.ops.losses import attention, cross_entropy, distribution, in_top_k
+from onebnet_jax.runs.experiment import Stage
+from onebnet_jax.runs.optim import Optimizer
+from onebnet_jax.training import stage
 
 
 def log_softmax(logits):
@@ -94,3 +102,29 @@ def test_in_top_k():
 
 def test_top_1_is_the_largest_logit():
     assert in_top_k(LOGITS, LABELS, 1).tolist() == (LOGITS.argmax(-1) == LABELS).astype(int).tolist()
+
+
+PARAMS = {"unit": {"kernel": jnp.asarray([[0.5, -2.0]])}}
+OWN = {
+    "of each image": (lambda logits, labels, params: jnp.square(logits).sum(-1), None),
+    "of all": (lambda logits, labels, params: jnp.square(1 - jnp.abs(params["unit"]["kernel"])).sum(), None),
+    "a number": (lambda logits, labels, params: 0.5, None),
+    "of each logit": (lambda logits, labels, params: logits, "fails"),
+    "breaks": (lambda logits, labels, params: params["nowhere"], "fails .KeyError: 'nowhere'"),
+    "not finite": (lambda logits, labels, params: jnp.log(logits).sum(-1), "not finite"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_loss_of_ones_own_is_tried_and_added(name, monkeypatch):
+    loss, refusal = OWN[name]
+    monkeypatch.setitem(losses.LOSSES.data, "mine", loss)
+    with pytest.raises(UserError, match=f"The loss 'mine' .*{refusal}") if refusal else contextlib.nullcontext():
+        losses.check_loss("mine", PARAMS, classes=3)
+    if refusal:
+        return
+    given = Stage("train", 4, 1, Binarization(), Optimizer(), other_loss="mine", other_weight=0.25)
+    logits, labels = jnp.asarray([[1.0, 2.0, 3.0], [0.0, -1.0, 0.5]]), jnp.asarray([0, 2])
+    total = stage.loss_of(given, None, logits, labels, None, PARAMS, {})
+    added = {"of each image": np.array([14.0, 1.25]), "of all": 1.25, "a number": 0.5}[name]
+    np.testing.assert_allclose(total, cross_entropy(logits, labels) + 0.25 * added, rtol=1e-6)

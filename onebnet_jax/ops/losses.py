@@ -2,7 +2,27 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from onebnet_jax.errors import Parts, UserError
+from onebnet_jax.ops.trial import fault
+
+# Losses of a user's own, beside those that follow: functions of logits [N, K], labels [N] and the network's parameters
+# that give [N], or one number for all images, such as a regularizer of the weights.
+LOSSES = Parts("loss", none=lambda logits, labels, params: jnp.zeros(len(labels)))
+
+
+def check_loss(name: str, params: dict, classes: int) -> None:
+    """Raises UserError where a loss of LOSSES gives anything but finite numbers, tried on random logits."""
+    logits = jnp.asarray(np.random.default_rng(0).standard_normal((4, classes)), jnp.float32)
+    labels = jnp.arange(4) % classes
+
+    def loss(logits, params):
+        return jnp.broadcast_to(LOSSES[name](logits, labels, params), labels.shape)
+
+    if found := fault(loss, labels.shape, logits, params):
+        raise UserError(f"The loss {name!r} {found}, of logits {list(logits.shape)}.")
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:

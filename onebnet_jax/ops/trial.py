@@ -1,0 +1,20 @@
+"""Tries what a user's own code adds, once, before it trains."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def fault(function, shape, *arguments) -> str:
+    """What is wrong with what a function gives, in words; "" for an array of finite numbers of the shape."""
+    given = []
+    try:
+        values = jax.jit(lambda *args: given.append(function(*args)) or given[0])(*arguments)
+    except Exception as error:  # whatever such code may raise; what is no array fails after it was given
+        if not given:
+            return f"fails ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    if not isinstance(result := given[0], jax.Array | np.ndarray):
+        return f"gives a {type(result).__name__}, not an array {list(shape)}"
+    if result.shape != shape or not (result.dtype == bool or jnp.issubdtype(result.dtype, jnp.floating)):
+        return f"gives an array {list(result.shape)} of {result.dtype}, not {list(shape)} of bool or float"
+    return "" if np.isfinite(values).all() else "gives what is not finite"
