@@ -3,8 +3,8 @@
     .venv/bin/python docs/make_pictures.py
 
 The units and their weights are those of results/fashionmnist_conv64_ds64, which has 1-D units where maps keep their
-size; sizes, times and scores those of docs/measure.py; the agreement that of
-results/fashionmnist_ds32_64/agreement.txt; the paper's figures are from its Table 3.
+size; sizes, times and scores those of docs/measure.py, and of the table in docs/native_engine.md; the agreement is that
+of results/fashionmnist_ds32_64/agreement.txt.
 """
 
 import json
@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from onebnet_jax.paper import numbers
 from onebnet_jax.runs import trained
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +25,12 @@ UNITS = ROOT / "results" / "fashionmnist_conv64_ds64"
 PHOTOS = ROOT / "results" / "imagenette64" / "scratch"
 OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
 GREY, BLUE, TEAL, INK = "#9aa0a6", "#4a7fb5", "#00897b", "#202124"
-PAPER = {"FP32 ResNet18": ("FP32\nResNet18", GREY), "TypeII": ("OneBNet18\n(TypeII)", TEAL)}
+PUBLISHED = {  # the rows of the table in native_engine.md that have a published score, each by its fastest runtime
+    "TypeII, native engine": ("1 bit\nOneBNet18", TEAL, (0, -12)),
+    "ResNet18 FP32, ONNX Runtime": ("FP32\nResNet18", GREY, (0, -12)),
+    "MobileNetV2 FP32, TFLite + XNNPACK": ("FP32 Mobile-\nNetV2", GREY, (0, -12)),
+    "MobileNetV3-Small FP32, TFLite + XNNPACK": ("FP32 Mobile-\nNetV3-Small", GREY, (0, -12)),
+}
 EPOCHS = json.loads((PHOTOS / "config.json").read_text())["train"]["epochs"]
 NAMES = {  # of measured.json: (label, colour, where its words stand)
     "ResNet10 FP32, TFLite + XNNPACK": ("FP32", GREY, (0, -12)),
@@ -57,7 +61,7 @@ def draw_units(axes) -> None:
                 face = INK if kernel[i, j] > 0 else "white"
                 axes.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=face, edgecolor=colour, linewidth=1.6))
             axes.text(x + 1.5, y - 2.1, f"{height}×{width}", ha="center", va="center", fontsize=10)
-            axes.text(x + 5.6, y, "BN\n+ shortcut\nRPReLU", ha="center", va="center", fontsize=9, color=INK)
+            axes.text(x + 5.6, y, "BN\n+ shortcut\nRPReLU", ha="center", va="center", fontsize=8, color=INK)
             for start, end in ((-1.0, -0.1), (3.1, 4.0), (7.2, 8.1)):
                 arrow = FancyArrowPatch((x + start, y), (x + end, y), arrowstyle="-|>", mutation_scale=9, color=GREY)
                 axes.add_patch(arrow)
@@ -68,24 +72,30 @@ def draw_units(axes) -> None:
     axes.axis("off")
 
 
-def draw_sizes(ours, theirs, measured: dict) -> None:
-    """Accuracy against size, and the time of an image: of what was trained here, and of the paper, on other images."""
-    style = dict(textcoords="offset points", ha="center", weight="bold", fontsize=9)
-    points = []
+def draw_scores(ours, published, measured: dict) -> None:
+    """Accuracy against size, of what was trained here, and against time, of others' networks as timed here."""
+    style = dict(textcoords="offset points", ha="center", va="top", weight="bold", fontsize=9)
+
+    def draw(axes, x, top1, words, colour, place):
+        axes.plot(x, top1, "o", markersize=11, color=colour)
+        axes.annotate(words, (x, top1), place, color=colour, **style)
+
     for name, (label, colour, place) in NAMES.items():
         found = measured["networks"][name]
-        points.append((ours, label, colour, place, found["bytes"] / 2**20, found["ms"], found["top1"]))
-    for name, (label, colour) in PAPER.items():
-        points.append((theirs, label, colour, (0, -12), *numbers.TABLE3[name]))
-    for axes, label, colour, place, mib, ms, top1 in points:
-        axes.plot(mib, top1, "o", markersize=11, color=colour)
-        words = f"{label}\n{top1:.1f} %\n{mib:.2g} MiB\n{ms:.{0 if ms > 1 else 2}f} ms"
-        axes.annotate(words, (mib, top1), place, color=colour, va="top", **style)
-    title = f"Ours: Imagenette, 64x64,\n{EPOCHS} epochs, x86 with AMX"
-    ours.set(xlim=(0.25, 20), ylim=(68, 77), ylabel="Top-1 (%)", title=title)
-    theirs.set(xlim=(1.5, 220), ylim=(63, 71), title="The paper's: ImageNet,\n224x224, Raspberry Pi 4")
-    for axes, ticks in ((ours, (0.5, 1, 2, 5, 10)), (theirs, (2, 5, 10, 20, 50))):
-        axes.set(xscale="log", xlabel="file (MiB, log scale)")
+        mib, ms, top1 = found["bytes"] / 2**20, found["ms"], found["top1"]
+        draw(ours, mib, top1, f"{label}\n{top1:.1f} %\n{mib:.2g} MiB\n{ms:.2f} ms", colour, place)
+    table = (ROOT / "docs" / "native_engine.md").read_text()
+    for name, (label, colour, place) in PUBLISHED.items():
+        top1, mib, ms = map(
+            float, re.search(rf"^\| {re.escape(name)} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) ", table, re.M).groups()
+        )
+        draw(published, ms, top1, f"{label}\n{top1} %\n{mib:.2g} MiB\n{ms:.1f} ms", colour, place)
+    title = f"Trained here: Imagenette,\n64x64, {EPOCHS} epochs (AMX)"
+    ours.set(xlim=(0.25, 20), ylim=(68, 77), ylabel="Top-1 (%)", xlabel="file (MiB, log scale)", title=title)
+    title = "Published: ImageNet, 224x224,\nour times (AVX2)"
+    published.set(xlim=(1.2, 120), ylim=(63, 72), xlabel="one image (ms, log scale)", title=title)
+    for axes, ticks in ((ours, (0.5, 1, 2, 5, 10)), (published, (2, 5, 10, 20, 50))):
+        axes.set(xscale="log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
 
@@ -101,11 +111,11 @@ def agreement() -> str:
 
 def main() -> None:
     measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
-    figure = Figure(figsize=(10.6, 4.1), layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(1, 3, width_ratios=(2.3, 1, 1))
-    units, ours, theirs = (figure.add_subplot(place) for place in grid)
+    figure = Figure(figsize=(11.6, 4.1), layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(1, 3, width_ratios=(2.2, 1, 1.3))
+    units, ours, published = (figure.add_subplot(place) for place in grid)
     draw_units(units)
-    draw_sizes(ours, theirs, measured)
+    draw_scores(ours, published, measured)
     for axes in figure.axes:
         axes.title.set(weight="bold", fontsize=12 if axes is units else 10)
         for side in ("top", "right"):
