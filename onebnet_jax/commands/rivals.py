@@ -37,9 +37,8 @@ def all_of(resnet, image: np.ndarray, threads: int) -> dict[str, Contender]:
         files[f"{name} FP32"] = int8.tflite(model)
         files[f"{name} int8"] = int8.tflite(model, np.repeat(image, 4, 0))
     result = {f"{name}, TFLite + XNNPACK": by_tflite(file, image, threads) for name, file in files.items()}
-    graphs = onnx_files(resnet, image)
-    if graphs and _installed("ONNX Runtime", "onnxruntime"):
-        result |= {f"{name}, ONNX Runtime": by_onnx_runtime(file, image, threads) for name, file in graphs.items()}
+    graphs = onnx_files(resnet, image) if _installed("ONNX Runtime", "onnx", "onnxruntime") else {}
+    result |= {f"{name}, ONNX Runtime": by_onnx_runtime(file, image, threads) for name, file in graphs.items()}
     if _installed("OpenVINO", "openvino"):
         result |= {f"{name}, OpenVINO": by_openvino(file, image, threads) for name, file in (files | graphs).items()}
     return result
@@ -54,9 +53,7 @@ def _installed(title: str, *packages: str) -> bool:
 
 
 def onnx_files(resnet, image: np.ndarray) -> dict[str, bytes]:
-    """ResNet18 as ONNX graphs that take [1, 3, 224, 224]; {} where what makes them is not installed."""
-    if not _installed("ONNX", "onnx", "onnxruntime"):
-        return {}
+    """ResNet18 as ONNX graphs, which take [1, 3, 224, 224]."""
     from onebnet_jax.export import onnx_graph
 
     graph = onnx_graph.graph(resnet)
@@ -87,6 +84,7 @@ def by_openvino(file: bytes, image: np.ndarray, threads: int) -> Contender:
     import openvino
 
     core, settings = openvino.Core(), {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    settings["INFERENCE_PRECISION_HINT"] = "f32"  # of what is not int8, which would else be bfloat16 beside AMX
     with tempfile.TemporaryDirectory() as folder:  # a .tflite file is read by its name only
         path = Path(folder, "network.tflite" if file[4:8] == b"TFL3" else "network.onnx")
         path.write_bytes(file)
