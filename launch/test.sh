@@ -11,9 +11,16 @@ source launch/lib.sh
 # A process for each core; a file's tests share what they set up; files in the order of tests/conftest.py.
 parallel=(-n auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder)
 # Tests write thousands of small files: those of runs take a fourth less time in memory than on a disk.
+# Not where it is small (KiB), or no program may run there: tests build some.
 place=()
-if [[ -z ${TMPDIR:-} && -w /dev/shm ]] && (($(df --output=avail /dev/shm | tail -1) >= 2 << 20)); then # KiB
-    place=(TMPDIR=/dev/shm)
+if [[ -z ${TMPDIR:-} && -w /dev/shm ]] && (($(df --output=avail /dev/shm | tail -1) >= 2 << 20)); then
+    trial=$(mktemp /dev/shm/XXXXXX)
+    printf '#!/bin/sh\n' >"$trial"
+    chmod +x "$trial"
+    if "$trial" 2>/dev/null; then
+        place=(TMPDIR=/dev/shm)
+    fi
+    rm "$trial"
 fi
 
 if [[ ${1:-} == --newest ]]; then

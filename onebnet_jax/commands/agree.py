@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
     if args.random_images:
         count, batches = _random_images(network, args.images)
     else:
-        count, batches = images.of_test(network, args.images, "; --random-images needs none")
+        count, batches = images.of_test(images.opened(network, "; --random-images needs none"), args.images)
     seen = []
     if args.dump is not None:
         batches = (seen.append(batch[0]) or batch for batch in batches)

@@ -1,9 +1,12 @@
 """Converts a trained network for Larq Compute Engine, or for the native engine:
 
 onebnet convert --workdir=RUN --output=model.tflite --native=model.onb
+
+Or makes int8 of an FP32 one, to compare with.
 """
 
 import argparse
+from collections.abc import Callable
 
 from tqdm import tqdm
 
@@ -37,13 +40,15 @@ def main(argv: list[str]) -> None:
     arguments.imports(parser)
     args, overrides = parser.parse_known_args(argv)
     if args.config is None and overrides and not args.int8:
-        parser.error(f"{overrides[0]!r} is not an option; fields can be set beside --config only")
+        parser.error(f"{overrides[0]!r} is not an option; fields can be set beside --config, and data.* beside --int8")
     if (args.workdir is None) == (args.config is None):
         parser.error("give one of --workdir and --config")
     if not (args.output or args.native or args.bits or args.int8):
         parser.error("give at least one of --output, --native, --bits and --int8")
     if args.int8 and args.workdir is None:
         parser.error("--int8 is for a trained network: give --workdir")
+    if args.int8 and args.output and args.int8.absolute() == args.output.absolute():
+        parser.error(f"--int8 and --output are the same file, {args.int8}: give two names")
     if not args.output and (args.keras or args.summary):
         parser.error("--keras and --summary need --output")
     if args.config is not None and (args.stage or args.checkpoint):
@@ -60,9 +65,9 @@ def main(argv: list[str]) -> None:
             card.check_writable(path, suffix)
     if args.workdir is not None:
         network = trained.load(args.workdir, args.checkpoint or "best", args.stage)
-        network = network.with_data(overrides) if overrides else network
     else:
         network = trained.untrained(config.load(args.config, overrides))
+    finish = _as_int8(network, overrides, args) if args.int8 else None  # what can fail comes before the work
     if args.output or args.native or args.bits:
         from onebnet_jax.export import convert
 
@@ -74,8 +79,8 @@ def main(argv: list[str]) -> None:
                 print(f"{path}: {len(content) / 2**20:.3f} MiB, made from {network.title}")
         if args.output is not None:
             _for_lce(result, args)
-    if args.int8 is not None:
-        _as_int8(network, args)
+    if finish:
+        finish()
     if network.metrics:
         which = network.origin["checkpoint"]
         print(f"{which}: {trained.score(network.metrics, which == 'best')}")
@@ -100,20 +105,31 @@ def _for_lce(result, args) -> None:
         print(f"{args.keras}: the Keras model; import onebnet_jax.export.keras before loading it, for its layers")
 
 
-def _as_int8(network, args) -> None:
-    """Quantizes by some training images, asks the file about all test images, and writes both."""
+def _as_int8(network, overrides, args) -> Callable[[], None]:
+    """Opens the network's images; what it returns quantizes by some of training, scores on all of test, and writes."""
     from onebnet_jax.commands import images
     from onebnet_jax.export import card, int8, lce
 
     int8.check(network)
-    sample, (count, batches) = images.of_training(network, CALIBRATION), images.of_test(network, 0)
-    with quietly():  # TensorFlow's converter says much of how
-        file = int8.quantize(network, sample, args.raw_input)
-    with tqdm(total=count, unit="image", desc="scoring int8", mininterval=1.0) as bar:
-        top1 = int8.score(network, file, args.raw_input, batches, bar.update)
-    facts = card.make(network, file, lce.histogram(file), True, args.raw_input)
-    card.write(args.int8, file, facts | {"int8": {"top1": top1, "images": count, "calibration": len(sample)}})
-    print(f"{args.int8}: {len(file) / 2**20:.3f} MiB, int8 by {len(sample)} training images, test Top-1 {top1:.2f} %")
+    stored = images.opened(network.with_data(overrides) if overrides else network)
+    print(stored.source)
+    if note := network.of_other_photos(stored.photos):
+        print(f"note: {note}")
+
+    def finish():
+        sample, (count, batches) = images.of_training(stored, CALIBRATION), images.of_test(stored, 0)
+        with quietly():  # TensorFlow's converter says much of how
+            file = int8.quantize(network, sample, args.fold, args.raw_input)
+        with tqdm(total=count, unit="image", desc="scoring int8", mininterval=1.0) as bar:
+            top1, count = int8.score(network, file, args.raw_input, batches, bar.update)
+        facts = card.make(network, file, lce.histogram(file), args.fold, args.raw_input)
+        facts["int8"] = {"top1": top1, "images": count, "calibration": len(sample)}
+        facts["notes"] = [network.terms] if network.terms else []
+        card.write(args.int8, file, facts)
+        words = f"int8 by {len(sample)} training images, Top-1 {top1:.2f} % of {count} test images"
+        print(f"{args.int8}: {len(file) / 2**20:.3f} MiB, made from {network.title}, {words}")
+
+    return finish
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onebnet_jax.data import load
 from onebnet_jax.data.formats import Missing
 from onebnet_jax.data.imagenet.reader import Share
 from onebnet_jax.errors import UserError
@@ -14,36 +15,35 @@ BATCH_SIZE = 16
 Batch = tuple[np.ndarray, np.ndarray]  # images uint8 [N, H, W, C] and their labels int [N]
 
 
-def of_test(network: Trained, count: int, otherwise: str = "") -> tuple[int, Iterator[Batch] | list[Batch]]:
-    """At most `count` test images (0 for all): how many, and in batches.
+def opened(network: Trained, otherwise: str = ""):
+    """A network's data set, less what its run held out for validation: see `data.load.open`.
 
-    Raises UserError where they are missing, which ends with what one can do `otherwise`.
+    Raises UserError where it is missing, which ends with what one can do `otherwise`.
     """
-    stored = _opened(network, otherwise)
+    try:
+        return load.with_validation(network.data.open(), network.data.validation, network.config["seed"])
+    except UserError as error:
+        if not (isinstance(error.__cause__, Missing) or "data.dir=" in str(error)):  # as of damaged files
+            raise
+        raise UserError(f"{error} (--config.data.dir=FOLDER names it here{otherwise}.)") from error
+
+
+def of_test(stored, count: int) -> tuple[int, Iterator[Batch] | list[Batch]]:
+    """At most `count` test images (0 for all): how many, broken ones among them, and in batches without these."""
     count = min(count or stored.test_size, stored.test_size)
     if stored.info.streamed:
         return count, _readable(stored.test_batches(Share(BATCH_SIZE)), count)
     return count, [(stored.test_images[:count], stored.test_labels[:count])]
 
 
-def of_training(network: Trained, count: int) -> np.ndarray:
-    """At most `count` training images, always the same, drawn from all classes: uint8 [N, H, W, C]. Raises as above."""
-    stored = _opened(network)
+def of_training(stored, count: int) -> np.ndarray:
+    """At most `count` training images, drawn at random but always the same: uint8 [N, H, W, C]."""
     count = min(count, stored.train_size)
     if stored.info.streamed:
         batches = _readable(stored.train_batches(Share(BATCH_SIZE), seed=0, epoch=0), count)
         return np.concatenate([images for images, _ in batches])
     chosen = np.random.default_rng(0).choice(stored.train_size, count, replace=False)
     return stored.train_images[np.sort(chosen)]
-
-
-def _opened(network: Trained, otherwise: str = ""):
-    try:
-        return network.data.open()
-    except UserError as error:
-        if not (isinstance(error.__cause__, Missing) or "data.dir=" in str(error)):  # as of damaged files
-            raise
-        raise UserError(f"{error} (--config.data.dir=FOLDER names it here{otherwise}.)") from error
 
 
 def _readable(batches, left: int) -> Iterator[Batch]:

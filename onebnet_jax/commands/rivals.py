@@ -40,7 +40,8 @@ def all_of(resnet, image: np.ndarray, threads: int) -> dict[str, Contender]:
     graphs = onnx_files(resnet, image) if _installed("ONNX Runtime", "onnx", "onnxruntime") else {}
     result |= {f"{name}, ONNX Runtime": by_onnx_runtime(file, image, threads) for name, file in graphs.items()}
     if _installed("OpenVINO", "openvino"):
-        result |= {f"{name}, OpenVINO": by_openvino(file, image, threads) for name, file in (files | graphs).items()}
+        mobile = {name: file for name, file in files.items() if name.startswith(MOBILENETS)}
+        result |= {f"{name}, OpenVINO": by_openvino(file, image, threads) for name, file in (mobile | graphs).items()}
     return result
 
 

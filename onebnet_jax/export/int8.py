@@ -13,21 +13,24 @@ from onebnet_jax.runs.trained import Trained
 PART = 64  # images at a time
 
 
-def quantize(trained: Trained, pixels: np.ndarray, raw_input: bool = False) -> bytes:
+def quantize(trained: Trained, pixels: np.ndarray, folded: bool = True, raw_input: bool = False) -> bytes:
     """An FP32 network as an int8 .tflite file that takes float32 [1, H, W, C] and gives logits [1, classes].
 
-    pixels: uint8 [N, H, W, C] of some hundred training images, from which the ranges of the maps are taken. raw_input:
-    see `convert.convert`. Raises UserError for a binarized network.
+    pixels: uint8 [N, H, W, C] of some hundred training images, from which the ranges of the maps are taken. folded,
+    raw_input: see `convert.convert`. Raises UserError for a binarized network.
     """
     check(trained)
-    model = keras.keras_model(make_plan(trained, raw_input=raw_input))
+    model = keras.keras_model(make_plan(trained, folded, raw_input))
     return tflite(model, _taken(trained, pixels, raw_input), float_ends=True)
 
 
-def score(trained: Trained, file: bytes, raw_input: bool, batches: Iterable, advance: Callable[[int], object]) -> float:
-    """Top-1 in percent of `quantize`'s file on batches of images, uint8 [N, H, W, C], and their labels, int [N].
+def score(
+    trained: Trained, file: bytes, raw_input: bool, batches: Iterable, advance: Callable[[int], object]
+) -> tuple[float, int]:
+    """Top-1 in percent of `quantize`'s file, and on how many images.
 
-    `advance` is told how many images were classified since it was told last.
+    batches: of images, uint8 [N, H, W, C], and their labels, int [N]. `advance` is told how many were classified since
+    it was told last.
     """
     run, right, count = lce.executable(file, num_threads=1, use_xnnpack=True), 0, 0
     for pixels, labels in batches:
@@ -36,7 +39,7 @@ def score(trained: Trained, file: bytes, raw_input: bool, batches: Iterable, adv
             logits = run(images=_taken(trained, pixels[part], raw_input))["head"]
             right, count = right + int(np.sum(logits.argmax(-1) == labels[part])), count + len(logits)
             advance(len(logits))
-    return 100 * right / max(count, 1)
+    return 100 * right / max(count, 1), count
 
 
 def _taken(trained, pixels, raw_input):
@@ -48,8 +51,8 @@ def check(trained: Trained) -> None:
     """Raises UserError for a network that is not quantized: one with signs in it."""
     if trained.structure.binary:
         raise UserError(
-            f"{trained.title} has 1-bit layers and is not made int8; train an FP32 network of its shape to compare "
-            'with, by config.model.family="resnet" or a config whose name ends in fp32.'
+            f"{trained.title} is a network for 1-bit layers and is not made int8; train an FP32 network of its shape "
+            'to compare with, by config.model.family="resnet" or a config whose name ends in fp32.'
         )
 
 

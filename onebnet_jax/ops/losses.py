@@ -14,15 +14,26 @@ LOSSES = Parts("loss", none=lambda logits, labels, params: jnp.zeros(len(labels)
 
 
 def check_loss(name: str, params: dict, classes: int) -> None:
-    """Raises UserError where a loss of LOSSES gives anything but finite numbers, tried on random logits."""
-    logits = jnp.asarray(np.random.default_rng(0).standard_normal((4, classes)), jnp.float32)
-    labels = jnp.arange(4) % classes
+    """Raises UserError where a loss of LOSSES, or its gradient, is not finite, or the gradient 0 everywhere.
+
+    Tried on random logits of one image more than there are classes, so that [K] is not taken for [N].
+    """
+    logits = jnp.asarray(np.random.default_rng(0).standard_normal((classes + 1, classes)), jnp.float32)
+    labels = jnp.arange(len(logits)) % classes
 
     def loss(logits, params):
         return jnp.broadcast_to(LOSSES[name](logits, labels, params), labels.shape)
 
-    if found := fault(loss, labels.shape, logits, params):
-        raise UserError(f"The loss {name!r} {found}, of logits {list(logits.shape)}.")
+    def gradient(*arguments):
+        grads = jax.grad(lambda *arguments: jnp.sum(loss(*arguments)), (0, 1))(*arguments)
+        return jnp.concatenate([x.ravel() for x in jax.tree.leaves(grads)])
+
+    size = logits.size + sum(x.size for x in jax.tree.leaves(params))
+    for words, function, shape in (("loss", loss, labels.shape), ("gradient of the loss", gradient, (size,))):
+        if found := fault(function, shape, logits, params):
+            raise UserError(f"The {words} {name!r} {found}, of logits {list(logits.shape)}.")
+    if not np.any(jax.jit(gradient)(logits, params)):
+        raise UserError(f"The loss {name!r} has no gradient: nothing would be learned by it.")
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:

@@ -87,6 +87,14 @@ class Trained:
             result.append(f"trained in {dtype}, in which its Top-1 was measured too; the file computes in float32")
         return [*result, self.terms] if self.terms else result
 
+    def of_other_photos(self, photos: dict | None) -> str:
+        """What one must know of a score on photos, see `folder.Found`, unlike those of its run; "" for nothing."""
+        if photos == (began := self.origin.get("photos")):
+            return ""
+        other = f"began with {began['number']} photos, where {photos['number']} are now" if began else ""
+        fault = f"this run {other or 'has no record of the photos that it began with'}"
+        return f"{fault}; those for testing should be none that it has learned from"
+
     def with_data(self, overrides: Sequence[str]) -> "Trained":
         """The same network, with overrides such as "--config.data.dir=FOLDER" of where its images are.
 

@@ -35,10 +35,8 @@ def answers(trained: Trained, bn_batches: int = 0) -> tuple[dict[str, float], fe
     data = feed.open_data(trained.data, trained.config["seed"])
     if hosts.is_leader():
         print(f"{data.source}\n{trained.describe()}", flush=True)
-        if data.photos != (photos := trained.origin.get("photos")):
-            other = f"began with {photos['number']} photos, where {data.photos['number']} are now" if photos else ""
-            fault = f"this run {other or 'has no record of the photos that it began with'}"
-            print(f"note: {fault}; those for testing should be none that it has learned from", flush=True)
+        if note := trained.of_other_photos(data.photos):
+            print(f"note: {note}", flush=True)
     # The score does not depend on the batch, so any number of devices will do.
     devices = jax.device_count()
     batch = stage.make_input(trained.data, math.ceil(trained.stage.batch_size / devices) * devices)
@@ -61,9 +59,9 @@ def train(
     Returns in the leader the last score, and that of the last stage's `best` checkpoint; in the others nothing.
 
     `stopping` is asked at least every few seconds. profile is (first, last) of the steps to trace, see `trace.Trace`.
-    Raises UserError for missing data, an impossible batch size, an estimator that gives no slope, a teacher that does
-    not fit, a work directory of another config, of other photos, of more epochs, or that cannot be written, or a loss
-    that is not finite; Unavailable if another run uses it; Interrupted after a checkpoint, when any process is to stop.
+    Raises UserError for missing data, an impossible batch size, what `check_own` refuses, a teacher that does not fit,
+    a work directory of another config, of other photos, of more epochs, or that cannot be written, or a loss that is
+    not finite; Unavailable if another run uses it; Interrupted after a checkpoint, when any process is to stop.
     """
     check_batches(experiment, experiment.data.info.train_size or math.inf)  # 0 for a folder
     check_own(experiment)

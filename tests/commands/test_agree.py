@@ -31,7 +31,7 @@ def gather(found):
 
 @pytest.mark.parametrize(("asked", "size"), [(40, 40), (0, 1000), (2000, 1000)])
 def test_the_first_test_images(asked, size):
-    count, pixels, labels = gather(images.of_test(untrained(), asked))
+    count, pixels, labels = gather(images.of_test(images.opened(untrained()), asked))
     dataset = load.open("fashion_mnist_mini")
     np.testing.assert_array_equal(pixels, dataset.test_images[:size])
     np.testing.assert_array_equal(labels, dataset.test_labels[:size])
@@ -54,10 +54,10 @@ def test_imagenet_is_read_from_a_folder_named_here(tmp_path):
     fields = {"name": "imagenet2012", "flip": True, "image_size": 32, "dir": "/nowhere/imagenet"}
     network = untrained(*(f"--config.data.{name}={value}" for name, value in fields.items()))
     with pytest.raises(UserError, match=r"/nowhere/imagenet.*--config.data.dir.*; or take others"):
-        images.of_test(network, 4, "; or take others")
+        images.opened(network, "; or take others")
     network = network.with_data([f"--config.data.dir={tmp_path}"])
     for asked, expected in ((0, 8 * [0] + 8 * [1] + 5 * [2]), (18, 8 * [0] + 8 * [1] + 2 * [2]), (3, 3 * [0])):
-        count, pixels, labels = gather(images.of_test(network, asked))
+        count, pixels, labels = gather(images.of_test(images.opened(network), asked))
         assert labels.tolist() == expected and pixels.shape == (len(expected), 32, 32, 3) and count == (asked or 23)
 
 

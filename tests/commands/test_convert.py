@@ -59,16 +59,16 @@ def test_it_says_what_the_file_is(options, stage, notes, tmp_path, monkeypatch, 
 def test_an_fp32_network_becomes_int8_with_its_score(tmp_path, capsys):
     pytest.importorskip("larq_compute_engine")
     run = workdirs.trained(tmp_path / "run", ["--config.model.family=resnet", "--config.model.ds_1d=()"])
-    for name, options in (("normalized", []), ("raw", ["--raw-input"])):
+    for name, options in (("normalized", ["--config.data.source=auto", "--no-fold"]), ("raw", ["--raw-input"])):
         model = tmp_path / f"{name}.tflite"
         convert.main([f"--workdir={run}", f"--int8={model}", *options])
         facts = card.read(model)[1]
-        assert facts["raw_input"] == bool(options) and "QUANTIZE" in facts["operators"]
+        assert facts["raw_input"] == (name == "raw") == facts["folded"] and "QUANTIZE" in facts["operators"]
         data = trained.load(run).data.open()
         answers = [each.label for each in predict.predict(model, data.test_images)]
         right = np.mean(np.array(answers) == np.array(facts["classes"])[data.test_labels])
         assert facts["int8"] == {"top1": pytest.approx(100 * right), "images": data.test_size, "calibration": 500}
-        assert f"test Top-1 {100 * right:.2f} %" in capsys.readouterr().out
+        assert f"Top-1 {100 * right:.2f} % of {data.test_size} test images" in capsys.readouterr().out
     logits = [predict.predict(tmp_path / f"{name}.tflite", data.test_images[:20]) for name in ("normalized", "raw")]
     for one, other in zip(*logits):
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=0.1)
@@ -80,10 +80,12 @@ def test_a_1_bit_network_is_not_made_int8(tmp_path):
     pytest.importorskip("larq_compute_engine")
     run = workdirs.trained(tmp_path / "run")
     with pytest.raises(UserError, match="1-bit layers"):
-        convert.main([f"--workdir={run}", f"--int8={tmp_path}/m.tflite"])
-    assert list(tmp_path.glob("*.tflite")) == []
-    with pytest.raises(SystemExit):
-        convert.main([QUICKSTART, f"--int8={tmp_path}/m.tflite"])
+        convert.main([f"--workdir={run}", f"--int8={tmp_path}/m.tflite", f"--native={tmp_path}/m.onb"])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    same = [f"--workdir={run}", f"--int8={tmp_path}/m.tflite", f"--output={tmp_path}/m.tflite"]
+    for options in ([QUICKSTART, f"--int8={tmp_path}/m.tflite"], same):
+        with pytest.raises(SystemExit):
+            convert.main(options)
 
 
 def test_a_network_that_lce_would_get_wrong_leaves_nothing(tmp_path):

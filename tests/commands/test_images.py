@@ -7,14 +7,10 @@ import numpy as np
 from onebnet_jax.commands import images
 
 
-def network(**stored):
-    dataset = types.SimpleNamespace(**stored)
-    return types.SimpleNamespace(data=types.SimpleNamespace(open=lambda: dataset))
-
-
-def test_training_images_are_of_all_classes_though_they_lie_in_order():
+def test_training_images_are_drawn_from_all_though_they_lie_in_order():
     pixels = np.repeat(np.arange(10, dtype=np.uint8), 100).reshape(-1, 1, 1, 1)
-    found = network(train_images=pixels, train_size=1000, info=types.SimpleNamespace(streamed=False))
+    info = types.SimpleNamespace(streamed=False)
+    found = types.SimpleNamespace(train_images=pixels, train_size=1000, info=info)
     sample = images.of_training(found, 200)
     assert len(sample) == 200 and len(np.unique(sample)) == 10
     np.testing.assert_array_equal(sample, images.of_training(found, 200))
@@ -28,7 +24,7 @@ def test_of_streamed_ones_those_that_can_be_decoded():
             yield {"images": numbers.astype(np.uint8).reshape(-1, 1, 1, 1), "labels": numbers, "mask": numbers % 2}
 
     streamed = dict(train_batches=batches, test_batches=batches, info=types.SimpleNamespace(streamed=True))
-    found = network(**streamed, train_size=40, test_size=40)
+    found = types.SimpleNamespace(**streamed, train_size=40, test_size=40)
     np.testing.assert_array_equal(images.of_training(found, 10).ravel(), np.arange(1, 21, 2))
     count, parts = images.of_test(found, 3)
     assert count == 3 and [int(label) for _, labels in parts for label in labels] == [1, 3, 5]

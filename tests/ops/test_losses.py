@@ -108,8 +108,16 @@ PARAMS = {"unit": {"kernel": jnp.asarray([[0.5, -2.0]])}}
 OWN = {
     "of each image": (lambda logits, labels, params: jnp.square(logits).sum(-1), None),
     "of all": (lambda logits, labels, params: jnp.square(1 - jnp.abs(params["unit"]["kernel"])).sum(), None),
-    "a number": (lambda logits, labels, params: 0.5, None),
+    "a number": (lambda logits, labels, params: 0.5, "has no gradient"),
     "of each logit": (lambda logits, labels, params: logits, "fails"),
+    "of each class": (lambda logits, labels, params: logits.mean(0), "fails"),
+    "a boolean": (lambda logits, labels, params: logits.argmax(-1) != labels, "fails .TypeError"),
+    "a count": (lambda logits, labels, params: jnp.float32(logits.argmax(-1) != labels), "has no gradient"),
+    "no finite slope": (lambda logits, labels, params: jnp.sqrt(jnp.sum((logits - logits) ** 2, -1)), "not finite"),
+    "a loop": (
+        lambda logits, labels, params: jax.lax.while_loop(lambda x: x < 9, lambda x: 2 * x, logits[0, 0]),
+        "fails",
+    ),
     "breaks": (lambda logits, labels, params: params["nowhere"], "fails .KeyError: 'nowhere'"),
     "not finite": (lambda logits, labels, params: jnp.log(logits).sum(-1), "not finite"),
 }
@@ -119,12 +127,12 @@ OWN = {
 def test_a_loss_of_ones_own_is_tried_and_added(name, monkeypatch):
     loss, refusal = OWN[name]
     monkeypatch.setitem(losses.LOSSES.data, "mine", loss)
-    with pytest.raises(UserError, match=f"The loss 'mine' .*{refusal}") if refusal else contextlib.nullcontext():
+    with pytest.raises(UserError, match=f"loss 'mine' .*{refusal}") if refusal else contextlib.nullcontext():
         losses.check_loss("mine", PARAMS, classes=3)
     if refusal:
         return
     given = Stage("train", 4, 1, Binarization(), Optimizer(), other_loss="mine", other_weight=0.25)
     logits, labels = jnp.asarray([[1.0, 2.0, 3.0], [0.0, -1.0, 0.5]]), jnp.asarray([0, 2])
     total = stage.loss_of(given, None, logits, labels, None, PARAMS, {})
-    added = {"of each image": np.array([14.0, 1.25]), "of all": 1.25, "a number": 0.5}[name]
+    added = {"of each image": np.array([14.0, 1.25]), "of all": 1.25}[name]
     np.testing.assert_allclose(total, cross_entropy(logits, labels) + 0.25 * added, rtol=1e-6)
