@@ -145,6 +145,6 @@ def test_the_loss_of_a_stage_is_what_its_fields_say(label_weight, teacher_weight
     weighted = {"label_weight": label_weight, "teacher_weight": teacher_weight}
     weighted |= {name: STEP2[name] for name in ("label_smoothing", "temperature")}
     step2 = Stage("step2", 6, 1, Binarization(), Optimizer(), **weighted)
-    found = stage.loss_of(step2, teacher, logits, labels, images, weights)
+    found = stage.loss_of(step2, teacher, logits, labels, images, {}, weights)
     assert found.shape == (6,)
     np.testing.assert_allclose(found, wanted_loss(logits, labels, images @ weights, weighted), rtol=1e-5)
