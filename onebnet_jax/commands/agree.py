@@ -12,7 +12,6 @@ from onebnet_jax.errors import UserError, check_numpy, cli
 from onebnet_jax.export import card
 from onebnet_jax.tables import show
 
-BATCH_SIZE = 16
 EXAMPLES = """examples:
   onebnet agree model.onb                                               by the native engine alone, without TensorFlow
   onebnet agree model.tflite --native=model.onb --images=0 --units      all test images, and the signs of every unit
@@ -73,7 +72,7 @@ def main(argv: list[str]) -> None:
         facts["source"]["workdir"] = str(args.workdir)
     network = trained.from_origin(facts["source"], facts["config"]).with_data(overrides)
     if args.random_images:
-        count, batches = _random_images(network, args.images)
+        count, batches = images.of_noise(network, args.images)
     else:
         count, batches = images.of_test(images.opened(network, "; --random-images needs none"), args.images)
     seen = []
@@ -95,14 +94,6 @@ def main(argv: list[str]) -> None:
         card.save({args.dump: buffer.getvalue()})
     if not result.explained:
         sys.exit(1)
-
-
-def _random_images(network, count: int):
-    """As many images of random pixels, 1000 where `count` is 0, without labels."""
-    count = count or 1000
-    rng = np.random.default_rng(0)
-    sizes = [min(BATCH_SIZE, count - first) for first in range(0, count, BATCH_SIZE)]
-    return count, ((rng.integers(0, 256, (size, *network.info.shape), np.uint8), None) for size in sizes)
 
 
 if __name__ == "__main__":

@@ -117,12 +117,12 @@ def _as_int8(network, overrides, args) -> Callable[[], None]:
         print(f"note: {note}")
 
     def finish():
-        sample, (count, batches) = images.of_training(stored, CALIBRATION), images.of_test(stored, 0)
+        sample, (count, batches) = images.of_training(network, stored, CALIBRATION), images.of_test(stored, 0)
         with quietly():  # TensorFlow's converter says much of how
             file = int8.quantize(network, sample, args.fold, args.raw_input)
         with tqdm(total=count, unit="image", desc="scoring int8", mininterval=1.0) as bar:
             top1, count = int8.score(network, file, args.raw_input, batches, bar.update)
-        facts = card.make(network, file, lce.histogram(file), args.fold, args.raw_input)
+        facts = card.make(network, file, lce.histogram(lce.operators(file)), args.fold, args.raw_input)
         facts["int8"] = {"top1": top1, "images": count, "calibration": len(sample)}
         facts["notes"] = [network.terms] if network.terms else []
         card.write(args.int8, file, facts)

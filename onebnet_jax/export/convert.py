@@ -74,8 +74,9 @@ class Converted:
 
         model = keras.keras_model(plan)
         tflite = lce.convert(model)
-        lint.check_file(lce.operators(tflite), plan)
-        return tflite, card.make(trained, tflite, lce.histogram(tflite), self.folded, self.raw_input), model
+        operators = lce.operators(tflite)
+        lint.check_file(operators, plan)
+        return tflite, card.make(trained, tflite, lce.histogram(operators), self.folded, self.raw_input), model
 
 
 def convert(trained: Trained, folded: bool = True, raw_input: bool = False) -> Converted:

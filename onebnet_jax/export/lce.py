@@ -112,6 +112,6 @@ def operators(tflite: bytes) -> list[Operator]:
     return result
 
 
-def histogram(tflite: bytes) -> dict[str, int]:
-    """How many operators of each kind a file has."""
-    return dict(sorted(collections.Counter(operator.kind for operator in operators(tflite)).items()))
+def histogram(operators: list[Operator]) -> dict[str, int]:
+    """How many there are of each kind."""
+    return dict(sorted(collections.Counter(operator.kind for operator in operators).items()))

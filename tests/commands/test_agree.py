@@ -39,10 +39,10 @@ def test_the_first_test_images(asked, size):
 
 
 def test_random_images():
-    count, images, labels = gather(agree._random_images(untrained(), 20))
-    assert count == 20 and images.shape == (20, 28, 28, 1) and images.dtype == np.uint8
-    assert labels is None and len(np.unique(images)) == 256
-    assert agree._random_images(untrained(), 0)[0] == 1000
+    count, pixels, labels = gather(images.of_noise(untrained(), 20))
+    assert count == 20 and pixels.shape == (20, 28, 28, 1) and pixels.dtype == np.uint8
+    assert labels is None and len(np.unique(pixels)) == 256
+    assert images.of_noise(untrained(), 0)[0] == 1000
 
 
 @needs_tensorflow
