@@ -3,8 +3,8 @@
     .venv/bin/python docs/make_pictures.py
 
 The units and their weights are those of results/fashionmnist_conv64_ds64, which has 1-D units where maps keep their
-size; sizes, times and scores those of docs/measure.py, and of the table in docs/native_engine.md; the agreement is that
-of results/fashionmnist_ds32_64/agreement.txt.
+size; sizes, times and scores those of docs/measure.py, and of the table in docs/native_engine.md. The images are test images
+that come with the package, classified by results/fashionmnist_ds32_64, whose agreement.txt has the line at the bottom.
 """
 
 import json
@@ -17,14 +17,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from onebnet_jax.export import predict
+from onebnet_jax.native.runtime import Engine
 from onebnet_jax.runs import trained
+from onebnet_jax.runs.experiment import Data
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "results" / "fashionmnist_ds32_64"
 UNITS = ROOT / "results" / "fashionmnist_conv64_ds64"
 PHOTOS = ROOT / "results" / "imagenette64" / "scratch"
 OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
-GREY, BLUE, TEAL, INK = "#9aa0a6", "#4a7fb5", "#00897b", "#202124"
+GREY, BLUE, TEAL, RED, INK = "#9aa0a6", "#4a7fb5", "#00897b", "#c0392b", "#202124"
 PUBLISHED = {  # the rows of the table in native_engine.md that have a published score, each by its fastest runtime
     "TypeII, native engine": ("1 bit: OneBNet18", TEAL, (8, -12)),
     "ResNet18 FP32, ONNX Runtime": ("ResNet18", GREY, (0, -12)),
@@ -32,6 +35,7 @@ PUBLISHED = {  # the rows of the table in native_engine.md that have a published
     "MobileNetV3-Small FP32, TFLite + XNNPACK": ("MobileNetV3-Small", GREY, (8, -12)),
 }
 EPOCHS = json.loads((PHOTOS / "config.json").read_text())["train"]["epochs"]
+UNIT, CHANNEL = 0, 0  # of the signs that are shown
 NAMES = {  # of measured.json: (label, colour, where its words stand)
     "ResNet10 FP32, TFLite + XNNPACK": ("FP32", GREY, (0, -12)),
     "ResNet10 int8, TFLite + XNNPACK": ("int8", BLUE, (-6, -12)),
@@ -61,15 +65,31 @@ def draw_units(axes) -> None:
                 face = INK if kernel[i, j] > 0 else "white"
                 axes.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=face, edgecolor=colour, linewidth=1.6))
             axes.text(x + 1.5, y - 2.1, f"{height}×{width}", ha="center", va="center", fontsize=10)
-            axes.text(x + 5.6, y, "BN\n+ shortcut\nRPReLU", ha="center", va="center", fontsize=8, color=INK)
+            axes.text(x + 5.6, y, "BN\n+ shortcut\nRPReLU", ha="center", va="center", fontsize=7.5, color=INK)
             for start, end in ((-1.0, -0.1), (3.1, 4.0), (7.2, 8.1)):
                 arrow = FancyArrowPatch((x + start, y), (x + end, y), arrowstyle="-|>", mutation_scale=9, color=GREY)
                 axes.add_patch(arrow)
     words = "black: +1, white: -1, as trained; one input and one output channel of many"
     axes.text(6, -3.6, words, ha="center", fontsize=9, color=GREY)
-    axes.set(xlim=(-6.2, 17.3), ylim=(-4, 7), title="OneBNet: a 3×3 unit becomes a 3×1 and a 1×3 unit")
+    axes.set(xlim=(-6.2, 17.3), ylim=(-4, 7), title="OneBNet: 3×3 becomes 3×1 and 1×3")
     axes.set_aspect("equal")
     axes.axis("off")
+
+
+def draw_images(places) -> None:
+    """A test image for each axes, beside it the signs that UNIT has of it, and below them what the engine says."""
+    dataset = Data("fashion_mnist_mini").open()
+    first = [int(np.argmax(dataset.test_labels == label)) for label in range(len(places))]
+    engine, answers = Engine(RUN / "model.onb"), predict.predict(RUN / "model.onb", dataset.test_images[first])
+    for axes, number, answer, true in zip(places, first, answers, dataset.info.class_names):
+        image = dataset.test_images[number]
+        signs = engine.look(image, UNIT)[0][..., CHANNEL] > 0
+        axes.imshow(np.hstack([image[..., 0], np.zeros((len(image), 3)), 255 * signs]), cmap="gray_r")
+        wrong = "" if answer.label == true else f" (a {true.lower()})"
+        words = f"{answer.label}, {100 * answer.probability:.0f} %{wrong}"
+        axes.set_xlabel(words, fontsize=9, color=RED if wrong else TEAL, weight="bold")
+        axes.set(xticks=(), yticks=())
+        axes.set_frame_on(False)
 
 
 def draw_scores(ours, published, measured: dict) -> None:
@@ -113,13 +133,17 @@ def agreement() -> str:
 
 def main() -> None:
     measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
-    figure = Figure(figsize=(12.6, 4.4), layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(1, 3, width_ratios=(2.1, 1, 1.7))
-    units, ours, published = (figure.add_subplot(place) for place in grid)
+    figure = Figure(figsize=(13.4, 5.6), layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(1, 3, width_ratios=(2.3, 1, 1.7))
+    left = grid[0].subgridspec(2, 1, height_ratios=(1.3, 1))
+    units, ours, published = (figure.add_subplot(place) for place in (left[0], grid[1], grid[2]))
+    images = left[1].subgridspec(2, 3).subplots()
+    images[0, 1].set_title("Test images, their signs in the network, its answers")
+    draw_images(images.ravel())
     draw_units(units)
     draw_scores(ours, published, measured)
-    for axes in figure.axes:
-        axes.title.set(weight="bold", fontsize=12 if axes is units else 10)
+    for axes in (units, ours, published, images[0, 1]):
+        axes.title.set(weight="bold", fontsize=10)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     figure.supxlabel(agreement(), fontsize=10, weight="bold", color=TEAL)

@@ -51,6 +51,11 @@ def normalize(pixels: np.ndarray, mean, std) -> np.ndarray:
     return (pixels.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
 
 
+def taken(pixels: np.ndarray, mean, std, raw_input: bool) -> np.ndarray:
+    """Pixels 0..255 as a .tflite file takes them: float32 [N, H, W, C]."""
+    return pixels.astype(np.float32) if raw_input else normalize(pixels, mean, std)
+
+
 def pixels(path: Path, facts: dict) -> np.ndarray:
     """An image file of any size and format as pixels 0..255 of the size that the file of a card takes: uint8 [H, W, C].
 

@@ -21,7 +21,7 @@ def quantize(trained: Trained, pixels: np.ndarray, folded: bool = True, raw_inpu
     """
     check(trained)
     model = keras.keras_model(make_plan(trained, folded, raw_input))
-    return tflite(model, _taken(trained, pixels, raw_input), float_ends=True)
+    return tflite(model, card.taken(pixels, trained.info.mean, trained.info.std, raw_input), float_ends=True)
 
 
 def score(
@@ -36,15 +36,11 @@ def score(
     for pixels, labels in batches:
         for start in range(0, len(pixels), PART):
             part = slice(start, start + PART)
-            logits = run(images=_taken(trained, pixels[part], raw_input))["head"]
+            images = card.taken(pixels[part], trained.info.mean, trained.info.std, raw_input)
+            logits = run(images=images)["head"]
             right, count = right + int(np.sum(logits.argmax(-1) == labels[part])), count + len(logits)
             advance(len(logits))
     return 100 * right / max(count, 1), count
-
-
-def _taken(trained, pixels, raw_input):
-    """What the file takes for pixels of 0..255."""
-    return pixels.astype(np.float32) if raw_input else card.normalize(pixels, trained.info.mean, trained.info.std)
 
 
 def check(trained: Trained) -> None:

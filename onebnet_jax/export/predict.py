@@ -59,7 +59,7 @@ def _by_lce(model, images, threads):
     _check(model, images, tuple(taken["input"]["shape"][1:]))
     from onebnet_jax.export import lce  # TensorFlow takes seconds to import
 
-    inputs = images if taken["raw_input"] else card.normalize(images, taken["input"]["mean"], taken["input"]["std"])
+    inputs = card.taken(images, taken["input"]["mean"], taken["input"]["std"], taken["raw_input"])
     return _predictions(lce.executable(tflite, num_threads=threads)(images=inputs)["head"], taken["classes"])
 
 

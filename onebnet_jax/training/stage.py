@@ -100,7 +100,8 @@ def train(
     state = learner.first_state(experiment.data.info.shape, init_key)
     if variables is not None:
         whole = variables | {"params": {"head": state.params["head"]} | variables["params"]}
-        state = state.replace(**check_same_tree(whole, state.variables, "The stage before", "this one"))
+        begin = check_same_tree(whole, state.variables, "The stage before", "this one")
+        state = TrainState.first(begin, learner.optimizer)
     take = feed.trainer(learner.step, learner.batch, batch_key, check_finite)
     scores = {"": feed.scorer(learner.network.apply, learner.batch)}
     if feed.validates:

@@ -64,7 +64,9 @@ class TrainState:
     @classmethod
     def first(cls, variables: dict, optimizer: optax.GradientTransformation) -> "TrainState":
         """The state before the first step; variables: {"params", "batch_stats"}."""
-        return cls(np.int32(0), **variables, opt_state=optimizer.init(variables["params"]))
+        # Copied, as an optimizer may keep the parameters themselves: devices are given no buffer twice.
+        opt_state = jax.tree.map(jnp.copy, optimizer.init(variables["params"]))
+        return cls(np.int32(0), **variables, opt_state=opt_state)
 
     @property
     def variables(self) -> dict:

@@ -10,6 +10,7 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from small_runs import TINY, cached_compilation, final, lines, tiny_logits, tiny_maps, train
 
@@ -17,7 +18,7 @@ from onebnet_jax.data import load as data
 from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Binarization
 from onebnet_jax.runs import config as config_lib
-from onebnet_jax.runs import trained
+from onebnet_jax.runs import optim, trained
 from onebnet_jax.runs.checkpoint import BEST, LAST, Checkpoints
 from onebnet_jax.runs.experiment import Stage
 from onebnet_jax.runs.optim import Optimizer
@@ -88,6 +89,17 @@ def test_the_second_stage_begins_with_the_last_parameters_of_the_first(run):
     kept = checkpoint_of(run[0], "step2", LAST)[1]["params"]
     jax.tree.map(np.testing.assert_array_equal, kept, last[1]["params"])
     assert trained.load(run[0]).stage.name == "step2"
+
+
+def test_an_optimizer_that_keeps_parameters_begins_with_those_of_the_first_stage(tiny, monkeypatch, tmp_path):
+    """As an optimizer of one's own that averages them does: its state begins as the parameters themselves."""
+    keeping = optax.GradientTransformation(lambda params: params, lambda grads, kept, params: (grads, kept))
+    monkeypatch.setitem(optim.OPTIMIZERS, "keeping", lambda spec, rate: optax.chain(optax.sgd(rate), keeping))
+    fields = {"stages": ("step1", "step2")} | {f"{name}.epochs": 1 for name in ("step1", "step2")}
+    fields |= {f"{name}.optimizer": "keeping" for name in ("step1", "step2")}
+    train(config_lib.load("configs/quickstart.py", [f"--config.{name}={x}" for name, x in fields.items()]), tmp_path)
+    first, second = (checkpoint_of(tmp_path, name, LAST)[1] for name in ("step1", "step2"))
+    jax.tree.map(np.testing.assert_array_equal, second["opt_state"][1], first["params"])
 
 
 def test_running_statistics_go_on_from_the_first_stage(run, pixels):
