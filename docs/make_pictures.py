@@ -3,8 +3,8 @@
     .venv/bin/python docs/make_pictures.py
 
 The units and their weights are those of results/fashionmnist_conv64_ds64, which has 1-D units where maps keep their
-size; sizes, times and scores those of docs/measure.py, and of the table in docs/native_engine.md. The images are test images
-that come with the package, classified by results/fashionmnist_ds32_64, whose agreement.txt has the line at the bottom.
+size; sizes, times and scores those of docs/measure.py, and of the table in docs/native_engine.md. The images are test
+images that come with the package, classified by results/fashionmnist_ds32_64, whose agreement.txt gives the last line.
 """
 
 import json
