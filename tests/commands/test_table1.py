@@ -65,6 +65,7 @@ def test_agreement_is_in_the_table_and_in_the_exit_status(unexplained, monkeypat
     assert bool(re.search("NOT explained.*TypeI naive, TypeI folded", output)) == bool(unexplained)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_converted_row_is_compared_on_as_many_images_as_asked_for(monkeypatch):
     """A small network in its place."""

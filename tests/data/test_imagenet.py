@@ -224,6 +224,7 @@ def test_every_epoch_has_every_image_once_in_an_order_of_its_own(make):
     assert epochs[2][:4] == first[make.source]
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_processes_share_an_epoch_and_its_number_of_batches(make):
     parts = [list(make(4, process_index=index, process_count=5).train(0)) for index in range(5)]
@@ -233,6 +234,7 @@ def test_processes_share_an_epoch_and_its_number_of_batches(make):
     assert [[int(batch["mask"].sum()) for batch in part] for part in parts] == [[6], [5], [0]]
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_goes_on_at_any_step_as_if_never_stopped(make):
     whole = list(make(lighting=0.1).train(3))
@@ -469,6 +471,7 @@ def test_damaged_records_are_named(tars, tmp_path):
 # The benchmark command.
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_benchmark_says_what_limits(tmp_path, capsys):
     arguments = [f"--dir={tmp_path}", "--batch-size=4", "--image-size=32", "--batches=30", "--threads=1"]

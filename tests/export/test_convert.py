@@ -84,6 +84,7 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @needs_lce
 def test_the_kept_file_is_what_its_checkpoint_becomes():
     """To the byte. Its card lacks fields that configs got later."""
@@ -106,7 +107,9 @@ def known(made, kept):
 
 
 @pytest.mark.parametrize("file", ["model.tflite", "model.onb"])
-@pytest.mark.parametrize("name", ["fashionmnist_ds32_64", "fashionmnist_conv64_ds64"])
+@pytest.mark.parametrize(
+    "name", ["fashionmnist_ds32_64", pytest.param("fashionmnist_conv64_ds64", marks=pytest.mark.slow)]
+)
 @engines.needs_engine
 def test_the_kept_files_predict_what_their_networks_did(name, file, request):
     if file == "model.tflite":

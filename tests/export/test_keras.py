@@ -49,11 +49,13 @@ def convert(plan):
     return model, tflite
 
 
-# The default tests have their families, paddings and forms in other cases.
-REPEATED = ("Bi-Real Net, pad 0", "XNOR-Net, pad 0, naive", "ReActNet-A, naive", "Real-to-Bin, naive")
+# By default both forms and paddings of OneBNet, gates, and a network in float.
+DEFAULT = tuple(CASES)[:2] + ("Real-to-Bin, folded", "ResNet as torchvision's")
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in REPEATED)) for case in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in DEFAULT)) for case in CASES]
+)
 def test_exact_on_dyadic_values(case):
     family, fields, size, folded = CASES[case]
     structure, shape = dyadic.structure(family, **fields), (*size, 3)

@@ -24,6 +24,7 @@ def test_a_faithful_plan():
         assert section.max_difference < 1e-5 * section.max_output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["realtobin", pytest.param("reactnet_a", marks=pytest.mark.slow)])
 def test_the_other_families(family):
     """All that `onebnet agree` compares."""

@@ -37,7 +37,7 @@ KINDS = {
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "XNOR-Net, pad 1")) for kind in KINDS],  # see test_keras.py
+    [pytest.param(kind, marks=[pytest.mark.slow] * kind.startswith(("XNOR", "ResNet"))) for kind in KINDS],
 )
 def test_networks_with_random_values_agree(kind):
     family, fields, binarization, raw_input, sections = KINDS[kind]

@@ -5,6 +5,7 @@ import subprocess
 
 import engines
 import numpy as np
+import pytest
 from PIL import Image
 from small_runs import ROOT
 
@@ -15,6 +16,7 @@ MODEL = ROOT / "results" / "imagenette64" / "scratch" / "model.onb"
 PAGE = (ROOT / "docs" / "native_engine.md").read_text()
 
 
+@pytest.mark.slow
 @engines.needs_engine
 def test_the_example_names_a_frame_as_python_does(tmp_path):
     (tmp_path / "frame.c").write_text(re.search(r"^```c\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1])

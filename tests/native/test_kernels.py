@@ -127,7 +127,7 @@ def test_gradients_are_those_of_closed_forms(float64, **arguments):
         ((1, 1, 60), (4, 4), (1, 49), (1, 1)),
     ],
 )
-@pytest.mark.parametrize("pad_value", [0, 1])
+@pytest.mark.parametrize("pad_value", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_gradients_of_maps_that_are_cut_or_put_together(
     size, channels, kernel, strides, pad_value, instruction_set, float64
 ):

@@ -171,6 +171,7 @@ def test_every_network_is_a_chain_that_halves_once_a_stage(recipe):
             assert kept == place.convolved and (family == "reactnet_a" or kept == place.shortcut.input)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(
     recipe=recipes([8, 8, 10]),

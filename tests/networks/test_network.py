@@ -121,11 +121,13 @@ def random_variables(structure, dtype):
     return jax.tree_util.tree_map_with_path(draw, variable_shapes(Network(structure), IMAGES.shape[1:]))
 
 
-# Of the two float networks the one with torch's padding has all that the other has; SAME is tests/ops/'s.
-SLOW = ("FP32", "Real-to-Bin, tanh")
+# By default one network of 1-D units, one of 2-D units, and one in float.
+DEFAULT = ("1-D, clip, ReLU", "Bi-Real Net", "FP32, torch padding")
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in DEFAULT)) for case in CASES]
+)
 def test_values_and_gradients_are_those_of_the_plain_version(case, float64):
     family, fields, binarization, progress = CASES[case]
     fields = dict(width_multiplier=0.25, stem="cifar") | fields

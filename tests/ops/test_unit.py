@@ -44,7 +44,9 @@ def by_xla(function):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] * (name != "onebnet")) for name in NETWORKS]
+)
 def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
     """Unit by unit, as a sign that rounding turns changes all that follows it in a whole network."""
     structure = NETWORKS[family]

@@ -175,6 +175,7 @@ def test_a_missing_package_is_named(monkeypatch):
         trained.load(ADDRESS)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_training_goes_on_from_a_bucket_as_from_a_folder(cloud, machine, tmp_path, capsys):
     def command(epochs, folder):

@@ -18,6 +18,7 @@ from onebnet_jax.runs.trained import check_same_tree, random_variables
 from onebnet_jax.training import stage, steps
 
 CONFIGS = sorted(path for path in pathlib.Path("configs").glob("*.py") if path.stem not in ("__init__", "default"))
+DEFAULT = ("fashionmnist_two_stage", "imagenet")
 BATCH = 3  # on one device
 
 
@@ -152,7 +153,10 @@ def different():
 @pytest.mark.parametrize(
     ("path", "part"),
     [
-        *(pytest.param(path, last_stage, id=path.name) for path in different()),
+        *(
+            pytest.param(path, last_stage, id=path.name, marks=[pytest.mark.slow] * (path.stem not in DEFAULT))
+            for path in different()
+        ),
         *(
             pytest.param(path, lambda whole: whole, marks=pytest.mark.slow, id=f"{path.name}, whole")
             for path in [*CONFIGS, *WITH_ARGUMENTS]
@@ -162,7 +166,7 @@ def different():
 def test_it_takes_a_training_step_in_each_stage(path, part):
     """At an eighth of the width, ImageNet in 32x32; a stage begins with what the one before left.
 
-    Every kind of unit and of stage that there is in a config takes one; the slow tests take all configs.
+    By default those of DEFAULT do; the slow tests take every kind of unit and of stage alone, and all configs whole.
     """
     config = load(path, "--config.model.width_multiplier=0.125")
     if data_info.DATASETS[config.data.name].streamed:

@@ -65,6 +65,7 @@ def run_torch(tensors, widths, counts, images):
 # The same answers ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_resnet34_answers_as_pytorch_does(tmp_path):
     size = (64, 128, 256, 512), (3, 4, 6, 3)
     tensors = torch_tensors.uncounted(torch_tensors.random(*size, 1000))

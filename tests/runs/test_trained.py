@@ -30,7 +30,9 @@ def equal(variables, others):
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, variables, others)))
 
 
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "fashionmnist_ds32_64")) for name in KEPT]
+)
 def test_the_kept_results_answer_as_they_did(name):
     """Logits of the version that trained them, of the first test images that come with the package."""
     network = trained.load(RESULTS / name)

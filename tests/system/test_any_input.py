@@ -227,6 +227,7 @@ def small_configs(draw):
     return [f"--config.{name}={value}" for name, value in fields.items()]
 
 
+@pytest.mark.slow
 def test_random_small_configs_train_and_evaluate(few_images, quick_compilation, tmp_path, monkeypatch):
     monkeypatch.setattr(families, "FAMILIES", SHORT)
     count = 0

@@ -43,6 +43,7 @@ def harmless():
         signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_six_times_at_random_moments_ends_as_the_quiet_run(tmp_path, quiet, harmless, monkeypatch):
     """A signal comes when the processes agree whether to stop, or a few milliseconds later, in whatever follows."""
     chance, agree, left = random.Random(0), hosts.agree, 0
@@ -86,8 +87,11 @@ stage._Loop.take_steps = signalled
 
 @pytest.mark.parametrize(
     ("actions", "read_on"),
-    [(("SIGTERM", "wait"), True), (("SIGINT", "wait"), False), (("wait", "SIGINT"), False)],
-    ids=["its output is read", "its output is read until the signal", "its output is read no more"],
+    [
+        pytest.param(("SIGTERM", "wait"), True, id="its output is read", marks=pytest.mark.slow),
+        pytest.param(("SIGINT", "wait"), False, id="its output is read until the signal", marks=pytest.mark.slow),
+        pytest.param(("wait", "SIGINT"), False, id="its output is read no more"),
+    ],
 )
 def test_a_stopped_process_leaves_a_checkpoint_and_exits_with_75(tmp_path, quiet, actions, read_on):
     """Also in `... 2>&1 | tee log`, where the same Ctrl-C ends tee, just before or just after the run hears of it."""
@@ -178,6 +182,7 @@ def the_error(result):
     return error
 
 
+@pytest.mark.slow
 @needs_mount
 def test_a_full_disk_costs_only_what_came_after_the_last_checkpoint(tmp_path):
     """The disk fills up in mid-run; with room made, the same command ends as a run that never met a full disk."""

@@ -47,6 +47,7 @@ def words(fields):
     return [f"--config.{name}={value}" for name, value in (small | fields).items()]
 
 
+@pytest.mark.slow
 def test_a_run_in_two_stages_is_converted_and_agrees(tmp_path, capsys):
     config = config_lib.load("configs/fashionmnist_fp32.py", words({}))
     with Workdir(tmp_path / "teacher", config).opened():

@@ -165,6 +165,7 @@ def test_no_two_calls_wait_for_one_another_on_devices_of_a_cpu():
     assert all([run(x, same).is_ready() for _ in range(3)])
 
 
+@pytest.mark.slow
 def test_streamed_trains_and_scores_as_in_memory_does(dataset, start, streamed, whole):
     in_memory = feed.InMemory(dataset)
     state = run(trainer(in_memory), start, EPOCHS)

@@ -68,6 +68,7 @@ def alone(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_run_of_one(tmp_path, alone):
     (status, out, error), (status_1, out_1, error_1) = ends(*start_two(f"--workdir={tmp_path}", **FIELDS))
     assert (status, status_1) == (0, 0), error + error_1

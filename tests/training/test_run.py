@@ -106,6 +106,7 @@ def with_batches_of(network, size):
     return dataclasses.replace(network, stage=dataclasses.replace(network.stage, batch_size=size))
 
 
+@pytest.mark.slow
 def test_an_evaluation_can_take_the_statistics_of_training_images(quiet):
     """Of a batch of all training images they are those of these; the network stays as it is."""
     network, dataset = with_batches_of(trained.load(quiet[0], LAST), 4000), data.open("fashion_mnist_mini")
@@ -129,6 +130,7 @@ def test_an_evaluation_can_take_the_statistics_of_training_images(quiet):
         evaluate(network, bn_batches=2)
 
 
+@pytest.mark.slow
 def test_best_can_hold_the_statistics_of_training_images(tmp_path, quiet):
     """What is trained stays the same; and the kept network gives the score that was written down."""
     with pytest.raises(UserError, match="bn_batches=9 is more than the 8 batches of an epoch"):
@@ -160,6 +162,7 @@ def test_of_equally_good_epochs_the_later_is_the_best(tmp_path):
     assert Checkpoints(tmp_path).latest_step(BEST) == 3
 
 
+@pytest.mark.slow
 def test_the_best_is_chosen_on_validation_images_where_there_are_any(tmp_path, quiet, capsys):
     config = load("--config.data.validation=0.25")
     train(config, tmp_path)
@@ -254,6 +257,7 @@ def test_the_time_of_an_epoch_is_that_of_all_its_steps(tmp_path, monkeypatch):
     assert [line["seconds"] for line in measured if line["split"] == "train"] == [5.0, 4.0]
 
 
+@pytest.mark.slow
 def test_a_run_in_two_stages_continues_in_the_right_one(tmp_path):
     config = load("--config.step1.weight_decay=0.0", "--config.step2.epochs=1", stages=("step1", "step2"))
     expected = train(config, tmp_path / "quiet")
@@ -354,6 +358,7 @@ def test_when_to_save_and_when_to_give_up_may_change_without_a_word(copied, quie
     assert not (copied / "config.0.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_weight_decay(copied):
     train(load("--config.train.weight_decay=0.1", epochs=4), copied, change_config=True)
     assert [x["epoch"] for x in of_split(copied, "test")] == [1, 2, 3, 4]

@@ -91,6 +91,7 @@ def count_epochs(size, local_batch, devices, epochs):
     return seen, sums, when
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(size=st.integers(1, 600), local_batch=st.integers(1, 40), devices=st.sampled_from([1, 2, 4]))
 def test_every_epoch_trains_on_every_image_once(size, local_batch, devices):
