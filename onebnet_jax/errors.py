@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -102,6 +103,14 @@ def quietly() -> Iterator[None]:
             os.close(kept)
 
 
+def _end_output() -> None:
+    """Gives up what cannot be written to standard output, of which Python would complain at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def cli(main: Callable[[list[str]], None]) -> None:
     """Runs a command on the program's arguments; how it ends for the exceptions here is `report`'s."""
     try:
@@ -112,10 +121,15 @@ def cli(main: Callable[[list[str]], None]) -> None:
     except FORESEEN as error:
         sys.exit(report(error))
     except BrokenPipeError:  # nobody reads on, as behind `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        _end_output()
         sys.exit(FAULT)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)  # so that a shell's loop ends too
     except Exception as error:
         fault = surroundings.blame(error)
         if fault is None:
             raise
+        _end_output()
         sys.exit(report(UserError(fault)))

@@ -47,7 +47,8 @@ def main(argv: list[str]) -> None:
     group.add_argument("--process", type=int, help="the number of this one, from 0")
     args, overrides = parser.parse_known_args(argv)
     if not (args.config or (args.mode == "eval" and args.workdir)):
-        parser.error("--config is required, such as --config=quickstart, or the --workdir of a run to evaluate")
+        words = f"; {overrides[0]!r} is not known here" if overrides else ""
+        parser.error(f"--config is required, such as --config=quickstart, or the --workdir of a run to evaluate{words}")
     for_evaluation = {"--checkpoint": args.checkpoint, "--bn-batches": args.bn_batches, "--wrong": args.wrong}
     for option, given in for_evaluation.items():
         if args.mode == "train" and given:

@@ -143,6 +143,7 @@ def _time(model: str, file: bytes, threads: int, kernel: str, xnnpack: bool, run
         init_ms, first_ms, *rest = _lce_timings(model, file, threads, kernel, xnnpack, 1 + runs)
     facts = dict(model=model, threads=threads, kernel=kernel, xnnpack=xnnpack, count=runs, size_mib=len(file) / 2**20)
     facts |= dict(mean_ms=float(np.mean(rest)), std_ms=float(np.std(rest)), min_ms=min(rest), max_ms=max(rest))
+    facts |= dict(median_ms=float(np.median(rest)))
     return pi_log.Run(**facts, init_ms=init_ms, first_ms=first_ms)
 
 

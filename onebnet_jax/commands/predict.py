@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
         for path, found in zip(pixels, predict.predict(args.model, np.stack(list(pixels.values())))):
             print(f"{path}: {found.label} {100 * found.probability:.1f} %")
     if faults:
-        raise UserError(" ".join(faults))
+        raise UserError("\n".join(faults))
 
 
 if __name__ == "__main__":

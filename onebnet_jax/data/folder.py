@@ -52,7 +52,9 @@ def list_splits(directory: str) -> dict[str, Listing]:
     train, test = dataclasses.replace(whole, classes={}), Listing(directory, {})
     for name, paths in whole.classes.items():
         if len(paths) < 2:
-            raise UserError(f"{directory}/{name} holds one image, but one is for training and another for testing.")
+            raise UserError(
+                f"{directory}/{name} holds one image, but one is for training and another for testing: add some."
+            )
         held = parts.by_name([_within_class(path, directory) for path in paths], HELD_OUT, "test")
         train.classes[name], test.classes[name] = (list(itertools.compress(paths, x)) for x in (~held, held))
     return {"train": train, "test": test}

@@ -28,8 +28,8 @@ def decode(path: str | Path, size: tuple[int, int], channels: int, resize: str =
     from PIL import Image, ImageOps
 
     height, width = size
-    with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-        warnings.simplefilter("ignore")  # large images, odd metadata: what matters raises
+    # Pillow warns of large images and odd metadata; what matters raises.
+    with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
         whole = image.size
         image.draft(None, (2 * max(size), 2 * max(size)))  # JPEG decodes to a fraction, never below this, in less time
         if max(whole) / min(whole) > 200:

@@ -68,7 +68,9 @@ def pixels(path: Path, facts: dict) -> np.ndarray:
     except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-        raise UserError(f"{path} is no image that can be read: {' '.join(str(error).split())[:200]}.") from error
+        raise UserError(
+            f"{path} is no image that can be read: {' '.join(str(error).split())[:200].rstrip('.')}."
+        ) from error
 
 
 def path_of(model: Path) -> Path:

@@ -64,10 +64,16 @@ def same_source(path, facts: dict) -> Engine:
         if name == "source":
             ours, theirs = ({k: v for k, v in each.items() if k != "workdir"} for each in (ours, theirs))
         if ours != theirs:
-            raise UserError(
-                f"{path} and the .tflite file differ in {name}, {theirs} and {ours}: convert both by one command."
-            )
+            raise UserError(f"{path} and the .tflite file differ in {_differing(name, theirs, ours)}.")
     return engine
+
+
+def _differing(name, theirs, ours) -> str:
+    """Where two cards differ, as in "step, 12 and 24: convert both by one command"."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        name = next(key for key in ours | theirs if ours.get(key) != theirs.get(key))
+        theirs, ours = theirs.get(name), ours.get(name)
+    return f"{name}, {theirs} and {ours}: convert both by one command"
 
 
 def describe(report, units: bool = False) -> list[str | Table]:

@@ -22,7 +22,9 @@ def check_loss(name: str, params: dict, classes: int) -> None:
     labels = jnp.arange(len(logits)) % classes
 
     def loss(logits, params):
-        return jnp.broadcast_to(LOSSES[name](logits, labels, params), labels.shape)
+        value = LOSSES[name](logits, labels, params)
+        number = isinstance(value, float) or getattr(value, "shape", None) == ()
+        return jnp.broadcast_to(value, labels.shape) if number else value
 
     def gradient(*arguments):
         grads = jax.grad(lambda *arguments: jnp.sum(loss(*arguments)), (0, 1))(*arguments)

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import math
 import operator
+import statistics
 from collections.abc import Mapping, Sequence
 
 from onebnet_jax.errors import UserError
@@ -78,13 +79,17 @@ def _shape(structure: Structure) -> tuple:
 def latency_table(measured: Sequence[Result], compare: bool) -> Table:
     """One row for each measurement; with the paper's figures to compare, for runs on a Raspberry Pi."""
     tables = list(PAPER_MS) if compare else []
-    header = ["model", "graph", "threads", "kernel", "XNNPACK", "runs", "mean (ms)", "std (ms)", "each repetition (ms)"]
-    rows = [header + ["network"] * compare + [f"{table} (ms)" for table in tables]]
+    header = ["model", "graph", "threads", "kernel", "XNNPACK", "runs", "median (ms)", "mean (ms)", "std (ms)"]
+    header = [*header, "mean of each repetition (ms)", *["network"] * compare, *["file (MiB)"] * (not compare)]
+    rows = [header + [f"{table} (ms)" for table in tables]]
     for result in measured:
         run, means = result.runs[0], [run.mean_ms for run in result.runs]
         row = [run.model, result.graph or "-", str(run.threads), run.kernel, "on" if run.xnnpack else "off"]
-        row += [str(result.count), f"{result.mean_ms:.2f}", f"{result.std_ms:.2f}"]
+        medians = [run.median_ms for run in result.runs if run.median_ms is not None]
+        row += [str(result.count), f"{statistics.median(medians):.3g}" if medians else "-"]
+        row += [f"{result.mean_ms:.2f}", f"{result.std_ms:.2f}"]
         row += [f"{min(means):.2f} to {max(means):.2f}", *[result.network or "-"] * compare]
+        row += [f"{run.size_mib:.2f}"] * (not compare)
         rows.append(row + [f"{result.paper_ms[table]:.1f}" if table in result.paper_ms else "-" for table in tables])
     return rows
 

@@ -117,6 +117,7 @@ def _outcome(run: History) -> tuple[int, float | None, float | None, float | Non
     epochs = sum(max((line["epoch"] for line in stage), default=0) for stage in lines)
     seconds = sum(line.get("seconds", 0.0) for stage in lines for line in stage)
     last = run.lines[run.config.stages[-1]]
-    test, train = ([line["top1"] for line in last if line["split"] == split] for split in ("test", "train"))
-    scores = (x[-1] if x else None for x in (test, sorted(test), train))
+    test, train = ([line for line in last if line["split"] == split] for split in ("test", "train"))
+    best = sorted(test, key=lambda line: line.get("validation_top1", line["top1"]))  # of equal ones the later, as kept
+    scores = (lines[-1]["top1"] if lines else None for lines in (test, best, train))
     return epochs, *scores, seconds / 3600

@@ -1,6 +1,7 @@
 """A network with its variables, wherever they come from: the one thing that is evaluated, converted, or teaches."""
 
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ KINDS = ("activations", "weights")  # of what is binarized, in `Binarization`
 TERMS = "terms.txt"  # in a work directory: what limits the use of its network, and of all that begin with it
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Trained:
     """A network with its variables."""
 
@@ -39,6 +40,9 @@ class Trained:
     metrics: dict  # the newest evaluation before the checkpoint: epoch, top1, top5, loss; empty if there was none
     config: dict  # of its run, as JSON values
     terms: str = ""  # what limits its use, in words; "" for nothing known
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.describe()}>"  # without a million weights
 
     @property
     def info(self) -> Info:
@@ -82,7 +86,7 @@ class Trained:
         """What a user of a converted file would not expect of a binarized network, its measured Top-1, or its use."""
         result = []
         if self._floats:
-            result.append(f"float {' and '.join(self._floats)}: an ordinary network, no convolution of it is binarized")
+            result.append(f"no convolution is binarized: it has float {' and '.join(self._floats)}")
         if (dtype := self.config["model"]["dtype"]) != "float32":
             result.append(f"trained in {dtype}, in which its Top-1 was measured too; the file computes in float32")
         return [*result, self.terms] if self.terms else result
@@ -138,27 +142,29 @@ def score(metrics: dict, best: bool) -> str:
     return ", ".join([f"epoch {metrics['epoch']}", *scores]) + on_test
 
 
-def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = None) -> Trained:
+def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = None, otherwise: str = "") -> Trained:
     """The network that a run has kept in its folder `workdir`, which may be gs://BUCKET/DIR.
 
     which: "best", the checkpoint with the highest Top-1 on validation images, or on test images where there are none;
-    or "last". stage: one of the run's stages, None for the latest that has a checkpoint. Changes nothing on disk, so
-    the run may be going on. Raises UserError if there is no such checkpoint, or it does not fit its config.
+    or "last"; `otherwise` where that is not there. stage: one of the run's stages, None for the latest that has a
+    checkpoint. Changes nothing on disk, so the run may be going on. Raises UserError if there is no such checkpoint, or
+    it does not fit its config.
     """
-    pattern = rf"(config|photos)\.json|{re.escape(TERMS)}|[^/]+/checkpoints/{which}/.*"
+    pattern = rf"(config|photos)\.json|{re.escape(TERMS)}|[^/]+/checkpoints/({which}|{otherwise or which})/.*"
     with bucket.copied(workdir, pattern) as folder:
-        return _load(folder, workdir if surroundings.in_bucket(workdir) else folder, which, stage)
+        return _load(folder, workdir if surroundings.in_bucket(workdir) else folder, which, stage, otherwise)
 
 
-def _load(folder: Path, workdir: str | Path, which: str, stage: str | None) -> Trained:
+def _load(folder: Path, workdir: str | Path, which: str, stage: str | None, otherwise: str) -> Trained:
     """The same from a folder here; workdir: what it is called."""
     config = config_lib.load_json(folder / "config.json")
     if stage not in (None, *config.stages):
         raise UserError(f"{workdir} has no stage {stage!r}; its stages are {', '.join(config.stages)}.")
-    for name in [stage] if stage else reversed(config.stages):
-        if restored := checkpoint.read(folder / name, which):
+    kinds = (which, otherwise) if otherwise else (which,)
+    for name, kind in itertools.product([stage] if stage else reversed(config.stages), kinds):
+        if restored := checkpoint.read(folder / name, kind):
             step, tree, info = restored
-            origin = {"workdir": str(workdir), "stage": name, "checkpoint": which, "step": step}
+            origin = {"workdir": str(workdir), "stage": name, "checkpoint": kind, "step": step}
             if photos := read_photos(folder):
                 origin["photos"] = photos[-1]
             variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
@@ -179,12 +185,17 @@ def untrained(config: ConfigDict) -> Trained:
 
 
 def from_origin(origin: dict, config: dict) -> Trained:
-    """The network that a card names. Raises UserError if it is there no more."""
+    """The network that a card names. Raises UserError if it is there no more, or another run is in its place."""
     if "workdir" not in origin:
         return untrained(config_lib.from_json(json.dumps(config), "The config in the model's card"))
     found = load(origin["workdir"], origin["checkpoint"], origin["stage"])
     if found.origin["step"] != origin["step"]:
         raise UserError(f"{found.title} is not that of step {origin['step']}, which was converted: convert it again.")
+    mine, its = (config_lib.flat(ConfigDict(each)) for each in (config, found.config))
+    of_network = re.compile(r"seed|model\..*|data\.(name|image_size|classes)")
+    for name in filter(of_network.fullmatch, mine.keys() & its.keys()):
+        if mine[name] != its[name]:
+            raise UserError(f"{found.title} has {name}={its[name]}, and the network that was converted {mine[name]}.")
     return found
 
 
@@ -227,7 +238,9 @@ def check_same_images(data: Data, trained: Trained, name: str) -> None:
             continue
         if mine != its:
             remedy = f" (data.{field} sets it)" if field in config_lib.MEASURED and data.name == "folder" else ""
-            raise UserError(f"{name} was trained on images of other {field}: {its}, not {mine}{remedy}.")
+            words = {"class_names": "classes", "num_classes": "classes"}.get(field, field)
+            words = "numbers of channels" if field == "shape" and len(mine) == 1 else words
+            raise UserError(f"{name} was trained on images of other {words}: {its}, not {mine}{remedy}.")
 
 
 def check_same_tree(variables: dict, like: dict, source: str, user: str) -> dict:

@@ -40,7 +40,7 @@ class Record(contextlib.AbstractContextManager):
         self._saved_step, self._saved_at = done, time.monotonic()
         self._metrics = Metrics(folder, done if pending else done + 1)
         style = dict(desc=folder.name, unit="img", unit_scale=True, mininterval=1.0)
-        self._bar = tqdm(total=total * batch_size, initial=done * batch_size, **style)
+        self._bar = tqdm(total=total * batch_size, initial=done * batch_size, postfix="compiling", **style)
 
     def __exit__(self, kind, *_) -> None:
         """Returns when everything is on disk, unless that has failed already."""
@@ -53,6 +53,8 @@ class Record(contextlib.AbstractContextManager):
 
     def advance(self, images: int, seconds: float) -> None:
         self._seconds += seconds
+        if self._bar.postfix == "compiling":  # so was the first step, no other
+            self._bar.postfix = ""
         self._bar.update(images)
 
     def trained(self, step: int, values: dict) -> None:

@@ -12,7 +12,7 @@ from onebnet_jax.networks.network import Network, variable_shapes
 from onebnet_jax.networks.structure import blocks, check_deployable
 from onebnet_jax.ops import binarize, losses
 from onebnet_jax.runs import trained as trained_lib
-from onebnet_jax.runs.checkpoint import LAST, PENDING
+from onebnet_jax.runs.checkpoint import BEST, LAST, PENDING
 from onebnet_jax.runs.experiment import Experiment
 from onebnet_jax.runs.trained import Trained
 from onebnet_jax.runs.workdir import Workdir
@@ -173,7 +173,7 @@ def load_teacher(experiment: Experiment) -> Trained | None:
         return None
     if not experiment.teacher:
         raise UserError("teacher is empty, but a stage has a teacher_weight; name the work directory of a network.")
-    teacher = trained_lib.load(experiment.teacher, LAST)
+    teacher = trained_lib.load(experiment.teacher, LAST, otherwise=BEST)  # such as of those in results/
     trained_lib.check_same_images(experiment.data, teacher, f"teacher={experiment.teacher!r}")
     mine, its = (tuple(blocks(each.structure, experiment.data.info.shape).values()) for each in (experiment, teacher))
     if mine != its and any(each.attention_weight for each in experiment.stages):

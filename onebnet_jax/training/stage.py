@@ -184,6 +184,8 @@ class _Loop:
         if self.measure:
             self.diagnose(state)
         state = state.replace(sums=Sums())
+        if step >= self.learner.total:  # what a stage leaves is what was scored
+            state = state.replace(batch_stats=variables["batch_stats"])
         self.record.save(step, state, pending=False)
         return state
 

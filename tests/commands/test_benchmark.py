@@ -31,7 +31,7 @@ def test_reads_logs_without_jax_and_tensorflow(tmp_path):
     command = [sys.executable, "-c", program, "--logs", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("m.tflite")]
-    assert rows[0][:8] == ["m.tflite", "folded", "1", "default", "on", "150", "198.61", "2.46"]
+    assert rows[0][:8] == ["m.tflite", "folded", "1", "default", "on", "150", "-", "198.61"]
     assert rows[0][-4:] == ["TypeII", "92.3", "92.3", "-"] and rows[1][-4:] == ["TypeII", "-", "-", "46.7"]
     assert rows[2] == ["m.tflite", "TypeII", "4.59", "5.03"]
     assert "Raspberry Pi 4 Model B Rev 1.4; Manjaro ARM Linux" in done.stdout and "--no-fold" in done.stdout

@@ -62,9 +62,23 @@ def test_refuses_other_files_and_options(place, program, tmp_path):
     assert "missing.onb" in run(program, tmp_path / "missing.onb", image, status=2)
     assert "threads" in run(program, place / "0.onb", "--threads=100", image, status=2)
     assert "instruction set" in run(program, place / "0.onb", "--set=mmx", image, status=2)
+    assert "is a folder" in run(program, place / "0.onb", tmp_path, status=2)
     wrong = ["--nothing"], ["--at-least=80"], ["--at-least=x"], ["--at-least=0.5", "--logits"]
     for options in ([], [place / "0.onb"], *([*each, place / "0.onb", image] for each in wrong)):
         assert "usage" in run(program, *options, status=2)
+
+
+def test_asked_what_it_is(program):
+    assert run(program, "--help").startswith("usage") and run(program, "-h") == run(program, "--help")
+    assert re.fullmatch(r"onebnet-run \d+\.\d+\n", run(program, "--version"))
+
+
+@pytest.mark.parametrize("asked", [["--bench=1", "--threads=1"], ["{place}/0.raw"]])
+def test_a_result_that_cannot_be_written_is_no_success(place, program, asked):
+    with open("/dev/full", "w") as full:
+        command = [program, place / "0.onb", *(word.format(place=place) for word in asked)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (2, b"error: standard output: cannot be written.\n")
 
 
 def test_only_results_of_at_least_a_probability(place, program):
@@ -97,6 +111,17 @@ def needs(*programs):
 
 
 needs_arm = needs("aarch64-linux-gnu-gcc", "qemu-aarch64")
+
+
+@needs("gcc", "g++")
+def test_compilers_find_nothing_to_warn_of(tmp_path):
+    """In the engine as C by the standard, and in the headers for programs of one's own as C++ too."""
+    engine = runtime.sources()[0].parent
+    strict = "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"
+    subprocess.run(["gcc", "-std=c11", *strict, *sorted(engine.glob("*.c"))], check=True)
+    (tmp_path / "mine.cpp").write_text('#include "onebnet.h"\n#include "resize.h"\nFit fit = {CROP, 1};\n')
+    unused = "-Wno-unused-function"
+    subprocess.run(["g++", "-std=c++11", *strict, unused, f"-I{engine}", tmp_path / "mine.cpp"], check=True)
 
 
 @pytest.mark.slow

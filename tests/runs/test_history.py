@@ -1,13 +1,14 @@
 """Runs side by side: what differs in their configs, and what they measured."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 from workdirs import IN_STAGES, measured
 
 from onebnet_jax.errors import UserError
-from onebnet_jax.runs import history
+from onebnet_jax.runs import history, metrics
 
 
 def test_runs_stand_side_by_side_with_what_differs(tmp_path):
@@ -19,6 +20,15 @@ def test_runs_stand_side_by_side_with_what_differs(tmp_path):
         ["one", "poly", "3 of 6", "70.00", "71.00", "66.00", "1.50"],
         ["two", "clip", "1 of 6", "55.12", "55.12", "50.00", "1.00"],
     ]
+
+
+def test_best_is_what_the_validation_images_chose(tmp_path):
+    run = measured(tmp_path / "run", train=[(1, 50.0, 70.0), (1, 50.0, 65.0), (1, 50.0, 60.0)])
+    lines, validated = metrics.read(run / "train" / "metrics.jsonl"), iter((40.0, 45.0, 45.0))
+    lines = [x | {"validation_top1": next(validated)} if x["split"] == "test" else x for x in lines]
+    (run / "train" / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (_, row) = history.table(history.read([run]))
+    assert row[2:4] == ["60.00", "60.00"]  # the later of two equals, as `record` keeps it
 
 
 def test_runs_that_differ_in_their_seed_share_a_row(tmp_path):

@@ -116,6 +116,23 @@ def test_the_card_of_a_run_leads_back_to_it_unless_it_went_on(tmp_path):
         trained.from_origin(network.origin, {})
 
 
+def test_another_run_in_the_place_of_the_one_on_a_card_is_told(tmp_path):
+    network = trained.load(workdirs.trained(tmp_path))
+    for field, value in (("seed", 5), ("model", {"depth": 14}), ("data", {"classes": ["a", "b"]})):
+        name = next((f"{field}.{part}" for part in value), field) if isinstance(value, dict) else field
+        with pytest.raises(UserError, match=f"{name}=.* and the network that was converted"):
+            trained.from_origin(network.origin, {field: value})
+
+
+def test_a_run_that_keeps_its_best_alone_teaches_by_it(tmp_path):
+    workdirs.trained(tmp_path)
+    with pytest.raises(UserError, match="no 'last' checkpoint"):
+        trained.load(tmp_path, LAST)
+    assert trained.load(tmp_path, LAST, otherwise="best").origin["checkpoint"] == "best"
+    workdirs.trained(tmp_path, step=9, seed=1, name=LAST)
+    assert trained.load(tmp_path, LAST, otherwise="best").origin["checkpoint"] == LAST
+
+
 def test_what_learned_from_imagenette_is_for_research():
     assert "research" in trained.load(RESULTS / "imagenette64" / "scratch").notes[-1]
 

@@ -1,8 +1,8 @@
 /* The primitives for AVX2 with FMA: Haswell, Zen and later. */
+#include "internal.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
-
-#include "internal.h"
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else

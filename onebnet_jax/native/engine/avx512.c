@@ -1,8 +1,8 @@
 /* The primitives for AVX-512 with VPOPCNTDQ: Ice Lake, Zen 4 and later. */
+#include "internal.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
-
-#include "internal.h"
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512vpopcntdq"))), apply_to = function)
 #else
@@ -24,7 +24,6 @@ F vf f_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 F vf f_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 F vf f_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 F vf f_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-F vf f_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 #include "one_tap.h"
 F void f_above(const vf *y, const float *threshold, uint32_t *signs) { /* masks are stored without a register between */
   _store_mask16((__mmask16 *)signs, _mm512_cmp_ps_mask(y[0], f_load(threshold), _CMP_GT_OQ));

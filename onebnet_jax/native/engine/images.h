@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "notes.h"
 #include "resize.h"
@@ -142,7 +143,8 @@ static uint8_t *read_image(const char *path, int height, int width, int channels
   uint8_t *data = read_file(path, &bytes), *pixels = NULL;
   *problem = NULL;
   const char *suffix = strrchr(path, '.');
-  if (!data) *problem = "cannot be read";
+  struct stat place;
+  if (!data) *problem = !stat(path, &place) && S_ISDIR(place.st_mode) ? "is a folder: name its images" : "cannot be read";
   else if (!suffix || strcmp(suffix, ".raw")) pixels = decode(data, bytes, height, width, channels, fit, problem);
   else if (bytes == (size_t)height * width * channels) return data;
   else {

@@ -1,8 +1,8 @@
 /* The primitives for NEON, which every 64-bit ARM CPU has. */
+#include "internal.h"
+
 #if defined(__aarch64__)
 #include <arm_neon.h>
-
-#include "internal.h"
 
 #define SET onebnet_neon
 #define NAME "neon"

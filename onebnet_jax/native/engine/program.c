@@ -20,7 +20,8 @@ static const char USAGE[] =
     "  --set=NAME    hold to an instruction set: avx512, avx2, neon or plain\n"
     "  --logits      print the logits instead\n"
     "  --at-least=P  print only results of at least this probability, such as 0.8\n"
-    "  --bench       the time of 50 runs, three times, with 1 thread and with N (default: 4, or all cores if fewer)\n";
+    "  --bench       the time of 50 runs, three times, with 1 thread and with N (default: 4, or all cores if fewer)\n"
+    "  --version     print the engine's version; --help: print this\n";
 
 static const uint8_t *model;
 static size_t model_bytes;
@@ -29,6 +30,10 @@ static onebnet_info info;
 _Noreturn static void fail(const char *what, const char *why) {
   fprintf(stderr, "error: %s: %s.\n", what, why);
   exit(2);
+}
+
+static void write_out(void) {
+  if (fflush(stdout) || ferror(stdout)) fail("standard output", "cannot be written");
 }
 
 /* A net, and threads beside the main one that wait for images and run their part of each. They spin while they wait,
@@ -130,7 +135,7 @@ static void print_result(const char *name, const float *logits, const Wish *wish
     printf(" %.4f", 1 / sum);
   }
   printf("\n");
-  fflush(stdout); /* for whoever reads lines while a camera runs */
+  write_out(); /* for whoever reads lines while a camera runs */
 }
 
 /* Prints the result of an image, whose pixels it frees, and its problem; the exit status. */
@@ -199,7 +204,7 @@ static void bench(const char *path, const char *set, int most, int runs) {
              "count %d\n",
              path, onebnet_set(work.net), threads, (times[(runs - 1) / 2] + times[runs / 2]) / 2, mean,
              variance > 0 ? sqrt(variance) : 0, times[0], times[runs - 1], started - begin, first, runs);
-      fflush(stdout);
+      write_out();
       stop(&work);
     }
   free(times), free(pixels);
@@ -218,10 +223,13 @@ int main(int argc, char **argv) {
     else if (!strncmp(argv[i], "--at-least=", 11) && probable(atof(argv[i] + 11))) wish.at_least = atof(argv[i] + 11);
     else if (!strcmp(argv[i], "--bench")) runs = 50;
     else if (!strncmp(argv[i], "--bench=", 8) && atoi(argv[i] + 8) > 0) runs = atoi(argv[i] + 8);
+    else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return fputs(USAGE, stdout), 0;
+    else if (!strcmp(argv[i], "--version")) return printf("onebnet-run %s\n", onebnet_version()), 0;
     else if (argv[i][0] == '-' && argv[i][1]) return fprintf(stderr, "error: %s will not do.\n%s", argv[i], USAGE), 2;
     else if (!path) path = argv[i];
     else images++;
   }
+  if (path && !runs && !images) fputs("error: name an image, or --bench.\n", stderr);
   if (!path || (!runs && !images) || (wish.logits && wish.at_least)) return fputs(USAGE, stderr), 2;
   model = read_file(path, &model_bytes);
   if (!model) fail(path, "cannot be read");

@@ -1,5 +1,6 @@
 /* Brings an image to a network's size as training does (onebnet_jax/data/photos.py), with the bits of Pillow's bilinear
-   filter: a triangle as wide as the pixels of the smaller size, in fixed point, along one axis and then the other. */
+   filter: a triangle as wide as the pixels of the smaller size, in fixed point, along one axis and then the other. C11
+   and C++11. */
 #ifndef RESIZE_H
 #define RESIZE_H
 #include <math.h>
@@ -8,7 +9,8 @@
 #include <string.h>
 
 typedef struct { uint8_t *pixels; int height, width, channels; } Picture; /* [height][width][channels] */
-typedef struct { enum { CROP, PAD, STRETCH } mode; double zoom; } Fit;
+typedef enum { CROP, PAD, STRETCH } FitMode;
+typedef struct { FitMode mode; double zoom; } Fit;
 
 #ifndef MOST_PIXELS
 #define MOST_PIXELS 178956970 /* Pillow's limit */
@@ -16,7 +18,7 @@ typedef struct { enum { CROP, PAD, STRETCH } mode; double zoom; } Fit;
 static const char NO_MEMORY[] = "needs more memory than there is";
 
 /* Why an image of this size is refused, as in training; NULL where it is not. */
-static const char *refused(long width, long height) {
+static inline const char *refused(long width, long height) {
   if (width < 1 || height < 1) return "is cut, damaged or too large";
   if (width > 200 * height || height > 200 * width) return "is more than 200 times as long as wide";
   return (double)width * height > MOST_PIXELS ? "has more than 178 million pixels" : NULL;
@@ -36,7 +38,7 @@ static const char *behind(const char *text, const char *end, const char *words) 
 static Fit read_fit(const char *card, size_t bytes) {
   Fit fit = {CROP, 1};
   const char *input = behind(card, card + bytes, "\"input\": {");
-  const char *end = input ? memchr(input, '}', (size_t)(card + bytes - input)) : NULL;
+  const char *end = input ? (const char *)memchr(input, '}', (size_t)(card + bytes - input)) : NULL;
   if (!end) return fit;
   const char *resize = behind(input, end, "\"resize\": \""), *zoom = behind(input, end, "\"zoom\": ");
   if (resize) fit.mode = *resize == 'c' ? CROP : *resize == 'p' ? PAD : STRETCH;
@@ -51,10 +53,10 @@ static Fit read_fit(const char *card, size_t bytes) {
 static uint8_t *resample(const uint8_t *source, size_t outer, int in, size_t inner, int out, int first, int count) {
   double scale = (double)in / out, reach = scale > 1 ? scale : 1, per_pixel = 1 / reach;
   size_t most = 2 * (size_t)ceil(reach) + 1;
-  double *shares = malloc(most * sizeof *shares);
-  int32_t *weights = malloc(most * count * sizeof *weights);
-  int(*spans)[2] = malloc(count * sizeof *spans);
-  uint8_t *result = malloc(outer * count * inner);
+  double *shares = (double *)malloc(most * sizeof *shares);
+  int32_t *weights = (int32_t *)malloc(most * count * sizeof *weights);
+  int(*spans)[2] = (int(*)[2])malloc(count * sizeof *spans);
+  uint8_t *result = (uint8_t *)malloc(outer * count * inner);
   if (!shares || !weights || !spans || !result) free(result), result = NULL;
   for (int i = 0; result && i < count; i++) {
     double centre = (first + i + 0.5) * scale, sum = 0;
@@ -99,7 +101,7 @@ static uint8_t *resize(const Picture *from, int height, int width, const Fit *fi
     if (ratio < wanted) w = columns = (int)rint(ratio * height);
   }
   size_t channels = from->channels, row = columns * channels;
-  uint8_t *result = calloc((size_t)height * width, channels);
+  uint8_t *result = (uint8_t *)calloc((size_t)height * width, channels);
   if (!result || !columns || !rows) return result; /* too narrow to be seen beside the black */
   /* Each pass rounds, so that their order matters. Pillow 13 begins with the columns where they lose by far more. */
   int columns_first = from->height > (int)h && from->height - (int)h > 2 * (from->width - (int)w);

@@ -1,9 +1,9 @@
 /* The primitives for WebAssembly with SIMD128, as all browsers have it since 2023. It knows no fused multiply-add, so
    that it gives the bits of `plain`, not those of the other sets. */
+#include "internal.h"
+
 #if defined(__wasm_simd128__)
 #include <wasm_simd128.h>
-
-#include "internal.h"
 
 #define SET onebnet_wasm
 #define NAME "wasm"
