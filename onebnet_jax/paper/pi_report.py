@@ -89,7 +89,7 @@ def latency_table(measured: Sequence[Result], compare: bool) -> Table:
         row += [str(result.count), f"{statistics.median(medians):.3g}" if medians else "-"]
         row += [f"{result.mean_ms:.2f}", f"{result.std_ms:.2f}"]
         row += [f"{min(means):.2f} to {max(means):.2f}", *[result.network or "-"] * compare]
-        row += [f"{run.size_mib:.2f}"] * (not compare)
+        row += [] if compare else [f"{run.size_mib:.2f}"]
         rows.append(row + [f"{result.paper_ms[table]:.1f}" if table in result.paper_ms else "-" for table in tables])
     return rows
 

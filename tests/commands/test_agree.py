@@ -112,6 +112,7 @@ def test_random_images_come_from_no_data_set_and_the_engine_takes_one_file(words
     assert end.value.code == 2 and words[-1] in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @engines.needs_engine
 def test_the_engines_file_alone_is_compared_with_the_run(tmp_path, capsys):
     path = tmp_path / "model.onb"

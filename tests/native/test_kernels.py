@@ -104,6 +104,7 @@ def compare_gradients(
         assert_close((got, pull_native(grad)), (wanted, pull(wide(grad))))
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(
     name=st.sampled_from(SETS or [""]),
@@ -187,7 +188,7 @@ def in_two(x, alpha, kernel, shortcut, scale, bias, mask, rprelu, strides, pad_v
 
 
 @pytest.mark.parametrize("native", [in_one, in_two])
-@pytest.mark.parametrize("rprelu", [False, True])
+@pytest.mark.parametrize("rprelu", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("shortcut, strides", [("none", (2, 1)), ("itself", (1, 1)), ("another", (2, 1))])
 def test_units_and_their_gradients(native, rprelu, shortcut, strides, monkeypatch, float64):
     monkeypatch.setenv(library.VARIABLE, SETS[(3 * rprelu + len(shortcut)) % len(SETS)])

@@ -84,7 +84,9 @@ STRUCTURES = {
 }
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("Bi", "FP", "2-D"))) for name in STRUCTURES]
+)
 def test_parameters_and_macs_are_those_of_the_model(name, monkeypatch):
     """Parameters layer by layer, with their names."""
     monkeypatch.setenv(library.VARIABLE, "0")  # so that the convolutions are seen

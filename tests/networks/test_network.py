@@ -121,8 +121,8 @@ def random_variables(structure, dtype):
     return jax.tree_util.tree_map_with_path(draw, variable_shapes(Network(structure), IMAGES.shape[1:]))
 
 
-# By default one network of 1-D units, one of 2-D units, and one in float.
-DEFAULT = ("1-D, clip, ReLU", "Bi-Real Net", "FP32, torch padding")
+# By default one network of binary units and one in float.
+DEFAULT = ("1-D, clip, ReLU", "FP32, torch padding")
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_a_network_that_no_file_can_be_made_of_is_told_at_the_start(run, tmp_pat
 
 def test_a_teacher_of_other_classes_is_refused(run, tmp_path):
     photos = write(tmp_path / "photos", (0, 1, 3))
-    with pytest.raises(UserError, match="class_names: .*screw.*washer"):
+    with pytest.raises(UserError, match="other classes: .*screw.*washer"):
         train(photos, tmp_path / "run", f"teacher={run[1]}", "train.teacher_weight=1.0")
 
 

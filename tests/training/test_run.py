@@ -239,6 +239,7 @@ def test_steps_are_traced_and_nothing_else_changes(tmp_path, quiet):
     assert b"traceEvents" in gzip.decompress(trace.read_bytes())
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_before_its_first_checkpoint_starts_again(tmp_path, quiet):
     config = load("--config.checkpoint_seconds=1e6")
     assert interrupt(config, tmp_path, 0) == []

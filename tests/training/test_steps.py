@@ -250,6 +250,7 @@ def bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(jax.device_get(tree))]
 
 
+@pytest.mark.slow
 def test_how_a_run_is_cut_into_calls_changes_no_bit(trainer):
     train_steps, start, steps_per_epoch = trainer
     assert steps_per_epoch == 7
