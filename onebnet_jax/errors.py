@@ -103,6 +103,12 @@ def quietly() -> Iterator[None]:
             os.close(kept)
 
 
+def _unraisable(found) -> None:
+    """Prints what goes wrong where nothing can be raised, but for what a checkpoint on a full disk leaves by dozens."""
+    if str(found.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(found)
+
+
 def _end_output() -> None:
     """Gives up what cannot be written to standard output, of which Python would complain at its end."""
     try:
@@ -113,6 +119,7 @@ def _end_output() -> None:
 
 def cli(main: Callable[[list[str]], None]) -> None:
     """Runs a command on the program's arguments; how it ends for the exceptions here is `report`'s."""
+    sys.unraisablehook = _unraisable
     try:
         if fault := surroundings.prepare():
             raise UserError(fault)
