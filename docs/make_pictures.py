@@ -25,7 +25,6 @@ from onebnet_jax.runs.experiment import Data
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "results" / "fashionmnist_ds32_64"
 UNITS = ROOT / "results" / "fashionmnist_conv64_ds64"
-PHOTOS = ROOT / "results" / "imagenette64" / "scratch"
 OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
 GREY, BLUE, TEAL, RED, INK = "#9aa0a6", "#4a7fb5", "#00897b", "#c0392b", "#202124"
 PUBLISHED = {  # the rows of the table in native_engine.md that have a published score, each by its fastest runtime
@@ -34,13 +33,11 @@ PUBLISHED = {  # the rows of the table in native_engine.md that have a published
     "MobileNetV2 FP32, TFLite + XNNPACK": ("MobileNetV2", GREY, (0, -12)),
     "MobileNetV3-Small FP32, TFLite + XNNPACK": ("MobileNetV3-Small", GREY, (8, -12)),
 }
-EPOCHS = json.loads((PHOTOS / "config.json").read_text())["train"]["epochs"]
-UNIT, CHANNEL = 0, 0  # of the signs that are shown
-NAMES = {  # of measured.json: (label, colour, where its words stand)
-    "ResNet10 FP32, TFLite + XNNPACK": ("FP32", GREY, (0, -12)),
-    "ResNet10 int8, TFLite + XNNPACK": ("int8", BLUE, (-6, -12)),
-    "imagenette64/scratch, native engine": ("1 bit", TEAL, (14, -12)),
+KINDS = {  # of measured.json, at each width: (label, colour, where its words stand)
+    "imagenette64/onebit_{}": ("1 bit", TEAL, (30, -2)),
+    "imagenette64/fp32_{} int8": ("int8", BLUE, (-32, 16)),
 }
+UNIT, CHANNEL = 0, 0  # of the signs that are shown
 
 
 def draw_units(axes) -> None:
@@ -93,17 +90,24 @@ def draw_images(places) -> None:
 
 
 def draw_scores(ours, published, measured: dict) -> None:
-    """Accuracy against size, of what was trained here, and against time, of others' networks as timed here."""
+    """Accuracy against time, of networks of several widths that were trained here, and of others' as timed here."""
     style = dict(textcoords="offset points", ha="center", va="top", weight="bold", fontsize=9)
 
     def draw(axes, x, top1, words, colour, place):
         axes.plot(x, top1, "o", markersize=11, color=colour)
         axes.annotate(words, (x, top1), place, color=colour, **style)
 
-    for name, (label, colour, place) in NAMES.items():
-        found = measured["networks"][name]
-        mib, ms, top1 = found["bytes"] / 2**20, found["ms"], found["top1"]
-        draw(ours, mib, top1, f"{label}\n{top1:.1f} %\n{mib:.2g} MiB\n{ms:.2f} ms", colour, place)
+    for pattern, (label, colour, place) in KINDS.items():
+        found = [
+            values for name, values in measured["networks"].items() if re.fullmatch(pattern.format(r"[\d.]+"), name)
+        ]
+        times = [min(each["ms"].values()) for each in found]
+        ours.plot(times, [each["top1"] for each in found], color=colour)
+        for each, ms in zip(found, times):
+            words = f"{each['bytes'] / 2**20:.2g} MiB\n{ms:.2f} ms"
+            draw(ours, ms, each["top1"], words, colour, place)
+        ours.plot([], [], "o-", color=colour, label=label)
+    ours.legend(loc="lower right", frameon=False)
     table = (ROOT / "docs" / "native_engine.md").read_text()
     for name, (label, colour, place) in PUBLISHED.items():
         top1, mib, ms = map(
@@ -112,11 +116,11 @@ def draw_scores(ours, published, measured: dict) -> None:
         int8 = re.search(rf"^\| {name.split()[0]} int8, OpenVINO \|.*\| ([\d.]+) \| [\d.]+ x", table, re.MULTILINE)
         also = f"\nint8: {float(int8[1]):.1f} ms" if int8 else ""
         draw(published, ms, top1, f"{label}\n{top1} %\n{mib:.2g} MiB\n{ms:.1f} ms{also}", colour, place)
-    title = f"Trained here: Imagenette,\n64x64, {EPOCHS} epochs (AMX)"
-    ours.set(xlim=(0.25, 20), ylim=(68, 77), ylabel="Top-1 (%)", xlabel="file (MiB, log scale)", title=title)
+    title = "Trained here, at three widths:\nImagenette, 64x64, 16 epochs (AVX2)"
+    ours.set(xlim=(0.2, 1.3), ylim=(70, 77), xlabel="one image (ms, log scale)", ylabel="Top-1 (%)", title=title)
     title = "Published: ImageNet, 224x224 (grey: FP32);\nour times (AVX2)"
     published.set(xlim=(1.1, 140), ylim=(65, 72), xlabel="one image (ms, log scale)", title=title)
-    for axes, ticks in ((ours, (0.5, 1, 2, 5, 10)), (published, (2, 5, 10, 20, 50))):
+    for axes, ticks in ((ours, (0.3, 0.5, 0.8)), (published, (2, 5, 10, 20, 50))):
         axes.set(xscale="log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
@@ -133,8 +137,8 @@ def agreement() -> str:
 
 def main() -> None:
     measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
-    figure = Figure(figsize=(13.4, 5.6), layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(1, 3, width_ratios=(2.3, 1, 1.7))
+    figure = Figure(figsize=(14, 5.6), layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(1, 3, width_ratios=(2.4, 1.3, 1.6))
     left = grid[0].subgridspec(2, 1, height_ratios=(1.3, 1))
     units, ours, published = (figure.add_subplot(place) for place in (left[0], grid[1], grid[2]))
     images = left[1].subgridspec(2, 3).subplots()

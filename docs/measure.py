@@ -1,13 +1,13 @@
-"""Measures what README's picture and table show of the networks in results/, and keeps it as JSON.
+"""Measures what README's picture and the cards show of networks that we trained, and keeps it as JSON.
 
-    .venv/bin/python docs/measure.py [IMAGENETTE FP32]     # writes docs/pictures/measured.json; some minutes
+    .venv/bin/python docs/measure.py [IMAGENETTE RUN ...]     # writes docs/pictures/measured.json; some minutes
 
-IMAGENETTE is the folder `all` of results/imagenette64, FP32 the run there that is too large to be kept; without them
-these networks keep their figures. Each network is scored on all test images and timed with one thread, one image at a
-time, all in turn. int8 is the FP32 network, quantized after training by TensorFlow Lite with 500 training images.
+IMAGENETTE is the folder `all` of results/imagenette64, RUN the runs there that learned it, which are not kept; without
+them these networks keep their figures. Each network is scored on all test images and timed with one thread, one image
+at a time, all in turn. int8 is the FP32 network, quantized after training as `onebnet convert --int8` does it. OpenVINO
+is in requirements-onnx.txt.
 """
 
-import dataclasses
 import json
 import os
 import sys
@@ -17,83 +17,61 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["ONEBNET_NATIVE"] = "0"  # training's kernels are not needed
+from onebnet_jax.commands import images, rivals
 from onebnet_jax.commands.contenders import in_turn, processor
-from onebnet_jax.commands.rivals import Contender
 from onebnet_jax.errors import quietly
 from onebnet_jax.export import card, convert, int8, keras, lce
-from onebnet_jax.export.keras2 import tf
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.runs import trained
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 OUTPUT = ROOT / "docs" / "pictures" / "measured.json"
+RUNTIMES = {"TFLite + XNNPACK": rivals.by_tflite, "OpenVINO": rivals.by_openvino}  # of networks that are not binarized
+CALIBRATION = 500  # images, as of `onebnet convert`
 
 
-class Interpreter:
-    """TensorFlow Lite with XNNPACK and one thread."""
-
-    def __init__(self, file: bytes):
-        self.inner = tf.lite.Interpreter(model_content=file, num_threads=1)
-        self.inner.allocate_tensors()
-        (self.taken,), (self.given,) = self.inner.get_input_details(), self.inner.get_output_details()
-
-    def __call__(self, image: np.ndarray) -> int:
-        """The class of a float32 image [1, H, W, C]."""
-        scale, zero = self.taken["quantization"]
-        if scale:
-            image = np.clip(np.round(image / scale + zero), -128, 127).astype(self.taken["dtype"])
-        self.inner.set_tensor(self.taken["index"], image)
-        self.inner.invoke()
-        return int(self.inner.get_tensor(self.given["index"])[0].argmax())
-
-
-def main(imagenette: str = "", fp32: str = "") -> None:
+def main(imagenette: str = "", *photo_runs: str) -> None:
     found = json.loads(OUTPUT.read_text())["networks"]
     runs = {}
     with quietly():
-        ours = "fashionmnist_ds32_64", "fashionmnist_conv64_ds64"
-        measure("ResNet20", RESULTS / "fashionmnist_fp32", ours, found, runs)
-        if imagenette:
-            measure("ResNet10", Path(fp32), ("imagenette64/scratch",), found, runs, imagenette)
-        for name, times in in_turn(runs, rounds=20).items():
-            found[name]["ms"] = float(np.median(times))
+        for name in ("fashionmnist_fp32", "fashionmnist_ds32_64", "fashionmnist_conv64_ds64"):
+            measure(trained.load(RESULTS / name), name, found, runs)
+        for folder in map(Path, photo_runs):
+            network = trained.load(folder, "last").with_data([f"--config.data.dir={imagenette}"])
+            measure(network, f"imagenette64/{folder.name}", found, runs)
+        for (name, runtime), times in in_turn(runs, rounds=20, times=50).items():
+            found[name].setdefault("ms", {})[runtime] = float(np.median(times))
     OUTPUT.write_text(json.dumps({"processor": processor(), "networks": found}, indent=2) + "\n")
     print(OUTPUT.read_text())
 
 
-def measure(title: str, reference: Path, folders: tuple[str, ...], found: dict, runs: dict, place: str = "") -> None:
-    """Adds sizes and scores of an FP32 network, as int8 too, and of 1-bit ones to `found`; to `runs` what runs them.
+def measure(network: trained.Trained, name: str, found: dict, runs: dict) -> None:
+    """Adds size and score of a network to `found`, of an FP32 one as int8 too; and to `runs` what runs it where."""
+    stored = images.opened(network)
 
-    place: the folder of images, where it is not the run's own.
-    """
-    fp32 = trained.load(reference)
-    data = dataclasses.replace(fp32.data, **({"dir": place} if place else {})).open()
-    pixels = data.test_images, data.train_images[:500]
-    images, calibration = (card.normalize(each, fp32.info.mean, fp32.info.std) for each in pixels)
+    def score(file: bytes) -> float:
+        return int8.score(network, file, False, images.of_test(stored, 0)[1], lambda count: None)[0]
 
-    def add(name: str, size: int, answers, run) -> None:
-        found[name] = {"bytes": size, "top1": 100 * float(np.mean(np.asarray(answers) == data.test_labels))}
-        runs[name] = Contender(run, size)
-
-    model = keras.keras_model(convert.make_plan(fp32))
-    for name, sample in (("FP32", None), ("int8", calibration)):
-        file = int8.tflite(model, sample)
-        interpreter = Interpreter(file)
-        answers = [interpreter(image[None]) for image in images]
-        add(f"{title} {name}, TFLite + XNNPACK", len(file), answers, interpreter.inner.invoke)
-    for folder in folders:
-        ours = trained.load(RESULTS / folder)
-        engine_images = card.normalize(pixels[0], ours.info.mean, ours.info.std)
-        file = (RESULTS / folder / "model.onb").read_bytes()
-        engine = Engine(file)
-        run = lambda engine=engine, image=engine_images[:1]: engine.logits(image)  # noqa: E731
-        add(f"{folder}, native engine", len(file), engine.logits(engine_images).argmax(1), run)
-        file = (RESULTS / folder / "model.tflite").read_bytes()
-        found[f"{folder}, LCE"] = {"bytes": len(file)}
-        run = lce.executable(file, num_threads=1, use_xnnpack=True, use_indirect_bgemm=True)
-        call = lambda run=run, image=engine_images[:1]: run(images=image)  # noqa: E731
-        runs[f"{folder}, LCE"] = Contender(call, len(file))
+    image = card.normalize(stored.test_images[:1], network.info.mean, network.info.std)
+    if network.structure.binary:
+        made = convert.convert(network)
+        engine, tflite = Engine(made.onb), made.tflite
+        answers = engine.logits(stored.test_images).argmax(1)
+        top1 = 100 * float(np.mean(answers == stored.test_labels))
+        found[name] = {"bytes": len(made.onb), "top1": top1}
+        runs[name, "native engine"] = rivals.Contender(lambda: engine.logits(image), len(made.onb))
+        run = lce.executable(tflite, num_threads=1, use_xnnpack=True, use_indirect_bgemm=True)
+        runs[name, "LCE"] = rivals.Contender(lambda: run(images=image), len(tflite))
+        return
+    files = {
+        "FP32": int8.tflite(keras.keras_model(convert.make_plan(network))),
+        "int8": int8.quantize(network, images.of_training(network, stored, CALIBRATION)),
+    }
+    for kind, file in files.items():
+        found[f"{name} {kind}"] = {"bytes": len(file), "top1": score(file)}
+        for runtime, made_by in RUNTIMES.items():
+            runs[f"{name} {kind}", runtime] = made_by(file, image, threads=1)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ class Engine:
                 net = self._net(self._threads, 0)
                 jobs = [(net, thread, images, logits) for thread in range(self._threads)]
             else:
-                edges = np.linspace(0, len(images), self._threads + 1).astype(int)
+                edges = [len(images) * k // self._threads for k in range(self._threads + 1)]
                 parts = [slice(*edge) for edge in zip(edges, edges[1:])]
                 jobs = [(self._net(1, k), 0, images[part], logits[part]) for k, part in enumerate(parts)]
             if len(jobs) == 1:
