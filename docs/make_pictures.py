@@ -34,8 +34,9 @@ PUBLISHED = {  # the rows of the table in native_engine.md that have a published
     "MobileNetV3-Small FP32, TFLite + XNNPACK": ("MobileNetV3-Small", GREY, (8, -12)),
 }
 KINDS = {  # of measured.json, at each width: (label, colour, where its words stand)
-    "imagenette64/onebit_{}": ("1 bit", TEAL, (30, -2)),
-    "imagenette64/fp32_{} int8": ("int8", BLUE, (-32, 16)),
+    "imagenette64/onebit_{}": ("1 bit", TEAL, (32, -4)),
+    "imagenette64/fp32_{} int8": ("int8", BLUE, (-34, 12)),
+    "imagenette64/fp32_{} FP32": ("FP32", GREY, (14, -8)),
 }
 UNIT, CHANNEL = 0, 0  # of the signs that are shown
 
@@ -98,13 +99,11 @@ def draw_scores(ours, published, measured: dict) -> None:
         axes.annotate(words, (x, top1), place, color=colour, **style)
 
     for pattern, (label, colour, place) in KINDS.items():
-        found = [
-            values for name, values in measured["networks"].items() if re.fullmatch(pattern.format(r"[\d.]+"), name)
-        ]
+        found = [values for name, values in measured.items() if re.fullmatch(pattern.format(r"[\d.]+"), name)]
         times = [min(each["ms"].values()) for each in found]
         ours.plot(times, [each["top1"] for each in found], color=colour)
         for each, ms in zip(found, times):
-            words = f"{each['bytes'] / 2**20:.2g} MiB\n{ms:.2f} ms"
+            words = f"{each['bytes'] / 2**20:.2g} MiB"
             draw(ours, ms, each["top1"], words, colour, place)
         ours.plot([], [], "o-", color=colour, label=label)
     ours.legend(loc="lower right", frameon=False)

@@ -32,7 +32,7 @@ CALIBRATION = 500  # images, as of `onebnet convert`
 
 
 def main(imagenette: str = "", *photo_runs: str) -> None:
-    found = json.loads(OUTPUT.read_text())["networks"]
+    found = json.loads(OUTPUT.read_text())
     runs = {}
     with quietly():
         for name in ("fashionmnist_fp32", "fashionmnist_ds32_64", "fashionmnist_conv64_ds64"):
@@ -42,7 +42,8 @@ def main(imagenette: str = "", *photo_runs: str) -> None:
             measure(network, f"imagenette64/{folder.name}", found, runs)
         for (name, runtime), times in in_turn(runs, rounds=20, times=50).items():
             found[name].setdefault("ms", {})[runtime] = float(np.median(times))
-    OUTPUT.write_text(json.dumps({"processor": processor(), "networks": found}, indent=2) + "\n")
+            found[name]["processor"] = processor()
+    OUTPUT.write_text(json.dumps(found, indent=2) + "\n")
     print(OUTPUT.read_text())
 
 

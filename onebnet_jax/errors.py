@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -71,6 +72,9 @@ FORESEEN = (UserError, Unavailable, Interrupted)
 
 def report(error: BaseException) -> int:
     """Prints what ends a command, and returns its exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr, flush=True)
+        return 128 + signal.SIGINT
     if not isinstance(error, FORESEEN):
         traceback.print_exception(error)
         return FAULT
@@ -110,7 +114,7 @@ def _unraisable(found) -> None:
 
 
 def _end_output() -> None:
-    """Gives up what cannot be written to standard output, of which Python would complain at its end."""
+    """Writes what is left of standard output, or gives up what cannot be written: Python would complain at its end."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -120,6 +124,9 @@ def _end_output() -> None:
 def cli(main: Callable[[list[str]], None]) -> None:
     """Runs a command on the program's arguments; how it ends for the exceptions here is `report`'s."""
     sys.unraisablehook = _unraisable
+    # What the threads that write checkpoints meet is raised again where they are waited for, and told in one sentence.
+    logging.getLogger("absl").addFilter(lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         if fault := surroundings.prepare():
             raise UserError(fault)
@@ -130,10 +137,12 @@ def cli(main: Callable[[list[str]], None]) -> None:
     except BrokenPipeError:  # nobody reads on, as behind `| head`
         _end_output()
         sys.exit(FAULT)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
+    except KeyboardInterrupt as error:
+        _end_output()
+        status = report(error)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)  # so that a shell's loop ends too
+        sys.exit(status)  # of the first process of a container, which no such signal ends
     except Exception as error:
         fault = surroundings.blame(error)
         if fault is None:

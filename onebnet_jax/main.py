@@ -1,8 +1,8 @@
 """Trains or evaluates: onebnet train --config=quickstart [--config.field=value ...]
 
 Exit status: 0 when all is done; 75 when SIGINT or SIGTERM stopped it after a checkpoint, from which the same command
-goes on; 2 for an error that the user can mend; 1 for any other, such as the loss of another process, or 134 where JAX
-aborts because of that.
+goes on; 130 when a second Ctrl-C, or one before the training, stopped it at once; 2 for an error that the user can
+mend; 1 for any other, such as the loss of another process, or 134 where JAX aborts because of that.
 """
 
 import argparse
@@ -47,7 +47,8 @@ def main(argv: list[str]) -> None:
     group.add_argument("--process", type=int, help="the number of this one, from 0")
     args, overrides = parser.parse_known_args(argv)
     if not (args.config or (args.mode == "eval" and args.workdir)):
-        words = f"; {overrides[0]!r} is not known here" if overrides else ""
+        unknown = [word for word in overrides if not word.startswith("--config.")]
+        words = f"; {unknown[0]!r} is not known here" if unknown else ""
         parser.error(f"--config is required, such as --config=quickstart, or the --workdir of a run to evaluate{words}")
     for_evaluation = {"--checkpoint": args.checkpoint, "--bn-batches": args.bn_batches, "--wrong": args.wrong}
     for option, given in for_evaluation.items():

@@ -114,7 +114,8 @@ def blame(error: Exception) -> str | None:
             fault = f"{prefix[:-1]} cannot use one of {', '.join(names)} as it is set"
             return f"{fault}: {in_short(error)}; unset or mend it."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.filename or 'Standard output'} cannot be written: {error.strerror}; make room there."
+        place = f"{error.filename}{named_by(str(error.filename))}" if error.filename else "Standard output or a file"
+        return f"{place} cannot be written: {error.strerror}; make room there."
     if isinstance(error, OSError) and (named := named_by(str(error.filename))):
         return f"{error.filename}{named} cannot be used: {error.strerror}; unset or mend that variable."
     if "No usable temporary directory" in said:

@@ -157,10 +157,9 @@ def _of_files(folder: Path) -> list[tuple[str, str]]:
             if found := re.search(rf"^{name} .*?(\d+) of (\d+)", report.read_text(), re.MULTILINE):
                 same, all_of_them = map(int, found.groups())
                 rows.append((f"answers of {name} that are the trained network's", f"{same:,} of {all_of_them:,}"))
-    if ms := measured["networks"].get(folder.name, {"ms": {}})["ms"].get("native engine"):
-        rows.append(
-            (f"the native engine's time for an image, on one thread of an {measured['processor']}", f"{ms:.2f} ms")
-        )
+    if found := measured.get(folder.name):
+        ms, where = found["ms"].get("native engine"), f"one thread of an {found['processor']}"
+        rows += [(f"the native engine's time for an image, on {where}", f"{ms:.2f} ms")] if ms else []
     return rows
 
 

@@ -86,7 +86,7 @@ def latency_table(measured: Sequence[Result], compare: bool) -> Table:
         run, means = result.runs[0], [run.mean_ms for run in result.runs]
         row = [run.model, result.graph or "-", str(run.threads), run.kernel, "on" if run.xnnpack else "off"]
         medians = [run.median_ms for run in result.runs if run.median_ms is not None]
-        row += [str(result.count), f"{statistics.median(medians):.3g}" if medians else "-"]
+        row += [str(result.count), f"{statistics.median(medians):.3f}" if medians else "-"]
         row += [f"{result.mean_ms:.2f}", f"{result.std_ms:.2f}"]
         row += [f"{min(means):.2f} to {max(means):.2f}", *[result.network or "-"] * compare]
         row += [] if compare else [f"{run.size_mib:.2f}"]

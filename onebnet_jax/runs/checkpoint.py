@@ -23,9 +23,6 @@ LAST, PENDING, BEST = "last", "pending", "best"
 REMEDIES = {errno.ENOSPC: "make room there", errno.EDQUOT: "make room there"}
 REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow reading and writing there")
 logging.getLogger("orbax").setLevel(logging.ERROR)
-# What its threads meet is raised again where they are waited for, and told in one sentence by `_told`.
-logging.getLogger("absl").addFilter(lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname)
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:

@@ -185,7 +185,7 @@ def untrained(config: ConfigDict) -> Trained:
 
 
 def from_origin(origin: dict, config: dict) -> Trained:
-    """The network that a card names. Raises UserError if it is there no more, or another run is in its place."""
+    """The network that a card names. Raises UserError if it is there no more, or a run of another config."""
     if "workdir" not in origin:
         return untrained(config_lib.from_json(json.dumps(config), "The config in the model's card"))
     found = load(origin["workdir"], origin["checkpoint"], origin["stage"])

@@ -25,7 +25,7 @@ def test_a_faithful_plan():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["realtobin", pytest.param("reactnet_a", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", ["realtobin", "reactnet_a"])
 def test_the_other_families(family):
     """All that `onebnet agree` compares."""
     structure, shape = dyadic.structure(family, pad_value=0), (13, 14, 3)

@@ -1,6 +1,9 @@
 """Any command line runs or ends with status 2 and one sentence, before anything is written."""
 
 import pathlib
+import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -271,3 +274,24 @@ def test_a_tilde_is_the_home_folder(function, words, folder, monkeypatch):
         function(words)
     (typed,) = [word.rpartition("=")[2] for word in words if "~" in word]
     assert typed.replace("~", str(folder)) in str(error.value)
+
+
+def test_a_command_stopped_at_once_leaves_what_it_printed():
+    program = """
+def main(words):
+    print("half")
+    raise KeyboardInterrupt
+
+from onebnet_jax import errors
+errors.cli(main)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("half\n", "interrupted\n", -signal.SIGINT)
+
+
+def test_output_that_cannot_be_written_is_told():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "onebnet_jax", "--help"]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: Standard output or a file cannot be written: No space left on device")

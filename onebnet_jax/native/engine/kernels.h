@@ -1,7 +1,7 @@
 /* The kernels, written once. The file that includes this one defines the primitives of an instruction set:
 
    VL                            lanes of a vector; lanes are channels
-   vf, f_load ... f_min, f_fma   vectors of float; f_fma(a, b, c) = a * b + c
+   vf, f_load ... f_max, f_fma   vectors of float; f_fma(a, b, c) = a * b + c; f_min where there is no f_prelu
    vx, x_load, x_set, x_fma      TAPS values of a pixel, loaded at once, or one; x_fma(x, t, b, c) = value t * b + c
    f_above(y, threshold, signs)  sets bit c of *signs where channel c of a whole block is above its threshold
    vb, b_load, b_set, b_count    words of 32 signs; b_count(sum, w, x) adds for each lane how many signs differ,

@@ -223,8 +223,8 @@ int main(int argc, char **argv) {
     else if (!strncmp(argv[i], "--at-least=", 11) && probable(atof(argv[i] + 11))) wish.at_least = atof(argv[i] + 11);
     else if (!strcmp(argv[i], "--bench")) runs = 50;
     else if (!strncmp(argv[i], "--bench=", 8) && atoi(argv[i] + 8) > 0) runs = atoi(argv[i] + 8);
-    else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return fputs(USAGE, stdout), 0;
-    else if (!strcmp(argv[i], "--version")) return printf("onebnet-run %s\n", onebnet_version()), 0;
+    else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return fputs(USAGE, stdout), write_out(), 0;
+    else if (!strcmp(argv[i], "--version")) return printf("onebnet-run %s\n", onebnet_version()), write_out(), 0;
     else if (argv[i][0] == '-' && argv[i][1]) return fprintf(stderr, "error: %s will not do.\n%s", argv[i], USAGE), 2;
     else if (!path) path = argv[i];
     else images++;
