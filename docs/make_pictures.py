@@ -94,18 +94,12 @@ def draw_scores(ours, published, measured: dict) -> None:
     """Accuracy against time, of networks of several widths that were trained here, and of others' as timed here."""
     style = dict(textcoords="offset points", ha="center", va="top", weight="bold", fontsize=9)
 
-    def draw(axes, x, top1, words, colour, place):
-        axes.plot(x, top1, "o", markersize=11, color=colour)
-        axes.annotate(words, (x, top1), place, color=colour, **style)
-
     for pattern, (label, colour, place) in KINDS.items():
         found = [values for name, values in measured.items() if re.fullmatch(pattern.format(r"[\d.]+"), name)]
         times = [min(each["ms"].values()) for each in found]
-        ours.plot(times, [each["top1"] for each in found], color=colour)
+        ours.plot(times, [each["top1"] for each in found], "o-", markersize=11, color=colour, label=label)
         for each, ms in zip(found, times):
-            words = f"{each['bytes'] / 2**20:.2g} MiB"
-            draw(ours, ms, each["top1"], words, colour, place)
-        ours.plot([], [], "o-", color=colour, label=label)
+            ours.annotate(f"{each['bytes'] / 2**20:.2g} MiB", (ms, each["top1"]), place, color=colour, **style)
     ours.legend(loc="lower right", frameon=False)
     table = (ROOT / "docs" / "native_engine.md").read_text()
     for name, (label, colour, place) in PUBLISHED.items():
@@ -114,7 +108,9 @@ def draw_scores(ours, published, measured: dict) -> None:
         )
         int8 = re.search(rf"^\| {name.split()[0]} int8, OpenVINO \|.*\| ([\d.]+) \| [\d.]+ x", table, re.MULTILINE)
         also = f"\nint8: {float(int8[1]):.1f} ms" if int8 else ""
-        draw(published, ms, top1, f"{label}\n{top1} %\n{mib:.2g} MiB\n{ms:.1f} ms{also}", colour, place)
+        published.plot(ms, top1, "o", markersize=11, color=colour)
+        words = f"{label}\n{top1} %\n{mib:.2g} MiB\n{ms:.1f} ms{also}"
+        published.annotate(words, (ms, top1), place, color=colour, **style)
     title = "Trained here, at three widths:\nImagenette, 64x64, 16 epochs (AVX2)"
     ours.set(xlim=(0.2, 1.3), ylim=(70, 77), xlabel="one image (ms, log scale)", ylabel="Top-1 (%)", title=title)
     title = "Published: ImageNet, 224x224 (grey: FP32);\nour times (AVX2)"

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["ONEBNET_NATIVE"] = "0"  # training's kernels are not needed
 from onebnet_jax.commands import images, rivals
 from onebnet_jax.commands.contenders import in_turn, processor
+from onebnet_jax.commands.convert import CALIBRATION
 from onebnet_jax.errors import quietly
 from onebnet_jax.export import card, convert, int8, keras, lce
 from onebnet_jax.native.runtime import Engine
@@ -28,7 +29,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 OUTPUT = ROOT / "docs" / "pictures" / "measured.json"
 RUNTIMES = {"TFLite + XNNPACK": rivals.by_tflite, "OpenVINO": rivals.by_openvino}  # of networks that are not binarized
-CALIBRATION = 500  # images, as of `onebnet convert`
 
 
 def main(imagenette: str = "", *photo_runs: str) -> None:

@@ -13,6 +13,7 @@ from onebnet_jax import surroundings
 
 FAULT = 1  # something else broke: another process, a machine; the same command may do better
 USER_ERROR = 2  # mend what the sentence names
+STOPPED = 128 + signal.SIGINT  # by Ctrl-C, at once
 INTERRUPTED = 75  # give the same command again to go on; sysexits.h calls it EX_TEMPFAIL
 
 
@@ -74,7 +75,7 @@ def report(error: BaseException) -> int:
     """Prints what ends a command, and returns its exit status."""
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr, flush=True)
-        return 128 + signal.SIGINT
+        return STOPPED
     if not isinstance(error, FORESEEN):
         traceback.print_exception(error)
         return FAULT
@@ -132,20 +133,18 @@ def cli(main: Callable[[list[str]], None]) -> None:
             raise UserError(fault)
         main(sys.argv[1:])
         sys.stdout.flush()
-    except FORESEEN as error:
-        sys.exit(report(error))
+        return
     except BrokenPipeError:  # nobody reads on, as behind `| head`
-        _end_output()
-        sys.exit(FAULT)
-    except KeyboardInterrupt as error:
-        _end_output()
+        status = FAULT
+    except (KeyboardInterrupt, *FORESEEN) as error:
         status = report(error)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)  # so that a shell's loop ends too
-        sys.exit(status)  # of the first process of a container, which no such signal ends
     except Exception as error:
         fault = surroundings.blame(error)
         if fault is None:
             raise
-        _end_output()
-        sys.exit(report(UserError(fault)))
+        status = report(UserError(fault))
+    _end_output()
+    if status == STOPPED:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)  # so that a shell's loop ends too; the first process of a container goes on
+    sys.exit(status)

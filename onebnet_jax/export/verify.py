@@ -59,21 +59,20 @@ def agree(
 def same_source(path, facts: dict) -> Engine:
     """The native engine's file in `path`. Raises UserError if it is not of the network and options of `facts`."""
     engine = Engine(path)
-    for name in ("source", "folded", "raw_input"):
-        ours, theirs = facts[name], engine.card.get(name, {})
-        if name == "source":
-            ours, theirs = ({k: v for k, v in each.items() if k != "workdir"} for each in (ours, theirs))
-        if ours != theirs:
-            raise UserError(f"{path} and the .tflite file differ in {_differing(name, theirs, ours)}.")
+    ours, theirs = (_made_of(each) for each in (facts, engine.card))
+    for name in ours | theirs:
+        mine, its = ours.get(name), theirs.get(name)
+        if mine != its:
+            raise UserError(
+                f"{path} and the .tflite file differ in {name}, {its} and {mine}: convert both by one command."
+            )
     return engine
 
 
-def _differing(name, theirs, ours) -> str:
-    """Where two cards differ, as in "step, 12 and 24: convert both by one command"."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        name = next(key for key in ours | theirs if ours.get(key) != theirs.get(key))
-        theirs, ours = theirs.get(name), ours.get(name)
-    return f"{name}, {theirs} and {ours}: convert both by one command"
+def _made_of(facts: dict) -> dict:
+    """What a card says of the network and the options that its file was made of, wherever its run lies now."""
+    options = {name: facts.get(name) for name in ("folded", "raw_input")}
+    return {name: value for name, value in facts.get("source", {}).items() if name != "workdir"} | options
 
 
 def describe(report, units: bool = False) -> list[str | Table]:

@@ -98,9 +98,8 @@ def get_config() -> ConfigDict:
 
     config.checkpoint_seconds = 300.0  # a checkpoint at least this often, besides the one after each epoch
     config.eval_every_epochs = 1  # evaluation on the test images; the last epoch always ends with one
-    # Over how many batches of training images BN's statistics are taken for each evaluation and for `best`, and for
-    # `last` at a stage's end, such as 40.
-    # With 0 they are the running ones, which lag behind and waver with the last batches.
+    # Over how many batches of training images BN's statistics are taken, such as 40: for each evaluation, for `best`,
+    # and for `last` at a stage's end. With 0 they are the running ones, which lag and waver with the last batches.
     config.bn_batches = 0
     config.diagnostics = False  # of signs and gradients, once an epoch: onebnet_jax/training/diagnostics.py
     return config.lock()  # so that a misspelt field in another config is an error

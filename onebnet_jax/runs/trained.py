@@ -150,17 +150,17 @@ def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = 
     checkpoint. Changes nothing on disk, so the run may be going on. Raises UserError if there is no such checkpoint, or
     it does not fit its config.
     """
-    pattern = rf"(config|photos)\.json|{re.escape(TERMS)}|[^/]+/checkpoints/({which}|{otherwise or which})/.*"
+    kinds = [which, otherwise] if otherwise else [which]
+    pattern = rf"(config|photos)\.json|{re.escape(TERMS)}|[^/]+/checkpoints/({'|'.join(kinds)})/.*"
     with bucket.copied(workdir, pattern) as folder:
-        return _load(folder, workdir if surroundings.in_bucket(workdir) else folder, which, stage, otherwise)
+        return _load(folder, workdir if surroundings.in_bucket(workdir) else folder, kinds, stage)
 
 
-def _load(folder: Path, workdir: str | Path, which: str, stage: str | None, otherwise: str) -> Trained:
+def _load(folder: Path, workdir: str | Path, kinds: Sequence[str], stage: str | None) -> Trained:
     """The same from a folder here; workdir: what it is called."""
     config = config_lib.load_json(folder / "config.json")
     if stage not in (None, *config.stages):
         raise UserError(f"{workdir} has no stage {stage!r}; its stages are {', '.join(config.stages)}.")
-    kinds = (which, otherwise) if otherwise else (which,)
     for name, kind in itertools.product([stage] if stage else reversed(config.stages), kinds):
         if restored := checkpoint.read(folder / name, kind):
             step, tree, info = restored
@@ -174,7 +174,7 @@ def _load(folder: Path, workdir: str | Path, which: str, stage: str | None, othe
             terms = (folder / TERMS).read_text().strip() if (folder / TERMS).exists() else ""
             return dataclasses.replace(trained, terms=terms)
     where = f" of stage {stage}" if stage else ""
-    raise UserError(f"{workdir} has no {which!r} checkpoint{where} yet; train first, or choose another.")
+    raise UserError(f"{workdir} has no {kinds[0]!r} checkpoint{where} yet; train first, or choose another.")
 
 
 def untrained(config: ConfigDict) -> Trained:
@@ -193,9 +193,9 @@ def from_origin(origin: dict, config: dict) -> Trained:
         raise UserError(f"{found.title} is not that of step {origin['step']}, which was converted: convert it again.")
     mine, its = (config_lib.flat(ConfigDict(each)) for each in (config, found.config))
     of_network = re.compile(r"seed|model\..*|data\.(name|image_size|classes)")
-    for name in filter(of_network.fullmatch, mine.keys() & its.keys()):
-        if mine[name] != its[name]:
-            raise UserError(f"{found.title} has {name}={its[name]}, and the network that was converted {mine[name]}.")
+    for name, value in mine.items():
+        if of_network.fullmatch(name) and its.get(name, value) != value:
+            raise UserError(f"{found.title} has {name}={its[name]}, and the network that was converted {value}.")
     return found
 
 

@@ -40,8 +40,8 @@ class Record(contextlib.AbstractContextManager):
         self._saved_step, self._saved_at = done, time.monotonic()
         self._metrics = Metrics(folder, done if pending else done + 1)
         style = dict(desc=folder.name, unit="img", unit_scale=True, mininterval=1.0)
-        style |= dict(postfix="compiling") if done < total else {}
-        self._bar = tqdm(total=total * batch_size, initial=done * batch_size, **style)
+        first = "compiling" if done < total else None
+        self._bar = tqdm(total=total * batch_size, initial=done * batch_size, postfix=first, **style)
 
     def __exit__(self, kind, *_) -> None:
         """Returns when everything is on disk, unless that has failed already."""
