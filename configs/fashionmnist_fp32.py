@@ -3,7 +3,7 @@
     onebnet train --config=fashionmnist_fp32
 
 With --config.train.epochs=100: 92.2 %, at its best epoch 92.5 %, in 3 minutes on an NVIDIA H100 that trained another
-network beside it (results/README.md).
+network beside it; with --config.data.crop_padding=2 --config.data.flip=True 94.4 % after 60 (results/README.md).
 """
 
 from onebnet_jax.runs import schema

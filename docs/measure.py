@@ -24,9 +24,9 @@ from onebnet_jax.errors import quietly
 from onebnet_jax.export import card, convert, int8, keras, lce
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.runs import trained
+from results import cards
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "results"
 OUTPUT = ROOT / "docs" / "pictures" / "measured.json"
 RUNTIMES = {"TFLite + XNNPACK": rivals.by_tflite, "OpenVINO": rivals.by_openvino}  # of networks that are not binarized
 
@@ -35,8 +35,8 @@ def main(imagenette: str = "", *photo_runs: str) -> None:
     found = json.loads(OUTPUT.read_text())
     runs = {}
     with quietly():
-        for name in ("fashionmnist_fp32", "fashionmnist_ds32_64", "fashionmnist_conv64_ds64"):
-            measure(trained.load(RESULTS / name), name, found, runs)
+        for folder in cards.kept():
+            measure(trained.load(folder), folder.name, found, runs)
         for folder in map(Path, photo_runs):
             network = trained.load(folder, "last").with_data([f"--config.data.dir={imagenette}"])
             measure(network, f"imagenette64/{folder.name}", found, runs)

@@ -116,6 +116,7 @@ def text(folder: Path) -> str:
         ("parameters", f"{counts.parameters:,}"),
         ("multiplications for an image", f"{counts.binary_macs:,} of 1 bit, {counts.float_macs:,} in float"),
         ("weights after epoch", f"{scores['epoch']} of {training['epochs']}"),
+        ("training images", _of_training(network.config["data"])),
         *((name.replace("_", " "), f"{training[name]}") for name in FIELDS),
     ]
     values = {
@@ -136,6 +137,14 @@ def text(folder: Path) -> str:
         "seed": network.config["seed"],
     }
     return (FRONT + BODY).format(**values)
+
+
+def _of_training(data: dict) -> str:
+    """What was done to the training images."""
+    done = ["flipped at random"] if data["flip"] else []
+    if pixels := data["crop_padding"]:
+        done.append(f"shifted by up to {pixels} pixels")
+    return ", ".join(done) or "as they are"
 
 
 def _of_paper(name: str) -> list[tuple[str, str]]:
