@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints where the native engine's time for an image goes, part by part, and how near each part is to what the CPU could
-# do at most. Needs a CPU with AVX-512 (VPOPCNTDQ) and a C compiler.
+# do at most. Needs a CPU with AVX2, or AVX-512 (VPOPCNTDQ), and a C compiler.
 #
 # usage: launch/engine_account.sh [MODEL.onb]      (default: TypeII at 224x224 with random weights; needs .venv)
 #   --dry-run   print every command and run none

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 
@@ -66,6 +67,15 @@ def check_numpy() -> None:
     """Raises UserError beside a NumPy of which Larq Compute Engine would read arrays as empty."""
     if fault := surroundings.numpy_fault():
         raise UserError(f"{fault}.")
+
+
+def own_line(error: BaseException) -> str:
+    """ ", in line 6 of mine.py" for the last line of a user's own file that an exception came through, or ""."""
+    paths = sysconfig.get_paths()
+    others = tuple(f"{folder}{os.sep}" for folder in (os.path.dirname(__file__), paths["stdlib"], paths["purelib"]))
+    places = [(step.filename, step.lineno) for step in traceback.extract_tb(error.__traceback__)]
+    own = [place for place in places if not os.path.abspath(place[0]).startswith(others) and os.path.isfile(place[0])]
+    return f", in line {own[-1][1]} of {own[-1][0]}" if own else ""
 
 
 FORESEEN = (UserError, Unavailable, Interrupted)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onebnet_jax.errors import own_line
+
 
 def fault(function, shape, *arguments) -> str:
     """What is wrong with what a function gives, in words; "" for an array of finite numbers of the shape."""
@@ -12,7 +14,7 @@ def fault(function, shape, *arguments) -> str:
         values = jax.jit(lambda *args: given.append(function(*args)) or given[0])(*arguments)
     except Exception as error:  # whatever such code may raise; what is no array fails after it was given
         if not given:
-            return f"fails ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            return f"fails ({type(error).__name__}: {' '.join(str(error).split())[:200]}{own_line(error)})"
     if not isinstance(result := given[0], jax.Array | np.ndarray):
         return f"gives a {type(result).__name__}, not an array {list(shape)}"
     if result.shape != shape or not (result.dtype == bool or jnp.issubdtype(result.dtype, jnp.floating)):

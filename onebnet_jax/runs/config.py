@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from onebnet_jax.errors import Unknown, UserError, local
+from onebnet_jax.errors import Unknown, UserError, local, own_line
 from onebnet_jax.networks import families
 from onebnet_jax.networks.structure import Binarization
 from onebnet_jax.runs import bucket, schema
@@ -55,7 +55,7 @@ def load(path: str, overrides: Sequence[str] = (), run: str | Path | None = None
         own = remedy if re.search(r"\bconfigs\b", str(error)) else "; install it, or name its folder by PYTHONPATH"
         raise UserError(f"{file} imports what is not there: {_one_line(error)}{own}.") from error
     except Exception as error:  # whatever a file that is no config may raise
-        raise UserError(f"{file} is not a config: {_one_line(error)}.") from error
+        raise UserError(f"{file} is not a config: {_one_line(error)}{own_line(error)}.") from error
     config, default = _overridden(config, overrides), flat(schema.get_config())
     given = [named[1] for named in map(_NAMED.match, overrides) if named]
     for check_fields in (config_check.types, config_check.values):  # before a folder is read

@@ -142,6 +142,7 @@ def test_the_engines_file_alone_is_compared_with_the_run(tmp_path, capsys):
         agree.main([str(path), "--random-images"])
 
 
+@pytest.mark.slow
 @engines.needs_engine
 def test_the_engines_file_must_be_of_the_same_network_and_options(tmp_path):
     network = untrained()

@@ -1,5 +1,6 @@
 """Networks, and the program onebnet-run that runs them."""
 
+import fcntl
 import platform
 
 import dyadic
@@ -33,7 +34,13 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def program(place):
+def program(tmp_path_factory, worker_id):
+    """Built once, for all processes that run tests: it takes as long as all its tests."""
     if not HERE:
         pytest.skip(f"launch/onebnet_run.sh has no build for {platform.machine()}")
-    return build(place, HERE, **{f"CC_{HERE}": " ".join(runtime.compiler())})
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder if worker_id == "master" else folder.parent
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        built = folder / f"onebnet-run-{HERE}"
+        return built if built.exists() else build(folder, HERE, **{f"CC_{HERE}": " ".join(runtime.compiler())})

@@ -231,7 +231,7 @@ def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
         ("", "get_config"),
         ("def get_config(): pass", "None"),
         ("x = = 1", "invalid syntax"),
-        ("def get_config(): 1 / 0", "division"),
+        ("\ndef get_config(): 1 / 0", "division by zero, in line 2 of /"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused(tmp_path, text, words):
