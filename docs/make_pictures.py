@@ -46,7 +46,7 @@ def draw_units(axes) -> None:
     network = trained.load(UNITS)
     units = {unit.name: unit for unit in network.structure.units}
     rows = {
-        "before": (GREY, ["stage2_block2_conv1"]),
+        "usual": (GREY, ["stage2_block2_conv1"]),
         "OneBNet": (TEAL, ["stage3_block2_conv1_3x1", "stage3_block2_conv1_1x3"]),
     }
     for y, (label, (colour, names)) in zip((5.0, 0.0), rows.items()):
@@ -83,7 +83,7 @@ def draw_images(places) -> None:
         image = dataset.test_images[number]
         signs = engine.look(image, UNIT)[0][..., CHANNEL] > 0
         axes.imshow(np.hstack([image[..., 0], np.zeros((len(image), 3)), 255 * signs]), cmap="gray_r")
-        wrong = "" if answer.label == true else f" (a {true.lower()})"
+        wrong = "" if answer.label == true else f": wrong, a {true.lower()}"
         words = f"{answer.label}, {100 * answer.probability:.0f} %{wrong}"
         axes.set_xlabel(words, fontsize=9, color=RED if wrong else TEAL, weight="bold")
         axes.set(xticks=(), yticks=())
@@ -124,7 +124,7 @@ def agreement() -> str:
     rows = re.findall(r"^(Keras|LCE|engine) +[\d.]+ % +(\d+) of (\d+)", text, re.MULTILINE)
     names = {"Keras": "Keras", "LCE": "Larq Compute Engine", "engine": "our engine"}
     equal = ", ".join(f"{names[name]} {int(same):,}" for name, same, _ in rows)
-    return f"{int(rows[0][2]):,} test images of FashionMNIST, answered as in training: {equal}"
+    return f"Same answer as the trained network, of {int(rows[0][2]):,} test images of FashionMNIST: {equal}"
 
 
 def main() -> None:
