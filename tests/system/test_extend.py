@@ -82,10 +82,10 @@ def test_units_of_another_kind_train_and_go_on(tmp_path):
 def test_a_data_set_trains_and_is_converted(tmp_path):
     data, rng = tmp_path / "cifar-100-binary", np.random.default_rng(0)
     data.mkdir()
-    for name, count in (("train.bin", 300), ("test.bin", 100)):
+    for name, count in (("train.bin", 10300), ("test.bin", 100)):
         records = rng.integers(0, 256, (count, 2 + 3072), np.uint8)
         records[:, 0], records[:, 1] = np.arange(count) % 20, np.arange(count) % 100
         (data / name).write_bytes(records.tobytes())
     printed = run("cifar100.py", tmp_path)
-    assert "CIFAR-100, 300 training and 100 test images" in printed and "cifar100.onb: " in printed
+    assert "CIFAR-100, 10300 training and 100 test images" in printed and "cifar100.onb: " in printed
     assert b'"class 99"' in (tmp_path / "cifar100.onb").read_bytes()
