@@ -97,6 +97,8 @@ int main(int argc, char **argv) {
   int code = onebnet_memory(file, n, 1, &bytes);
   if (!code) code = onebnet_init(malloc(bytes), bytes, file, n, 1, NULL, &net);
   if (code) return fprintf(stderr, "%s\n", onebnet_error(code)), 2;
+  if (net->kernels != &onebnet_avx512 && net->kernels != &onebnet_avx2)
+    return fprintf(stderr, "This CPU has neither AVX2 nor AVX-512 (VPOPCNTDQ).\n"), 2;
   if (net->kernels == &onebnet_avx512) most_products = most_products_avx512, most_counts = most_counts_avx512;
   const Header *header = net->header;
   const Stem *s = &header->stem;

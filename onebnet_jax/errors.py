@@ -71,11 +71,12 @@ def check_numpy() -> None:
 
 def own_line(error: BaseException) -> str:
     """ ", in line 6 of mine.py" for the last line of a user's own file that an exception came through, or ""."""
-    paths = sysconfig.get_paths()
-    others = tuple(f"{folder}{os.sep}" for folder in (os.path.dirname(__file__), paths["stdlib"], paths["purelib"]))
-    places = [(step.filename, step.lineno) for step in traceback.extract_tb(error.__traceback__)]
-    own = [place for place in places if not os.path.abspath(place[0]).startswith(others) and os.path.isfile(place[0])]
-    return f", in line {own[-1][1]} of {own[-1][0]}" if own else ""
+    installed = map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))
+    others = tuple(f"{folder}{os.sep}" for folder in (os.path.dirname(__file__), *installed))
+    for place in reversed(surroundings.came_through(error)):
+        if os.path.isfile(place.filename) and not os.path.abspath(place.filename).startswith(others):
+            return f", in line {place.lineno} of {place.filename}"
+    return ""
 
 
 FORESEEN = (UserError, Unavailable, Interrupted)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import traceback
 from pathlib import Path
 
 # Switches of JAX that change numbers or types. Commands set them; `hosts.check_devices` refuses others in a program.
@@ -93,8 +94,8 @@ def _refused_flags() -> str | None:
 
 def blame(error: Exception) -> str | None:
     """A sentence, where what broke a command is a variable of the environment or a library; None for all else."""
-    places, start = _places(error), _start_of_jax()
-    importing = "<module>" in {function for _, function in places}
+    places, start = came_through(error), _start_of_jax()
+    importing = "<module>" in {place.name for place in places}
     said = str(start or error)
     for name, words in _SIGNS.items():
         if words in said and os.environ.get(name):
@@ -110,7 +111,7 @@ def blame(error: Exception) -> str | None:
         return platform_fault(", ".join(map("=".join, platforms.items())), in_short(start))
     for where, prefix in _READERS.items() if importing else ():
         names = sorted(name for name in os.environ if name.startswith(prefix))
-        if names and any(file.endswith(where) for file, _ in places):
+        if names and any(place.filename.endswith(where) for place in places):
             fault = f"{prefix[:-1]} cannot use one of {', '.join(names)} as it is set"
             return f"{fault}: {in_short(error)}; unset or mend it."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -170,7 +171,7 @@ def _first_on_path(error: Exception) -> str:
     installed = Path(sysconfig.get_path("purelib"))
     files = {getattr(module, "__file__", None): module for module in list(sys.modules.values())}
     for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
-        for file in sorted(filter(None, {*files, *(file for file, _ in _places(error))})):
+        for file in sorted(filter(None, {*files, *(place.filename for place in came_through(error))})):
             if Path(file).is_relative_to(Path(folder).absolute()):
                 place = Path(file).relative_to(Path(folder).absolute())
                 place = place.parent if place.name == "__init__.py" else place
@@ -220,14 +221,9 @@ def in_short(error: object) -> str:
     return textwrap.shorten(str(error) or type(error).__name__, 300).rstrip(".")
 
 
-def _places(error: Exception) -> list[tuple[str, str]]:
-    """The files, and functions in them, that an exception came through."""
-    places, step = [], error.__traceback__
-    while step is not None:
-        code = step.tb_frame.f_code
-        places.append((code.co_filename, code.co_name))
-        step = step.tb_next
-    return places
+def came_through(error: BaseException) -> traceback.StackSummary:
+    """The lines of files, and functions in them, that an exception came through."""
+    return traceback.extract_tb(error.__traceback__)
 
 
 def version(package: str) -> str:

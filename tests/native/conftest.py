@@ -40,7 +40,7 @@ def program(tmp_path_factory, worker_id):
         pytest.skip(f"launch/onebnet_run.sh has no build for {platform.machine()}")
     folder = tmp_path_factory.getbasetemp()
     folder = folder if worker_id == "master" else folder.parent
-    with open(folder / "lock", "w") as lock:
+    with open(folder / "onebnet-run.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         built = folder / f"onebnet-run-{HERE}"
         return built if built.exists() else build(folder, HERE, **{f"CC_{HERE}": " ".join(runtime.compiler())})
