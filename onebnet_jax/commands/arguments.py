@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 from onebnet_jax import surroundings
+from onebnet_jax.errors import own_line
 
 
 def parser(command: str, description: str, examples: str = "") -> argparse.ArgumentParser:
@@ -40,6 +41,6 @@ def _imported(text: str) -> Path:
     try:
         runpy.run_path(str(file))
     except Exception as error:  # whatever such a file may raise
-        words = " ".join(str(error).split())
-        raise argparse.ArgumentTypeError(f"{file} cannot be run: {type(error).__name__}: {words}") from error
+        fault = f"{file} cannot be run: {type(error).__name__}: {surroundings.in_short(error)}"
+        raise argparse.ArgumentTypeError(f"{fault}{own_line(error)}") from error
     return file

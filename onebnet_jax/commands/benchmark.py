@@ -21,6 +21,7 @@ from onebnet_jax.errors import UserError, check_numpy, cli
 from onebnet_jax.export import card
 from onebnet_jax.native.runtime import Engine
 from onebnet_jax.paper import pi_log, pi_report
+from onebnet_jax.surroundings import in_short
 from onebnet_jax.tables import Table, show
 
 DEFAULTS = {"threads": 1, "kernel": "default", "xnnpack": True, "runs": 50, "repetitions": 3}  # of measuring here
@@ -156,7 +157,7 @@ def _lce_timings(model: str, tflite: bytes, threads: int, kernel: str, xnnpack: 
     try:
         return lce.timings(tflite, count, num_threads=threads, use_xnnpack=xnnpack, **options)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"LCE's interpreter cannot run {model}: {' '.join(str(error).split())}") from error
+        raise UserError(f"LCE's interpreter cannot run {model}: {in_short(error)}") from error
 
 
 def _engine_timings(onb: bytes, threads: int, count: int) -> list[float]:

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from onebnet_jax.surroundings import in_short
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # by content, not by suffix
 RESIZES = ("crop", "pad", "stretch")
 
@@ -64,7 +66,7 @@ def decode_all(files: tuple[tuple, ...], image_size: int, channels: int, resize:
         try:
             images[index] = decode(path, (image_size, image_size), channels, resize)
         except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
-            faults[path] = " ".join(f"{error or type(error).__name__}".split())[:100]
+            faults[path] = in_short(error)
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         style = dict(desc="decoding", unit="img", mininterval=1.0, total=len(files), file=sys.stderr, delay=1)

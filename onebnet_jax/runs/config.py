@@ -21,6 +21,7 @@ from onebnet_jax.runs import bucket, schema
 from onebnet_jax.runs import check as config_check
 from onebnet_jax.runs.check import SCHEMA
 from onebnet_jax.runs.experiment import Data, Experiment, Optimizer, Stage
+from onebnet_jax.surroundings import in_short
 
 MEASURED = ("classes", "mean", "std")  # fields of `data` that a run keeps of a folder of images
 OPTIONS = "fields are set as --config.field=value"
@@ -165,7 +166,7 @@ def _one_line(error: Exception) -> str:
         return f"there is no field {unknown[1]}"
     if isinstance(error, KeyError):
         return f"there is no {str(error.args[0]).splitlines()[0]}"
-    return " ".join(str(error).split()).rstrip(".")
+    return in_short(error)
 
 
 def load_json(path: Path, built: bool = True) -> ConfigDict:

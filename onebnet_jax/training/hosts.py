@@ -67,9 +67,8 @@ def joined(coordinator: str | None = None, processes: int | None = None, process
         try:
             jax.distributed.initialize(coordinator, processes, process, **limits)
         except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            if coordinator is not None or "should be defined" not in reason:  # as a TPU machine on its own says
-                fault = f"The other processes of the run could not be joined: {reason[:300]}"
+            if coordinator is not None or "should be defined" not in str(error):  # as a TPU machine on its own says
+                fault = f"The other processes of the run could not be joined: {surroundings.in_short(error)}"
                 raise errors.Unavailable(f"{fault}{remedy and '; '}{remedy}.") from error
         finally:
             say("")

@@ -32,8 +32,9 @@ def test_a_run_with_an_estimator_of_ones_own_is_converted_where_its_code_comes_f
 
 @pytest.mark.parametrize("command", [main, agree, convert, figure, report], ids=lambda module: module.__name__)
 def test_a_file_that_cannot_be_run_is_named_with_its_cause(command, tmp_path, capsys):
-    (tmp_path / "own.py").write_text("1 / 0")
+    (tmp_path / "own.py").write_text("\n1 / 0")
     with pytest.raises(SystemExit) as end:
         command.main([f"--import={tmp_path}/own.py"])
     assert end.value.code == 2
-    assert f"argument --import: {tmp_path}/own.py cannot be run: ZeroDivisionError" in capsys.readouterr().err
+    fault = "cannot be run: ZeroDivisionError: division by zero, in line 2 of"
+    assert f"argument --import: {tmp_path}/own.py {fault} {tmp_path}/own.py\n" in capsys.readouterr().err

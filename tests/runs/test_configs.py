@@ -18,7 +18,7 @@ from onebnet_jax.runs.trained import check_same_tree, random_variables
 from onebnet_jax.training import stage, steps
 
 CONFIGS = sorted(path for path in pathlib.Path("configs").glob("*.py") if path.stem not in ("__init__", "default"))
-DEFAULT = ("fashionmnist_two_stage", "imagenet")
+DEFAULT = ("fashionmnist_two_stage",)
 BATCH = 3  # on one device
 
 

@@ -58,6 +58,7 @@ def test_every_stop_waits_for_the_end(project):
         assert [end(stop) for stop in stops] == [("begun\nasked\nasked\nasked\nsaved\n", 75)] * 3
 
 
+@pytest.mark.slow
 def test_status_of_a_command_that_ends_at_once_when_it_is_stopped(project):
     command = "trap 'exit 75' TERM; echo begun; for i in {1..3000}; do sleep 0.1; done"
     for _ in range(5):

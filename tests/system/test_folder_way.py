@@ -207,7 +207,10 @@ def test_a_folder_is_predicted_image_by_image(run, tmp_path, capsys):
         predict.main([f"{tmp_path}/m.onb", str(run[1])])
 
 
-@pytest.mark.parametrize(("labels", "head"), [((0, 1, 2), "its head too"), ((0, 3), "a new head for 2 classes")])
+@pytest.mark.parametrize(
+    ("labels", "head"),
+    [pytest.param((0, 1, 2), "its head too", marks=pytest.mark.slow), ((0, 3), "a new head for 2 classes")],
+)
 def test_another_run_begins_with_it(copied, tmp_path, labels, head, capsys):
     """And what limits its use limits that of what begins with it."""
     (copied[1] / trained.TERMS).write_text("for research only\n")
@@ -233,6 +236,7 @@ def test_a_network_of_another_body_is_no_beginning(run, tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_network_that_no_file_can_be_made_of_is_told_at_the_start(run, tmp_path, capsys):
     train(run[0], tmp_path / "run", "data.image_size=14", "train.epochs=1")  # behind the stem 2x2
     assert "body: a 3x3 " in (out := capsys.readouterr().out) and "model.pad_value=1" in out
@@ -244,6 +248,7 @@ def test_a_teacher_of_other_classes_is_refused(run, tmp_path):
         train(photos, tmp_path / "run", f"teacher={run[1]}", "train.teacher_weight=1.0")
 
 
+@pytest.mark.slow
 def test_what_is_too_large_for_memory_is_learned_too(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(decoding, "memory", lambda: 1000)
     train(run[0], tmp_path / "run")

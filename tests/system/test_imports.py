@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from small_runs import ROOT, environment
 
 # Lets the packages seem to be installed, so that whoever asks for that, as etils does, goes on to use them; and tells
@@ -79,6 +80,7 @@ def test_a_run_never_tries_to_import_tensorflow_keras_or_larq(tmp_path):
     assert list((tmp_path / "train" / "tensorboard").glob("events.*"))
 
 
+@pytest.mark.slow
 def test_a_native_file_is_made_and_compared_without_tensorflow_keras_or_larq(tmp_path):
     assert attempts(CONVERT, tmp_path / "model.onb") == []
     assert (tmp_path / "model.onb").read_bytes().startswith(b"OneBNet\n")

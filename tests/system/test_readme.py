@@ -30,14 +30,13 @@ families.FAMILIES = small_runs.SHORT
 
 
 def blocks():
-    """Each block of Python, by its page. What takes long is run by default on README alone."""
+    """Each block of Python, by its page. By default those of README are run."""
     for page in PAGES:
         found = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
         for number, block in enumerate(found, start=1):
             if "def get_config" in block:  # a config, which test_extend.py trains
                 continue
-            long = page != PAGES[0] and re.search(r"\b(train|convert)\(", block)
-            yield pytest.param(block, id=f"{page.name}-{number}", marks=[pytest.mark.slow] if long else [])
+            yield pytest.param(block, id=f"{page.name}-{number}", marks=[pytest.mark.slow] * (page != PAGES[0]))
 
 
 @pytest.mark.parametrize("block", [*blocks()])

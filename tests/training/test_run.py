@@ -214,8 +214,11 @@ def interrupt(config, workdir, saves):
 
 @pytest.mark.parametrize(
     ("saves", "step"),
-    [(3, 5), (5, STEPS), (6, STEPS)],
-    ids=["mid-epoch", "after best, before last", "end of an epoch"],
+    [
+        pytest.param(3, 5, id="mid-epoch"),
+        pytest.param(5, STEPS, id="after best, before last", marks=pytest.mark.slow),
+        pytest.param(6, STEPS, id="end of an epoch", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_interrupted_and_continued_equals_the_quiet_run(tmp_path, quiet, saves, step):
     assert interrupt(load(), tmp_path, saves)[-1] == step
