@@ -45,6 +45,7 @@ def test_random_images():
     assert images.of_noise(untrained(), 0)[0] == 1000
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_imagenet_is_read_from_a_folder_named_here(tmp_path):
     """The run knows another folder. Images that cannot be decoded are left out."""

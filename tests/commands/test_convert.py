@@ -56,6 +56,7 @@ def test_it_says_what_the_file_is(options, stage, notes, tmp_path, monkeypatch, 
     assert all(word in note and f"note: {note}" in printed for word, note in zip(notes, facts["notes"]))
 
 
+@pytest.mark.slow
 def test_an_fp32_network_becomes_int8_with_its_score(tmp_path, capsys):
     pytest.importorskip("larq_compute_engine")
     run = workdirs.trained(tmp_path / "run", ["--config.model.family=resnet", "--config.model.ds_1d=()"])

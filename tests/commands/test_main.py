@@ -123,6 +123,7 @@ def test_an_evaluation_takes_the_config_of_its_run(command, tmp_path):
     assert "error: --config beside --workdir" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_an_evaluation_with_new_statistics_says_so(command):
     assert command(*TRAIN_ONE_EPOCH, "--workdir=here")[0] == 0
     status, out, _ = command("--mode=eval", "--workdir=here", "--bn-batches=8")

@@ -27,6 +27,7 @@ def make(run, folder, *words):
     return contents(folder)
 
 
+@pytest.mark.slow
 def test_the_whole_report_of_a_run_without_a_checkpoint(run, tmp_path, capsys):
     made = make(run, tmp_path / "out")
     text = (tmp_path / "out" / "index.md").read_text()

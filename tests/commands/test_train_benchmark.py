@@ -50,6 +50,7 @@ def test_prints_rates_shares_and_memory(capsys):
     assert rate > 0 and share >= 0 and gemm > 0 and 50 < peak < 2**20
 
 
+@pytest.mark.slow
 def test_the_step_has_the_teacher_of_its_stage():
     student = experiment_of(STUDENT, f"--config.step2.batch_size={BATCH}")
     teachers = [trained.untrained(config_lib.load(TEACHER, [f"--config.seed={seed}"])) for seed in (1, 2)]
@@ -105,6 +106,7 @@ def test_products_cost_what_their_size_says():
     assert 1 / 10 < large / small < 10
 
 
+@pytest.mark.slow
 def test_says_where_the_time_of_a_step_goes():
     """In seconds, from a trace that JAX writes."""
     stage = {"train.batch_size": BATCH, "train.epochs": 1}

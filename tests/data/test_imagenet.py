@@ -245,6 +245,7 @@ def test_goes_on_at_any_step_as_if_never_stopped(make):
     assert_equal(make(3, **part).train(1, 2), list(make(3, **part).train(1))[2:])
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_global_batches_of_folders_do_not_depend_on_the_processes(folders):
     def batches(count):

@@ -60,6 +60,7 @@ def test_a_moved_threshold_is_named(converted):
     assert report.correct is None and report.conversion_difference == 0
 
 
+@pytest.mark.slow
 def test_other_logits_without_any_flip_are_found(converted):
     network, plan, tflite, pixels, images = converted
     other = deployed.moved(network, ("head/bias", lambda bias: bias + [1e-2, *[0] * 9]))
@@ -78,6 +79,7 @@ def test_the_file_of_another_checkpoint_is_found(converted):
     assert not report.explained and report.conversion_difference == pytest.approx(1e-3, rel=0.05)
 
 
+@pytest.mark.slow
 @engines.needs_engine
 def test_the_engines_own_file_of_another_checkpoint_is_found(converted):
     network, plan, tflite, pixels, images = converted

@@ -121,8 +121,7 @@ def random_variables(structure, dtype):
     return jax.tree_util.tree_map_with_path(draw, variable_shapes(Network(structure), IMAGES.shape[1:]))
 
 
-# By default one network of binary units and one in float.
-DEFAULT = ("1-D, clip, ReLU", "FP32, torch padding")
+DEFAULT = ("1-D, clip, ReLU",)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +181,7 @@ def close(computed, wanted, tolerance=1e-10):
     jax.tree.map(check, computed, wanted)
 
 
+@pytest.mark.slow
 def test_progress_reaches_the_slopes_without_compiling_again():
     structure, traced = dyadic.structure(width_multiplier=0.25), []
     variables = random_variables(structure, jnp.float32)

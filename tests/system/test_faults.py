@@ -242,11 +242,13 @@ def test_two_runs_in_one_work_directory_are_refused(tmp_path, quiet, monkeypatch
     assert_same_run(tmp_path, quiet)
 
 
+@pytest.mark.slow
 def test_a_lock_left_behind_by_a_killed_run_does_not_hold(tmp_path):
     (tmp_path / "lock").write_text("process 1 on another host\n")
     main.main(command(tmp_path, **{"train.epochs": 1}))
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_with_another_config_when_told_so(tmp_path, quiet):
     shutil.copytree(quiet, tmp_path / "run")
     longer = command(tmp_path / "run", **{"train.epochs": 4})

@@ -292,6 +292,7 @@ def test_an_estimator_with_a_schedule_resumes_exactly_and_compiles_once(tmp_path
     assert_same_run(tmp_path / "run", tmp_path / "quiet")
 
 
+@pytest.mark.slow
 def test_a_run_with_another_optimizer_and_schedule_learns(tmp_path, quiet):
     fields = {"optimizer": "sgd", "schedule": "cosine", "warmup_epochs": 1, "learning_rate": 0.08}
     train(load(*(f"--config.train.{name}={value}" for name, value in fields.items())), tmp_path)
@@ -300,6 +301,7 @@ def test_a_run_with_another_optimizer_and_schedule_learns(tmp_path, quiet):
     assert losses[0] > losses[1] > losses[2] and losses != [x["loss"] for x in of_split(quiet[0], "train")]
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_run(tmp_path, quiet):
     train(load("--config.seed=2", epochs=1), tmp_path)
     assert of_split(tmp_path, "train")[0]["loss"] != of_split(quiet[0], "train")[0]["loss"]
@@ -320,6 +322,7 @@ def test_a_work_directory_of_another_config_is_refused_and_left_as_it_is(copied)
     assert contents(copied) == before
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_as_many_epochs_as_it_has_begun_but_not_with_fewer(tmp_path):
     assert interrupt(load(epochs=3), tmp_path, 7)[-1] == STEPS + 2
     before = (tmp_path / "config.json").read_text()

@@ -105,6 +105,7 @@ def test_every_epoch_trains_on_every_image_once(size, local_batch, devices):
         assert (sizes[:-1] == local_batch * devices).all() and 1 <= sizes[-1] <= local_batch * devices
 
 
+@pytest.mark.slow
 def test_the_order_is_new_in_every_epoch_and_the_same_on_any_number_of_devices():
     size = 200
     orders = {devices: count_epochs(size, 16 // devices, devices, epochs=3)[2] for devices in (1, 4)}
@@ -296,6 +297,7 @@ def test_bad_step_is_the_first_step_that_is_not_finite(trainer, broken):
     assert int(after.bad_step) == 3 and int(after.step) == 6
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_parameters_statistics_and_loss_in_float32():
     train_steps, start, steps_per_epoch = make_trainer(jnp.bfloat16)
     state = jax.eval_shape(train_steps, start, 0, 0, steps_per_epoch)
