@@ -67,9 +67,9 @@ def draw_units(axes) -> None:
             for start, end in ((-1.0, -0.1), (3.1, 4.0), (7.2, 8.1)):
                 arrow = FancyArrowPatch((x + start, y), (x + end, y), arrowstyle="-|>", mutation_scale=9, color=GREY)
                 axes.add_patch(arrow)
-    words = "black: +1, white: -1, as trained; one input and one output channel of many"
-    axes.text(6, -3.6, words, ha="center", fontsize=9, color=GREY)
-    axes.set(xlim=(-6.2, 17.3), ylim=(-4, 7), title="OneBNet: 3×3 becomes 3×1 and 1×3")
+    words = "black: +1, white: -1, as trained; one input and one output channel of many\nas accurate as 3×3 in our runs"
+    axes.text(6, -4.6, words, ha="center", fontsize=9, color=GREY)
+    axes.set(xlim=(-6.2, 17.3), ylim=(-5, 7), title="OneBNet: 3×3 becomes 3×1 and 1×3")
     axes.set_aspect("equal")
     axes.axis("off")
 
@@ -108,18 +108,18 @@ def draw_scores(ours, published, measured: dict) -> None:
         )
         published.plot(ms, top1, "o", markersize=11, color=colour)
         published.annotate(f"{label}\n{mib:.2g} MiB", (ms, top1), place, color=colour, **style)
-    title = "Trained here: 10 kinds of photos, 64x64 pixels,\neach network at three widths"
+    title = "Trained here: ResNet10 at three widths,\n10 kinds of photos, 64x64 pixels"
     ours.set(xlim=(0.2, 1.3), ylim=(70, 77), ylabel="images named right (Top-1, %)", title=title)
-    title = "Published scores: ImageNet, 224x224\n(grey: FP32)"
+    title = "Published scores, our times:\nImageNet, 224x224 (grey: FP32)"
     published.set(xlim=(1.1, 140), ylim=(66.5, 72), title=title)
     for axes, ticks in ((ours, (0.3, 0.5, 0.8)), (published, (2, 5, 10, 20, 50))):
-        axes.set(xscale="log", xlabel="one image on one core (ms, log scale)")
+        axes.set(xscale="log", xlabel="ms for an image on one core (AMD EPYC)")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
 
 
 def agreement() -> str:
-    """How many predictions of each program equal those of training, in a line."""
+    """How many predictions of each program equal those of the trained network, in a line."""
     text = (RUN / "agreement.txt").read_text()
     rows = re.findall(r"^(Keras|LCE|engine) +[\d.]+ % +(\d+) of (\d+)", text, re.MULTILINE)
     names = {"Keras": "Keras", "LCE": "Larq Compute Engine", "engine": "our engine"}
