@@ -33,10 +33,10 @@ PUBLISHED = {  # the rows of the table in native_engine.md that have a published
     "MobileNetV2 FP32, TFLite + XNNPACK": ("MobileNetV2", GREY, (0, -12)),
     "MobileNetV3-Small FP32, TFLite + XNNPACK": ("MobileNetV3-\nSmall", GREY, (0, -12)),
 }
-KINDS = {  # of measured.json, at each width: (label, colour, where its words stand)
-    "imagenette64/onebit_{}": ("1 bit", TEAL, (32, -4)),
-    "imagenette64/fp32_{} int8": ("int8", BLUE, (-34, 12)),
-    "imagenette64/fp32_{} FP32": ("FP32", GREY, (28, -1)),
+KINDS = {  # of measured.json, at each width: (label, colour, where its words stand, narrowest first)
+    "imagenette64/onebit_{}": ("1 bit", TEAL, 3 * [(32, -4)]),
+    "imagenette64/fp32_{} int8": ("int8", BLUE, [(36, 3), (-34, 12), (-34, 12)]),
+    "imagenette64/fp32_{} FP32": ("FP32", GREY, [(16, -10), (28, -1), (28, -1)]),
 }
 UNIT, CHANNEL = 0, 0  # of the signs that are shown
 
@@ -94,11 +94,11 @@ def draw_scores(ours, published, measured: dict) -> None:
     """Accuracy against time, of networks of several widths that were trained here, and of others' as timed here."""
     style = dict(textcoords="offset points", ha="center", va="top", weight="bold", fontsize=9)
 
-    for pattern, (label, colour, place) in KINDS.items():
+    for pattern, (label, colour, places) in KINDS.items():
         found = [values for name, values in measured.items() if re.fullmatch(pattern.format(r"[\d.]+"), name)]
         times = [min(each["ms"].values()) for each in found]
         ours.plot(times, [each["top1"] for each in found], "o-", markersize=11, color=colour, label=label)
-        for each, ms in zip(found, times):
+        for each, ms, place in zip(found, times, places, strict=True):
             ours.annotate(f"{each['bytes'] / 2**20:.2g} MiB", (ms, each["top1"]), place, color=colour, **style)
     ours.legend(loc="lower right", frameon=False)
     table = (ROOT / "docs" / "native_engine.md").read_text()
@@ -134,7 +134,7 @@ def main() -> None:
     left = grid[0].subgridspec(2, 1, height_ratios=(1.3, 1))
     units, ours, published = (figure.add_subplot(place) for place in (left[0], grid[1], grid[2]))
     images = left[1].subgridspec(2, 3).subplots()
-    images[0, 1].set_title("Test images, their signs in the network, its answers")
+    images[0, 1].set_title("Test images, their signs behind the first layer, and the answers")
     draw_images(images.ravel())
     draw_units(units)
     draw_scores(ours, published, measured)
