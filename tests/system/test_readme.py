@@ -36,7 +36,8 @@ def blocks():
         for number, block in enumerate(found, start=1):
             if "def get_config" in block:  # a config, which test_extend.py trains
                 continue
-            yield pytest.param(block, id=f"{page.name}-{number}", marks=[pytest.mark.slow] * (page.name != "getting_started.md"))
+            first = page.name == "getting_started.md"
+            yield pytest.param(block, id=f"{page.name}-{number}", marks=[] if first else [pytest.mark.slow])
 
 
 @pytest.mark.parametrize("block", [*blocks()])
