@@ -59,7 +59,8 @@ def values(fields: Fields, schema: Fields) -> None:
     one_of("data.name", fields["data.name"], DATASETS)
     info, stages = DATASETS[fields["data.name"]], fields["stages"]
     choices = CHOICES | {"source": ("auto", *info.sources)}
-    ranges = RANGES | {"crop_padding": (0, min(info.shape[:2]) or fields["data.image_size"])}
+    side = min(info.shape[:2]) or fields["data.image_size"]
+    ranges = RANGES | {"crop_padding": (0, side)}
     if not info.num_classes:
         _folder(fields)
     for field, value in fields.items():
@@ -68,7 +69,8 @@ def values(fields: Fields, schema: Fields) -> None:
             one_of(field, value, choices[name])
         low, high = ranges.get(name, (0, 0))
         if name in ranges and not low <= value <= high:
-            raise UserError(f"{field}={value} must lie between {low} and {high}.")
+            of_images = f", for images {side} pixels wide" if name == "crop_padding" else ""
+            raise UserError(f"{field}={value} must lie between {low} and {high}{of_images}.")
     family = fields["model.family"]
     of_families = set().union(*map(families.parameters, families.FAMILIES))
     for field in sorted(f"model.{name}" for name in of_families.difference(families.parameters(family))):
