@@ -56,8 +56,10 @@ INLINE vf f_prelu(vf y, vf beta) { return f_fma(beta, f_min(y, f_set(0)), f_max(
 INLINE void float_block(int P, const FloatRow *a, int p0, int v0) {
   vf sum[FLOAT_PIXELS][FLOAT_VECTORS];
   const float *w = a->weights + v0 * VL;
+  const float *first = a->bias ? a->bias : a->out + (size_t)p0 * BLOCK;
+  const size_t next = a->bias ? 0 : BLOCK;
   UNROLL for (int p = 0; p < P; p++)
-    UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = f_load(a->bias + (v0 + v) * VL);
+    UNROLL for (int v = 0; v < FLOAT_VECTORS; v++) sum[p][v] = f_load(first + p * next + (v0 + v) * VL);
   for (int i = 0; i < a->count; i++) {
     const float *x = a->rows[i] + (size_t)p0 * a->step;
     int t = 0;
