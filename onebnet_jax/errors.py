@@ -133,8 +133,19 @@ def _end_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _open_streams() -> None:
+    """Has /dev/null stand for what a shell closed, as by >&-: the next file to be opened would take its place."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
+
+
 def cli(main: Callable[[list[str]], None]) -> None:
     """Runs a command on the program's arguments; how it ends for the exceptions here is `report`'s."""
+    _open_streams()
     sys.unraisablehook = _unraisable
     # What the threads that write checkpoints meet is raised again where they are waited for, and told in one sentence.
     logging.getLogger("absl").addFilter(lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname)

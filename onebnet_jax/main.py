@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     renewed = "evaluate with BN statistics that N batches of training images have brought up to date, such as 40"
     parser.add_argument("--bn-batches", type=int, default=0, metavar="N", help=renewed)
     wrong = "write a line for each wrong answer: the image's file or number, its class, the class named, probability"
-    parser.add_argument("--wrong", type=arguments.path, metavar="FILE", help=wrong)
+    parser.add_argument("--wrong", type=arguments.path, metavar="FILE.tsv", help=wrong)
     traced = "trace these steps of each stage, without LAST, such as 100:105, for TensorBoard or ui.perfetto.dev"
     parser.add_argument("--profile", type=_steps, metavar="FIRST:LAST", help=traced)
     other = "let the run in the work directory go on with another config"
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
             if args.wrong and jax.process_count() > 1:
                 raise UserError("--wrong needs an evaluation in one process; leave out the others.")
             if args.wrong:
-                card.check_writable(args.wrong, args.wrong.suffix)
+                card.check_writable(args.wrong, ".tsv")
             which = args.checkpoint or "best"
             network = trained.load(folder, which).with_data(overrides)
             if hosts.is_leader():

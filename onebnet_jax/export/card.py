@@ -155,13 +155,18 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
 
 
 def save(contents: dict[Path, bytes | dict]) -> None:
-    """Writes files, a dict as JSON; none takes its name before all are complete. Raises UserError if that fails."""
+    """Writes files, a dict as JSON; none takes its name before all are complete. Raises UserError if that fails.
+
+    A link stays one, and what is no file, such as a pipe, is written to.
+    """
+    contents = {Path(os.path.realpath(path)): content for path, content in contents.items()}
     try:
         for path, content in contents.items():
             content = content if isinstance(content, bytes) else (json.dumps(content, indent=2) + "\n").encode()
-            _partial(path).write_bytes(content)
+            (path if path.exists() and not path.is_file() else _partial(path)).write_bytes(content)
         for path in contents:
-            _partial(path).replace(path)
+            if _partial(path).exists():
+                _partial(path).replace(path)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
     finally:

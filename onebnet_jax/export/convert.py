@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Converted:
         Raises UserError if the network cannot be converted faithfully, if TensorFlow, Larq or LCE is missing for a
         .tflite file, and if the file cannot be written.
         """
-        path = Path(path)
+        path = Path(os.path.expanduser(path))
         if path.suffix == ".onb":
             card.check_writable(path, ".onb")
             card.save({path: self.onb})

@@ -1,6 +1,7 @@
 """Predictions of a file for devices, .tflite or .onb, by the file and its card alone."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,17 +34,23 @@ def facts(model: str | Path) -> dict:
     return result
 
 
-def predict(model: str | Path, images: np.ndarray | Sequence[str | Path], threads: int = 1) -> list[Prediction]:
+def predict(
+    model: str | Path, images: np.ndarray | str | Path | Iterable[str | Path], threads: int = 1
+) -> list[Prediction]:
     """Classifies images with a file for devices: a .onb file by the native engine, a .tflite file by LCE.
 
-    images: image files of any size and format, or uint8 [N, H, W, C] with pixels of 0..255. threads: for the engine,
-    images side by side; for LCE, within an image. Raises UserError for arrays of another size or type than the file
-    takes, for what is no image, and where the file or its card is missing.
+    images: an image file or several, of any size and format, or uint8 [N, H, W, C] with pixels of 0..255. threads: for
+    the engine, images side by side; for LCE, within an image. Raises UserError for arrays of another size or type than
+    the file takes, for what is no image, where there are none, and where the file or its card is missing.
     """
-    model = Path(model)
-    if not isinstance(images, np.ndarray) and all(isinstance(image, str | Path) for image in images):
-        taken = facts(model)
-        images = [card.pixels(Path(image), taken) for image in images]
+    model = Path(os.path.expanduser(model))
+    if not isinstance(images, np.ndarray):
+        images = [images] if isinstance(images, str | Path) else list(images)
+        if not images:
+            raise UserError(f"There are no images for {model}.")
+        if all(isinstance(image, str | Path) for image in images):
+            taken = facts(model)
+            images = [card.pixels(Path(os.path.expanduser(image)), taken) for image in images]
     return (_by_engine if model.suffix == ".onb" else _by_lce)(model, np.asarray(images), threads)
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import json
+import os
 import pathlib
 import sys
 import threading
@@ -176,7 +177,9 @@ def _pointer(array: np.ndarray) -> ctypes.c_void_p:
 def _aligned(model) -> np.ndarray:
     """The bytes of a file at a multiple of 64."""
     try:
-        content = np.frombuffer(model if isinstance(model, bytes) else pathlib.Path(model).read_bytes(), np.uint8)
+        content = np.frombuffer(
+            model if isinstance(model, bytes) else pathlib.Path(os.path.expanduser(model)).read_bytes(), np.uint8
+        )
     except OSError as error:
         remedy = "; `onebnet convert --native` makes such files" if isinstance(error, FileNotFoundError) else ""
         raise UserError(f"{model}: {error.strerror}{remedy}.") from error

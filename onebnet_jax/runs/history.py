@@ -74,7 +74,8 @@ def table(runs: Sequence[History], over_seeds: bool = False) -> Table:
 
     Where their config.py differ, these have a column of their own: the beginnings of their SHA-256.
 
-    over_seeds: runs that differ in their seed alone share a row, of means and (sample) standard deviations.
+    over_seeds: runs that differ in their seed alone share a row, of means and (sample) standard deviations. Raises
+    UserError where two of them have the same seed, as they are no two samples.
     """
     fields = [_used_fields(run.config) | {"config.py": run.code} for run in runs]
     names = {name: None for used in fields for name in used}  # in order
@@ -83,7 +84,11 @@ def table(runs: Sequence[History], over_seeds: bool = False) -> Table:
     groups = {}  # of runs that share a row, with the fields of the first
     for index, (run, used) in enumerate(zip(runs, fields)):
         alike = repr({name: used[name] for name in used if name != "seed"}) if over_seeds else index
-        groups.setdefault(alike, (used, []))[1].append(run)
+        group = groups.setdefault(alike, (used, []))[1]
+        if twin := [other.name for other in group if other.config.seed == run.config.seed]:
+            remedy = "name one of them, or train the other with another --config.seed"
+            raise UserError(f"{twin[0]} and {run.name} have the same seed, {run.config.seed}; {remedy}.")
+        group.append(run)
     rows = [["run", *differing, *["seeds"] * over_seeds, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
     for used, group in groups.values():
         name = group[0].name if len(group) == 1 else os.path.commonprefix([run.name for run in group]) + "*"

@@ -176,7 +176,7 @@ def mirrored(workdir: str | Path, leader: bool = True) -> Iterator[tuple[Path, C
     before all else UserError where the bucket cannot be used. leader: whether this process writes.
     """
     if not surroundings.in_bucket(workdir) or not leader:
-        yield Path(workdir), lambda: False
+        yield Path(os.path.expanduser(workdir)), lambda: False
         return
     mirror, error = Mirror(str(workdir)), None
     try:

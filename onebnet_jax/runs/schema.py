@@ -7,6 +7,7 @@ leave things as they were.
 """
 
 import difflib
+import os
 import runpy
 from pathlib import Path
 
@@ -144,7 +145,8 @@ def shipped(path: str) -> Path:
     name = path.removeprefix("configs/").removesuffix(".py")
     if name not in known:
         close = difflib.get_close_matches(Path(name).name, known, 1, cutoff=0)[0]
-        raise UserError(f"There is no config file {path}, nor does onebnet_jax come with one; the closest is {close}.")
+        closest = f"--config={path}.py is here" if os.path.isfile(f"{path}.py") else f"the closest is {close}"
+        raise UserError(f"There is no config file {path}, nor does onebnet_jax come with one; {closest}.")
     return known[name]
 
 

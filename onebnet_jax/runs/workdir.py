@@ -44,7 +44,8 @@ class Workdir:
     def check(self) -> dict[str, str]:
         """In which fields the run that is there, if any, is to go on differently, and how, in words; so its config.py.
 
-        Raises UserError if it cannot, or is to without `change_config`. Changes nothing on disk.
+        Raises UserError if it cannot, or is to without `change_config`, and where it would lie among the images that it
+        learns from. Changes nothing on disk.
         """
         local("The work directory", self.folder)
         path, asked = self.folder / "config.json", config_lib.flat(self.config)
@@ -53,7 +54,11 @@ class Workdir:
                 raise UserError(f"{self.folder} holds weights from elsewhere, not a run; choose another --workdir.")
             saved = config_lib.flat(config_lib.load_json(path, built=False)) if path.exists() else asked
             kept, recorded = code_of(self.folder), (self.folder / "versions.jsonl").exists()
-        names = sorted(name for name in asked if asked[name] != saved[name])
+        photos = Path(os.path.expanduser(asked["data.dir"])).resolve()
+        if asked["data.name"] == "folder" and asked["data.dir"] and self.folder.resolve().is_relative_to(photos):
+            fault = f"The work directory {self.title or self.folder} lies in the folder of images {asked['data.dir']}"
+            raise UserError(f"{fault}, where it would be taken for a kind of them; choose another --workdir.")
+        names = sorted(name for name in asked if asked[name] != saved[name] and not _same_place(name, asked, saved))
         differing = {name: f"{name} ({saved[name]!r} there, {asked[name]!r} now)" for name in names}
         if kept != self.code and path.exists() and (kept or recorded):  # earlier versions of this kept none
             differing["config.py"] = f"config.py (sha256 {short(kept)} there, {short(self.code)} now)"
@@ -144,6 +149,14 @@ def code_of(folder: Path) -> bytes | None:
     """The config.py that a run has kept in its folder, or None."""
     path = folder / "config.py"
     return path.read_bytes() if path.exists() else None
+
+
+def _same_place(name: str, *configs: dict) -> bool:
+    """Whether a field names the same folder in both, as DIR and DIR/ do."""
+    places = [config[name] for config in configs]
+    if name not in ("data.dir", "teacher", "init") or not all(places) or any(map(surroundings.in_bucket, places)):
+        return False
+    return len({os.path.realpath(os.path.expanduser(place)) for place in places}) == 1
 
 
 def _sha256(code: bytes | None) -> str | None:

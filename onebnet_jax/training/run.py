@@ -70,6 +70,10 @@ def train(
     teacher = load_teacher(experiment)
     data = feed.open_data(experiment.data, experiment.seed)
     check_batches(experiment, data.train_size)
+    if profile and profile[0] >= (most := max(total_steps(experiment, data.train_size).values())):
+        raise UserError(
+            f"--profile={profile[0]}:{profile[1]} begins behind the last step; a stage has {most}, from 0 on."
+        )
     for each in experiment.stages:
         check_bn_batches(experiment.bn_batches, math.ceil(data.train_size / each.batch_size), "bn_batches")
     if data.absent:
@@ -161,9 +165,14 @@ def check_progress(experiment: Experiment, workdir: Workdir, images: int) -> Non
             raise UserError(f"{workdir.folder} {kept}; choose another --workdir.")
 
 
+def total_steps(experiment: Experiment, images: int) -> dict[str, int]:
+    """The steps of each stage, by its name, for so many training images."""
+    return {each.name: each.epochs * math.ceil(images / each.batch_size) for each in experiment.stages}
+
+
 def is_complete(experiment: Experiment, workdir: Workdir, images: int) -> bool:
     """Whether all stages have been trained to their end."""
-    ends = {each.name: each.epochs * math.ceil(images / each.batch_size) for each in experiment.stages}
+    ends = total_steps(experiment, images)
     return all(workdir.last_step(name, LAST) >= end for name, end in ends.items())
 
 

@@ -95,7 +95,7 @@ def test_the_run_may_be_elsewhere_than_its_card_says(tmp_path, monkeypatch):
     card.write(tmp_path / "m.tflite", b"content", card.make(network, b"content", {}, True, False))
     (tmp_path / "run").rename(tmp_path / "moved")
     monkeypatch.setattr(verify, "agree", lambda found, *_: pytest.fail(found.title, pytrace=False))
-    with pytest.raises(UserError, match="run/config.json is missing"):
+    with pytest.raises(UserError, match="was made from .*/run, which is not there; --workdir=RUN"):
         agree.main([str(tmp_path / "m.tflite"), "--random-images"])
     with pytest.raises(pytest.fail.Exception, match=f"{tmp_path}/moved .*step 7"):
         agree.main([str(tmp_path / "m.tflite"), "--random-images", f"--workdir={tmp_path}/moved"])

@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,19 @@ def test_a_card_and_its_file_belong_together(tmp_path):
     card.path_of(model).unlink()
     with pytest.raises(UserError, match="m.json: No such file"):
         card.read(model)
+
+
+def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        card.save({tmp_path / "link": b"content", tmp_path / "pipe": b"content"})
+        assert os.read(reader, 99) == b"content" and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    finally:
+        os.close(reader)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"content"
+    assert len([*tmp_path.iterdir()]) == 3
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,13 @@ def test_a_value_that_cannot_be_is_named_with_its_field(word):
     assert refusal(f"--config.{word}").startswith(f"{word.partition('=')[0]}=")
 
 
+def test_a_config_file_named_without_its_end_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").touch()
+    with pytest.raises(UserError, match="There is no config file mine, .*; --config=mine.py is here"):
+        config_lib.load("mine")
+
+
 def test_padding_that_images_are_too_small_for_is_named_with_their_size():
     why = refusal("--config.data.image_size=5", "--config.data.dir=.", path="configs/folder.py")
     assert why == "data.crop_padding=8 must lie between 0 and 5, for images 5 pixels wide."

@@ -42,6 +42,17 @@ def test_another_config_goes_on_only_where_that_is_asked_for(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("config*")) == ["config.0.json", "config.1.json", "config.json"]
 
 
+def test_the_same_folder_may_be_spelled_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = tmp_path / "run"
+    run.mkdir()
+    workdir(run, f"data.dir={tmp_path}/data").write_config()
+    for spelled in (f"{tmp_path}/data/", "~/data", f"{tmp_path}/other/../data"):
+        assert workdir(run, f"data.dir={spelled}").check() == {}
+    with pytest.raises(UserError, match="data.dir .*another"):
+        workdir(run, f"data.dir={tmp_path}/another").check()
+
+
 def test_other_code_of_ones_own_goes_on_only_where_that_is_asked_for(tmp_path):
     """One function under one name, or two: config.json does not tell."""
 

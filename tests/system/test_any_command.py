@@ -295,3 +295,10 @@ def test_output_that_cannot_be_written_is_told():
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: Standard output or a file cannot be written: No space left on device")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_whose_output_is_closed_does_its_work(closed):
+    command = f"{sys.executable} -m onebnet_jax cost quickstart {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr and ("parameters" in done.stdout) == (">&-" not in closed.split())

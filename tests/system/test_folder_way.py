@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_runs import BODY, cached_compilation, lines, shrunken
 
-import onebnet_jax.export  # noqa: F401  asks for Keras 2, before TensorFlow is imported
+import onebnet_jax.export  # asks for Keras 2, before TensorFlow is imported
 from onebnet_jax import main
 from onebnet_jax.commands import convert, predict
 from onebnet_jax.data import photos as decoding
@@ -207,6 +207,29 @@ def test_a_folder_is_predicted_image_by_image(run, tmp_path, capsys):
         predict.main([f"{tmp_path}/m.onb", str(run[1])])
 
 
+def test_a_file_predicts_what_it_is_given_in_python(run, tmp_path, monkeypatch):
+    if engines.missing():
+        pytest.skip(engines.missing())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    onebnet_jax.convert(trained.load(run[1])).save("~/m.onb")
+    photo = next((run[0] / "nut").glob("*.JPG"))
+    (one,) = onebnet_jax.predict("~/m.onb", [photo])
+    for images in (str(photo), photo, iter([photo])):
+        assert [found.label for found in onebnet_jax.predict(tmp_path / "m.onb", images)] == [one.label]
+    with pytest.raises(UserError, match="There are no images"):
+        onebnet_jax.predict("~/m.onb", run[0].glob("*.nothing"))
+
+
+@pytest.mark.parametrize("place", [".", "runs/one"])
+def test_a_run_does_not_lie_among_its_photos(tmp_path, place):
+    """Where its folder would be taken for a kind of photos, and a later command for lack of these ask to remove it."""
+    photos = write(tmp_path / "photos", (0, 1))
+    before = sorted(photos.rglob("*"))
+    with pytest.raises(UserError, match="lies in the folder of images .*choose another --workdir"):
+        train(photos, photos / place)
+    assert sorted(photos.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("labels", "head"),
     [pytest.param((0, 1, 2), "its head too", marks=pytest.mark.slow), ((0, 3), "a new head for 2 classes")],
@@ -253,11 +276,11 @@ def test_what_is_too_large_for_memory_is_learned_too(run, tmp_path, monkeypatch,
     monkeypatch.setattr(decoding, "memory", lambda: 1000)
     train(run[0], tmp_path / "run")
     assert "streamed" in capsys.readouterr().out
-    main.main(["--mode=eval", f"--workdir={run[1]}", f"--wrong={tmp_path}/streamed"])
+    main.main(["--mode=eval", f"--workdir={run[1]}", f"--wrong={tmp_path}/streamed.tsv"])
     metrics = trained.load(tmp_path / "run").metrics
     assert metrics["epoch"] in (1, 2, 3) and "validation_top1" in metrics
     monkeypatch.undo()
-    main.main(["--mode=eval", f"--workdir={run[1]}", f"--wrong={tmp_path}/read"])
-    assert (tmp_path / "streamed").read_text() == (tmp_path / "read").read_text() != ""
+    main.main(["--mode=eval", f"--workdir={run[1]}", f"--wrong={tmp_path}/read.tsv"])
+    assert (tmp_path / "streamed.tsv").read_text() == (tmp_path / "read.tsv").read_text() != ""
     kept = [config_lib.load_json(folder / "config.json").data for folder in (run[1], tmp_path / "run")]
     assert (kept[0].mean, kept[0].std) == (kept[1].mean, kept[1].std)

@@ -242,6 +242,13 @@ def test_steps_are_traced_and_nothing_else_changes(tmp_path, quiet):
     assert b"traceEvents" in gzip.decompress(trace.read_bytes())
 
 
+def test_steps_that_no_stage_has_cannot_be_traced(tmp_path):
+    most = load().train.epochs * STEPS
+    with pytest.raises(UserError, match=rf"--profile={most}:99 begins behind the last step; a stage has {most}, "):
+        train(load(), tmp_path, profile=(most, 99))
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.slow
 def test_a_run_interrupted_before_its_first_checkpoint_starts_again(tmp_path, quiet):
     config = load("--config.checkpoint_seconds=1e6")

@@ -41,7 +41,7 @@ const char *onebnet_error(int code) {
       "the file contradicts itself: convert the network again",
       "the file must lie at a multiple of 64 bytes in memory",
       "less memory than onebnet_memory asks for",
-      "the number of threads, or of this thread, is out of bounds",
+      "the number of threads is not 1 to 64, or there is no such thread",
       "this CPU or this build has no such instruction set",
       "the image has another size than the network takes",
       "the network has no such unit, or does not keep what it takes",
