@@ -25,14 +25,14 @@ def main(argv: list[str]) -> None:
 
     facts = predict.facts(args.model)
     paths = [path for image in args.images for path in (listing.images_in(image) if image.is_dir() else [image])]
-    pixels, faults = {}, []
+    read, faults = [], []  # what can be read, with its pixels
     for path in paths:
         try:
-            pixels[path] = card.pixels(path, facts)
+            read.append((path, card.pixels(path, facts)))
         except UserError as error:
             faults.append(str(error))
-    if pixels:
-        for path, found in zip(pixels, predict.predict(args.model, np.stack(list(pixels.values())))):
+    if read:
+        for (path, _), found in zip(read, predict.predict(args.model, np.stack([pixels for _, pixels in read]))):
             print(f"{path}: {found.label} {100 * found.probability:.1f} %")
     if faults:
         raise UserError("\n".join(faults))

@@ -80,7 +80,9 @@ def test_without_its_folder_it_is_converted_and_predicts(copied, tmp_path, capsy
     for model in models:
         with pytest.raises(UserError, match="broken.png"):
             predict.main([str(model), str(photo), str(tmp_path / "broken.png"), str(photo)])
-    (line,) = set(capsys.readouterr().out.splitlines())
+    lines_printed = capsys.readouterr().out.splitlines()
+    (line,) = set(lines_printed)
+    assert len(lines_printed) == 2 * len(models)
     with pytest.raises(UserError, match="the model comes first"):
         predict.main([str(photo), str(models[0])])
     network = trained.load(workdir)
