@@ -68,7 +68,7 @@ def draw_units(axes) -> None:
                 arrow = FancyArrowPatch((x + start, y), (x + end, y), arrowstyle="-|>", mutation_scale=9, color=GREY)
                 axes.add_patch(arrow)
     words = "black: +1, white: -1, as trained; one input and one output channel of many"
-    words += "\n3×1 with 1×3 was as accurate as 3×3 in our runs"
+    words += "\n3×1 with 1×3 was no more accurate than 3×3 in our runs"
     axes.text(6, -4.6, words, ha="center", fontsize=9, color=GREY)
     axes.set(xlim=(-6.2, 17.3), ylim=(-5, 7), title="OneBNet: 3×3 becomes 3×1 and 1×3")
     axes.set_aspect("equal")

@@ -136,7 +136,7 @@ def _end_output() -> None:
 def _open_streams() -> None:
     """Has /dev/null stand for what a shell closed, as by >&-: the next file to be opened would take its place."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(number, True)  # a compiler's too
     os.close(number)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:

@@ -221,6 +221,11 @@ def in_short(error: object) -> str:
     return textwrap.shorten(str(error) or type(error).__name__, 300).rstrip(".")
 
 
+def of_kind(error: BaseException) -> str:
+    """The same, behind the exception's type."""
+    return type(error).__name__ + (f": {in_short(error)}" if str(error) else "")
+
+
 def came_through(error: BaseException) -> traceback.StackSummary:
     """The lines of files, and functions in them, that an exception came through."""
     return traceback.extract_tb(error.__traceback__)

@@ -41,6 +41,6 @@ def _imported(text: str) -> Path:
     try:
         runpy.run_path(str(file))
     except Exception as error:  # whatever such a file may raise
-        fault = f"{file} cannot be run: {type(error).__name__}: {surroundings.in_short(error)}"
+        fault = f"{file} cannot be run: {surroundings.of_kind(error)}"
         raise argparse.ArgumentTypeError(f"{fault}{own_line(error)}") from error
     return file

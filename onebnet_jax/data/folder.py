@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -25,8 +26,7 @@ def list_splits(directory: str) -> dict[str, Listing]:
     matter in the names of splits. Files may lie deeper, also behind symbolic links. Raises UserError for less than two
     classes, a class without images, a class that only some of the splits have, and two folders for one split.
     """
-    folders = [entry for entry in listing.entries(directory) if entry.is_dir() and not listing.is_hidden(entry.name)]
-    of_splits = {name: [x.path for x in folders if x.name.lower() in names] for name, names in _SPLITS.items()}
+    folders, of_splits = _folders(directory)
     named = {split: paths[0] if paths else None for split, paths in of_splits.items()}
     if named["train"] and (named["validation"] or named["test"]):
         for split, paths in of_splits.items():
@@ -142,6 +142,23 @@ def find(directory: str, classes: tuple[str, ...] = (), channels: int = 0) -> Fo
         words.append(f"WARNING: {twice} files are in two classes, by links")
     which = photos.fingerprint(every, directory)
     return Found(directory, classes, channels or photos.channels_of(every), files, words, which)
+
+
+def _folders(directory: str) -> tuple[list[os.DirEntry], dict[str, list[str]]]:
+    """The folders in a directory that are not hidden, and the paths of those that are named as a split, by its name."""
+    folders = [entry for entry in listing.entries(directory) if entry.is_dir() and not listing.is_hidden(entry.name)]
+    return folders, {name: [x.path for x in folders if x.name.lower() in names] for name, names in _SPLITS.items()}
+
+
+def among(directory: str, place: Path) -> bool:
+    """Whether a place, which need not exist, is where `list_splits` looks for classes and images."""
+    directory, place = os.path.realpath(os.path.expanduser(directory)), Path(os.path.realpath(place))
+    if not place.is_relative_to(directory) or any(map(listing.is_hidden, place.relative_to(directory).parts)):
+        return False
+    of_splits = _folders(directory)[1]
+    if of_splits["train"] and (of_splits["validation"] or of_splits["test"]):
+        return any(place.is_relative_to(path) for paths in of_splits.values() for path in paths)
+    return True
 
 
 def _within_class(path: str, root: str) -> str:

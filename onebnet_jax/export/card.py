@@ -157,16 +157,15 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
 def save(contents: dict[Path, bytes | dict]) -> None:
     """Writes files, a dict as JSON; none takes its name before all are complete. Raises UserError if that fails.
 
-    A link stays one, and what is no file, such as a pipe, is written to.
+    A link stays one. What is no file, such as a pipe, is written to at once.
     """
-    contents = {Path(os.path.realpath(path)): content for path, content in contents.items()}
     try:
         for path, content in contents.items():
             content = content if isinstance(content, bytes) else (json.dumps(content, indent=2) + "\n").encode()
             (path if path.exists() and not path.is_file() else _partial(path)).write_bytes(content)
         for path in contents:
             if _partial(path).exists():
-                _partial(path).replace(path)
+                _partial(path).replace(os.path.realpath(path))
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror}.") from error
     finally:
@@ -175,4 +174,5 @@ def save(contents: dict[Path, bytes | dict]) -> None:
 
 
 def _partial(path: Path) -> Path:
+    path = Path(os.path.realpath(path))  # beside the file that a link leads to
     return path.with_name(f".{path.name}.{os.getpid()}.part")

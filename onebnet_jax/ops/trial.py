@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onebnet_jax.errors import own_line
-from onebnet_jax.surroundings import in_short
+from onebnet_jax.surroundings import of_kind
 
 
 def fault(function, shape, *arguments) -> str:
@@ -15,7 +15,7 @@ def fault(function, shape, *arguments) -> str:
         values = jax.jit(lambda *args: given.append(function(*args)) or given[0])(*arguments)
     except Exception as error:  # whatever such code may raise; what is no array fails after it was given
         if not given:
-            return f"fails ({type(error).__name__}: {in_short(error)}{own_line(error)})"
+            return f"fails ({of_kind(error)}{own_line(error)})"
     if not isinstance(result := given[0], jax.Array | np.ndarray):
         return f"gives a {type(result).__name__}, not an array {list(shape)}"
     if result.shape != shape or not (result.dtype == bool or jnp.issubdtype(result.dtype, jnp.floating)):

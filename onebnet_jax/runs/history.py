@@ -85,9 +85,9 @@ def table(runs: Sequence[History], over_seeds: bool = False) -> Table:
     for index, (run, used) in enumerate(zip(runs, fields)):
         alike = repr({name: used[name] for name in used if name != "seed"}) if over_seeds else index
         group = groups.setdefault(alike, (used, []))[1]
-        if twin := [other.name for other in group if other.config.seed == run.config.seed]:
+        if twin := [other.folder for other in group if other.config.seed == run.config.seed]:
             remedy = "name one of them, or train the other with another --config.seed"
-            raise UserError(f"{twin[0]} and {run.name} have the same seed, {run.config.seed}; {remedy}.")
+            raise UserError(f"{twin[0]} and {run.folder} have the same seed, {run.config.seed}; {remedy}.")
         group.append(run)
     rows = [["run", *differing, *["seeds"] * over_seeds, "epochs", "Top-1 last", "Top-1 best", "train Top-1", "hours"]]
     for used, group in groups.values():

@@ -12,6 +12,7 @@ from small_runs import BODY, cached_compilation, lines, shrunken
 import onebnet_jax.export  # asks for Keras 2, before TensorFlow is imported
 from onebnet_jax import main
 from onebnet_jax.commands import convert, predict
+from onebnet_jax.data import folder
 from onebnet_jax.data import photos as decoding
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks import families
@@ -227,9 +228,16 @@ def test_a_run_does_not_lie_among_its_photos(tmp_path, place):
     """Where its folder would be taken for a kind of photos, and a later command for lack of these ask to remove it."""
     photos = write(tmp_path / "photos", (0, 1))
     before = sorted(photos.rglob("*"))
-    with pytest.raises(UserError, match="lies in the folder of images .*choose another --workdir"):
+    with pytest.raises(UserError, match="lies among the images of .*choose another --workdir"):
         train(photos, photos / place)
     assert sorted(photos.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("place", "is_among"), [("", True), ("train/x", True), ("runs/one", False), (".runs", False)])
+def test_a_run_may_lie_beside_the_folders_of_its_splits(tmp_path, place, is_among):
+    for split in ("train", "val"):
+        write(tmp_path / "photos" / split, (0, 1))
+    assert folder.among(str(tmp_path / "photos"), tmp_path / "photos" / place / "train") == is_among
 
 
 @pytest.mark.parametrize(

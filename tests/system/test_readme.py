@@ -1,5 +1,5 @@
-"""The Python in README and in the pages of docs/ runs as it stands there, in a process of its own; with small networks
-on few images.
+"""The Python in the pages of docs/ runs as it stands there, in a process of its own; with small networks on few images.
+README's is a config, which test_extend.py trains.
 """
 
 import os
@@ -30,7 +30,7 @@ families.FAMILIES = small_runs.SHORT
 
 
 def blocks():
-    """Each block of Python, by its page. By default those of the first page are run."""
+    """Each block of Python, by its page. By default those of getting_started.md are run."""
     for page in PAGES:
         found = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
         for number, block in enumerate(found, start=1):

@@ -9,7 +9,8 @@
 /* Float maps are [row][block of 32 channels][column][32]; maps of signs are [row][column][block] words in a border. */
 
 /* out[p] = PReLU of: bias + the sum over `count` rows i and t < run of rows[i][p * step + t] * weights[i][t], each [32];
-   p < n. Without a bias (NULL) the sum goes on from what out[p] has, as if the terms before were of this call. Terms are added in this order, each by one fused multiply-add, whatever the instruction set. */
+   p < n. Without a bias (NULL) the sum goes on from what out[p] has. Terms are added in this order, each by one fused
+   multiply-add, whatever the instruction set. */
 typedef struct {
   const float *const *rows;
   int count, run, n;
