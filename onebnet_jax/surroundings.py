@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import textwrap
 import traceback
 from pathlib import Path
 
@@ -218,7 +217,8 @@ def in_bucket(address: object) -> bool:
 
 def in_short(error: object) -> str:
     """What an exception says, for the middle of a sentence."""
-    return textwrap.shorten(str(error) or type(error).__name__, 300).rstrip(".")
+    words = " ".join((str(error) or type(error).__name__).split())
+    return (words if len(words) <= 300 else f"{words[:294]} [...]").rstrip(".")
 
 
 def of_kind(error: BaseException) -> str:

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from onebnet_jax import surroundings
 from onebnet_jax.commands import arguments
 from onebnet_jax.errors import UserError, check_numpy, cli
 from onebnet_jax.export import card
@@ -72,7 +71,7 @@ def main(argv: list[str]) -> None:
         if "workdir" not in facts["source"]:
             raise UserError(f"--workdir has no place here: {args.model} was made from an untrained network.")
         facts["source"]["workdir"] = str(args.workdir)
-    elif (run := facts["source"].get("workdir")) and not (surroundings.in_bucket(run) or os.path.exists(run)):
+    elif (run := card.workdir_of(facts)) and not os.path.exists(run):
         raise UserError(f"{args.model} was made from {run}, which is not there; --workdir=RUN says where it is now.")
     network = trained.from_origin(facts["source"], facts["config"]).with_data(overrides)
     if args.random_images:

@@ -96,7 +96,7 @@ def read(model: Path) -> tuple[bytes, dict]:
     tflite, card = read_bytes(model), load(path_of(model))
     if hashlib.sha256(tflite).hexdigest() != card["sha256"]:
         raise UserError(f"{model} is not the file that {path_of(model)} describes: copy both again, or convert anew.")
-    if (folder := _folder(card)) is not None:
+    if (folder := workdir_of(card)) is not None:
         card["source"]["workdir"] = os.path.normpath(model.parent / folder)
     return tflite, card
 
@@ -136,7 +136,7 @@ def check_writable(path: Path, suffix: str, field: str = "") -> None:
         raise UserError(f"{path} is there and holds something else, which would be lost; choose another name.")
 
 
-def _folder(card: dict) -> str | None:
+def workdir_of(card: dict) -> str | None:
     """The work directory that a card names, if it lies on this machine and not in a bucket."""
     workdir = card.get("source", {}).get("workdir")
     return None if surroundings.in_bucket(workdir) else workdir
@@ -148,7 +148,7 @@ def write(model: Path, tflite: bytes, card: dict) -> None:
     On disk the card names the work directory as seen from its own folder, so that both can be moved together.
     """
     check_place(model)
-    if (folder := _folder(card)) is not None:
+    if (folder := workdir_of(card)) is not None:
         card = card | {"source": card["source"] | {"workdir": os.path.relpath(folder, model.parent)}}
     # The card first: no file is without one, and a card that is not of the file is found out by `read`.
     save({path_of(model): card, model: tflite})

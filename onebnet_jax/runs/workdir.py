@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 import onebnet_jax
 from onebnet_jax import surroundings
-from onebnet_jax.data import folder
+from onebnet_jax.data.folder import among
 from onebnet_jax.errors import Unavailable, UserError, local
 from onebnet_jax.runs import config as config_lib
 
@@ -56,7 +56,7 @@ class Workdir:
             saved = config_lib.flat(config_lib.load_json(path, built=False)) if path.exists() else asked
             kept, recorded = code_of(self.folder), (self.folder / "versions.jsonl").exists()
         photos = asked["data.dir"] if asked["data.name"] == "folder" else ""
-        if photos and any(folder.among(photos, self.folder / stage) for stage in self.config.stages):
+        if photos and any(among(photos, self.folder / stage) for stage in self.config.stages):
             fault = f"The work directory {self.title or self.folder} lies among the images of {photos}"
             raise UserError(f"{fault}, where it would be taken for a kind of them; choose another --workdir.")
         names = sorted(name for name in asked if asked[name] != saved[name] and not _same_place(name, asked, saved))

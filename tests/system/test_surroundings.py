@@ -143,6 +143,11 @@ def test_any_variable_changes_nothing_or_is_named(place, usual, tmp_path, comman
     assert_usual_or_refused(place, usual, tmp_path / "output", command, variables, variables)
 
 
+def test_a_fault_of_one_long_word_is_cut_and_not_lost():
+    assert surroundings.in_short("x" * 400) == "x" * 294 + " [...]"
+    assert surroundings.in_short("one\n two.") == "one two"
+
+
 def test_no_temporary_folder_is_said(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [NOWHERE])
