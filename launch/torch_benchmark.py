@@ -5,7 +5,8 @@
 
 PyTorch trains the same network: built from the same list of units, with the same batch, loss and optimizer, in the
 channels-last layout, which is its faster one. Each round times some steps of each contender; printed are medians of
-images/s, and of our rate as a multiple of each contender's in the same round. With --native-off XLA is ours.
+images/s, and of our rate as a multiple of each contender's in the same round. With --native-off XLA is ours; with
+--config.train.binarize_weights=False weights are float, as in the first of two stages.
 """
 
 import argparse
@@ -20,7 +21,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("configs", nargs="+", metavar="CONFIG")
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--native-off", action="store_true", help="our side without the kernels of onebnet_jax/native")
-args = parser.parse_args()
+args, overrides = parser.parse_known_args()
 os.environ["JAX_PLATFORMS"] = "cpu"
 if args.native_off:
     os.environ["ONEBNET_NATIVE"] = "0"
@@ -58,8 +59,9 @@ class Sign(torch.autograd.Function):
 class TorchUnit(nn.Module):
     """One `Unit` of a OneBNet, or its stem; shapes are [N, C, H, W]."""
 
-    def __init__(self, unit):
+    def __init__(self, unit, binary_weights):
         super().__init__()
+        self.binary_weights = binary_weights
         self.unit, channels = unit, unit.out_channels
         bound = 1 / (unit.kernel[0] * unit.kernel[1] * unit.in_channels) ** 0.5
         self.weight = nn.Parameter(bound * (2 * torch.rand(channels, unit.in_channels, *unit.kernel) - 1))
@@ -83,8 +85,9 @@ class TorchUnit(nn.Module):
         if unit.shift:
             y = y - self.alpha
         if unit.binary:
-            scale = weight.detach().abs().mean((1, 2, 3), keepdim=True)
-            y, weight = Sign.apply(y, True), scale * Sign.apply(weight, False)
+            y = Sign.apply(y, True)
+        if unit.binary and self.binary_weights:
+            weight = weight.detach().abs().mean((1, 2, 3), keepdim=True) * Sign.apply(weight, False)
         pads = []
         for size, k, stride in zip(reversed(y.shape[2:]), reversed(unit.kernel), reversed(unit.strides)):
             total = max((-(-size // stride) - 1) * stride + k - size, 0)
@@ -107,7 +110,8 @@ class TorchTrainer:
         torch.manual_seed(0)
         info, self._count = experiment.data.info, experiment.stages[-1].batch_size
         units = experiment.structure.units
-        layers = [*map(TorchUnit, units), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        binary_weights = experiment.stages[-1].binarization.weights
+        layers = [*(TorchUnit(unit, binary_weights) for unit in units), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         network = nn.Sequential(*layers, nn.Linear(units[-1].out_channels, info.num_classes))
         network = network.to(memory_format=torch.channels_last)
         height, width, channels = info.shape
@@ -133,7 +137,7 @@ class TorchTrainer:
 versions = f"jax {jax.__version__}, torch {torch.__version__}, {library.in_use()}, {torch.get_num_threads()} threads"
 print(f"{versions}, {args.rounds} rounds", flush=True)
 for path in args.configs:
-    experiment = config.experiment(config.load(path))
+    experiment = config.experiment(config.load(path, overrides))
     ours = speed.Trainer(experiment, None)
     others = {
         "torch eager": TorchTrainer(experiment),

@@ -131,6 +131,16 @@ def gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estima
     return results
 
 
+def kernel_gradient(grad, x, size, strides, pad_value):
+    """The kernel's gradient alone of conv(sign(x), kernel), whose weights may be float.
+
+    grad is [N, H', W', C_out], x [N, H, W, C_in], size (kh, kw); returns [kh, kw, C_in, C_out].
+    """
+    result = _floats(*size, x.shape[-1], grad.shape[-1])
+    attributes = {"rows": strides[0], "columns": strides[1], "pad_value": pad_value}
+    return library.call("kernel_gradient", result, grad, x, _or_zeros(None, x), **attributes)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
 def rsign_conv(
     x: jax.Array,

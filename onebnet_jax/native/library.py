@@ -10,7 +10,15 @@ import numpy as np
 from onebnet_jax.errors import UserError
 from onebnet_jax.native import build
 
-TARGETS = ("forward", "gradients", "statistics", "tail_forward", "tail_backward", "tail_gradient")
+TARGETS = (
+    "forward",
+    "gradients",
+    "kernel_gradient",
+    "statistics",
+    "tail_forward",
+    "tail_backward",
+    "tail_gradient",
+)
 VARIABLE = "ONEBNET_NATIVE"  # 0 for no kernels, the name of an instruction set to hold to that one; unset for the best
 
 

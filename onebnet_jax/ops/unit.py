@@ -1,6 +1,7 @@
 """A unit in one piece: RSign, binarized convolution, batch normalization, shortcut, activation. Pure functions.
 
-The native kernels compute them together where they serve; XLA computes them one after the other everywhere else.
+The native kernels compute them together where they serve; XLA computes them one after the other everywhere else. Of
+float weights (stage 1) XLA computes the convolution and the gradient of its map, the kernels the rest.
 """
 
 from typing import NamedTuple
@@ -56,6 +57,8 @@ def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_n
     (gamma, beta, zeta), each [C]. Returns (result, mean, biased variance), [N, H, W, C], [C] and [C]; the last two
     carry no gradient.
     """
+    if isinstance(y, RSignConv) and not _native(y):
+        y = value(y)  # of float weights, say: the kernels may still compute what follows
     if _native(y):
         if shortcut is not None:  # of each channel, perhaps; the kernels read a whole map
             shape = kernels.output(y.x.shape, y.kernel, y.strides) if isinstance(y, RSignConv) else y.shape
@@ -69,7 +72,7 @@ def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_n
         else:
             y, *moments = kernels.tail(y, *rest, epsilon, axis_name)
         return ACTIVATIONS[behind](y), *moments
-    y, mean, variance = fused.batch_norm(value(y), scale, bias, mask, epsilon, axis_name)
+    y, mean, variance = fused.batch_norm(y, scale, bias, mask, epsilon, axis_name)
     return add(y, shortcut, activation), mean, variance
 
 

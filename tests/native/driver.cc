@@ -88,6 +88,10 @@ bool check(const Kernels &kernels, const Shape &s, int which) {
     KernelGradient w = {};
     w.s = s, w.bits = r->bits, w.dy = grad, w.dw = r->dw;
     kernel_gradient(pool, kernels, w);
+    Array<uint32_t> bits(r->bits.size);
+    f.bits = bits;
+    signs(pool, kernels, f);
+    if (!(bits == r->bits)) return std::printf("%s %d: other signs\n", kernels.name, which), false;
     Tail t = {};
     t.n = s.n, t.pixels = s.oh * s.ow, t.c = s.o, t.y = y, t.mask = mask, t.grad = grad, t.parameters = parameters;
     statistics(pool, kernels, t, r->statistic);

@@ -101,7 +101,11 @@ def compare_gradients(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(library.VARIABLE, name)
         got, pull_native = jax.vjp(native, *jax.tree.map(jnp.asarray, (x, alpha, w)))
-        assert_close((got, pull_native(grad)), (wanted, pull(wide(grad))))
+        gradients = pull_native(grad)
+        assert_close((got, gradients), (wanted, pull(wide(grad))))
+        shifted_x = x if alpha is None else x - alpha
+        alone = kernels.kernel_gradient(jnp.asarray(grad), jnp.asarray(shifted_x), w.shape[:2], strides, pad_value)
+        np.testing.assert_array_equal(alone, gradients[2])
 
 
 @pytest.mark.slow

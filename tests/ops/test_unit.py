@@ -1,6 +1,7 @@
 """Units inside real networks: what the native kernels give against float64 and XLA, on the maps that they get there."""
 
 import dataclasses
+import re
 
 import dyadic
 import jax
@@ -47,10 +48,11 @@ def by_xla(function):
 @pytest.mark.parametrize(
     "family", [pytest.param(name, marks=[pytest.mark.slow] * (name != "onebnet")) for name in NETWORKS]
 )
-def test_each_unit_and_its_gradients_are_those_of_float64(family, monkeypatch):
+@pytest.mark.parametrize("binary_weights", [True, False])  # the last stage, and the first of two
+def test_each_unit_and_its_gradients_are_those_of_float64(family, binary_weights, monkeypatch):
     """Unit by unit, as a sign that rounding turns changes all that follows it in a whole network."""
     structure = NETWORKS[family]
-    network = Network(structure)
+    network = Network(structure, Binarization(weights=binary_weights))
     images = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32)
     variables = network.init(jax.random.key(0), images[:1])
     rng, norm, found = np.random.default_rng(1), unit.norm, []
@@ -119,3 +121,18 @@ def test_a_shortcut_of_one_value_a_channel_is_added_by_the_kernels_too(described
 
     got, wanted = (each(jax.value_and_grad(summed, (0, 1)))(x, shortcut) for each in (lambda f: f, by_xla))
     assert largest_difference(got, wanted) < 1e-5
+
+
+@pytest.mark.parametrize("binary_kernel", [True, False])
+def test_kernels_compute_what_surrounds_a_convolution_of_float_weights_too(binary_kernel):
+    """Stage 1 of two, which takes several times as long without them."""
+    x, kernel, ones = jnp.zeros((2, 6, 6, 40)), jnp.ones((3, 3, 40, 40)), jnp.ones(40)
+
+    def summed(x, kernel):
+        y = unit.RSignConv(x, None, kernel, 1.0, (1, 1), 1, "poly", 1.0, binary_kernel)
+        return jnp.sum(unit.norm(y, x, ones, ones, jnp.ones(2), (ones, ones, ones))[0] ** 2)
+
+    program = str(jax.make_jaxpr(jax.grad(summed, (0, 1)))(x, kernel))
+    both = {"tail_forward", "tail_backward"}
+    convolution = {"forward", "gradients"} if binary_kernel else {"statistics", "tail_gradient", "kernel_gradient"}
+    assert set(re.findall(r"onebnet_(\w+)", program)) == both | convolution

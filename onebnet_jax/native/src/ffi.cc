@@ -72,6 +72,20 @@ ffi::Error gradients_call(ffi::ThreadPool threads, Floats grad, Counts counts, F
   });
 }
 
+ffi::Error kernel_gradient_call(ffi::ThreadPool threads, Floats grad, Floats x, Floats alpha, FloatsOut dkernel,
+                                int64_t rows, int64_t columns, int64_t pad_value, std::string_view set) {
+  return run(threads, set, [&](Pool &pool, const Kernels &k) {
+    Forward f = {};
+    f.s = shape(x, *dkernel, rows, columns, pad_value);
+    Memory bits(sizeof(uint32_t) * f.s.n * f.s.padded_h * f.s.padded_w * f.s.words);
+    f.x = data(x), f.alpha = data(alpha), f.bits = bits.as<uint32_t>();
+    signs(pool, k, f);
+    KernelGradient w = {};
+    w.s = f.s, w.bits = f.bits, w.dy = data(grad), w.dw = data(*dkernel);
+    kernel_gradient(pool, k, w);
+  });
+}
+
 template <class B> Tail tail(const B &map) {
   Tail t = {};
   t.n = size(map, 0), t.pixels = size(map, 1) * size(map, 2), t.c = size(map, 3);
@@ -130,6 +144,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_gradients, gradients_call,
                               BIND.F32.Arg<Counts>().F32.F32.F32.F32.F32.F32.Arg<Bits>().RET.RET.RET.RET.INT("rows")
                                   .INT("columns").INT("pad_value").INT("slope").Attr<float>("window")
                                   .INT("shortcut").SET);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_kernel_gradient, kernel_gradient_call,
+                              BIND.F32.F32.F32.RET.INT("rows").INT("columns").INT("pad_value").SET);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_statistics, statistics_call, BIND.F32.F32.RET.SET);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_tail_forward, tail_forward_call,
                               BIND.F32.Arg<Counts>().F32.F32.RET.INT("rprelu").SET);

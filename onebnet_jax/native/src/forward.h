@@ -67,10 +67,16 @@ template <int V> void forward_rows(const Forward *f, int n, const uint32_t *bits
   }
 }
 
-void forward(const Forward *f, int n) {
+uint32_t *bits_of(const Forward *f, int n) { return f->bits + (size_t)n * f->s.padded_h * f->s.padded_w * f->s.words; }
+
+void signs(const Forward *f, int n) {
   const Shape &s = f->s;
-  uint32_t *bits = f->bits + (size_t)n * s.padded_h * s.padded_w * s.words;
-  pack_image(&s, f->x + (size_t)n * s.h * s.w * s.c, f->alpha, bits);
+  pack_image(&s, f->x + (size_t)n * s.h * s.w * s.c, f->alpha, bits_of(f, n));
+}
+
+void forward(const Forward *f, int n) {
+  signs(f, n);
+  const uint32_t *bits = bits_of(f, n);
   for (int b = 0; b < f->blocks; b++) {
     if (f->block == BLOCK) forward_rows<BLOCK_VECTORS>(f, n, bits, b);
     else forward_rows<BLOCK_VECTORS / 2>(f, n, bits, b);

@@ -86,7 +86,7 @@ void sum(const float *parts, int count, int width, const float *mask, float *out
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 extern "C" const Kernels JOIN(kernels_, FLAVOR) = {
-    TEXT(FLAVOR), LANES,           prepare_weights, forward,    index_size,   prepare_index, map_items, tables_size,
-    map_gradient, part_size,       chunk_size,      kernel_gradient, kernel_finish, statistics, tail_forward,
-    tail_backward, tail_gradient,  sum,
+    TEXT(FLAVOR), LANES,         prepare_weights, signs,      forward,         index_size,    prepare_index, map_items,
+    tables_size,  map_gradient,  part_size,       chunk_size, kernel_gradient, kernel_finish, statistics,
+    tail_forward, tail_backward, tail_gradient,   sum,
 };

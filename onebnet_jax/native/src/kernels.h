@@ -71,6 +71,7 @@ struct Kernels {
   const char *name;
   int lanes;
   void (*weights)(const Forward *, int block);
+  void (*signs)(const Forward *, int image);  // bits from x and alpha, the first part of forward
   void (*forward)(const Forward *, int image);
   size_t (*index_size)(const MapGradient *);
   void (*index)(const MapGradient *, int tap);

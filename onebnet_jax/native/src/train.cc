@@ -77,6 +77,10 @@ void forward(Pool &pool, const Kernels &k, Forward f, const float *mask, float *
   for (int i = 0; i < 2; i++) std::memcpy(sums + i * s.o, total.as<float>() + i * width, sizeof(float) * s.o);
 }
 
+void signs(Pool &pool, const Kernels &k, const Forward &f) {
+  share(pool, f.s.n, [&](int image, int) { k.signs(&f, image); });
+}
+
 void map_gradient(Pool &pool, const Kernels &k, MapGradient g, float *alpha_gradient) {
   const Shape &s = g.s;
   g.once = 1 / g.window, g.twice = 2 / g.window;

@@ -9,6 +9,7 @@ const Kernels *find_kernels(const char *name);
 // The arguments are those of the structs in kernels.h; what is prepared or kept in between is filled in here.
 // sums: [2][o], of counts and of their squares, each image times its mask.
 void forward(Pool &, const Kernels &, Forward, const float *mask, float *sums);
+void signs(Pool &, const Kernels &, const Forward &);  // the bits alone
 void map_gradient(Pool &, const Kernels &, MapGradient, float *alpha_gradient);
 void kernel_gradient(Pool &, const Kernels &, KernelGradient);
 // sums: [2][c], of y and of y * y, each image times its mask.
