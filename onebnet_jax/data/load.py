@@ -96,7 +96,7 @@ def open(name: str, source: str = "auto", directory: str = "", **options):
     directory = os.path.expanduser(directory)
     if directory and source != "download" and not os.path.isdir(directory):
         fault = "a file, not a folder" if os.path.exists(directory) else "not there"
-        raise UserError(f"data.dir={directory!r} is {fault}.")
+        raise UserError(f"data.dir={directory!r} is {fault}; --config.data.dir=FOLDER says where the data are.")
     finders = {"tfds": _read_tfds, "files": _read_files, "download": _download}
     if info.streamed:
         finders = {"tfds": reader.Records, "files": reader.Folders}

@@ -146,7 +146,9 @@ def check_own(experiment: Experiment) -> None:
 
 
 def check_bn_batches(batches: int, steps_per_epoch: int, name: str) -> None:
-    """Raises UserError for more batches than an epoch has, for BN's statistics."""
+    """Raises UserError for more batches than an epoch has, or fewer than none, for BN's statistics."""
+    if batches < 0:
+        raise UserError(f"{name}={batches} must not be negative; 0 leaves the statistics as they are.")
     if batches > steps_per_epoch:
         raise UserError(f"{name}={batches} is more than the {steps_per_epoch} batches of an epoch.")
 

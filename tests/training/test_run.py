@@ -128,6 +128,8 @@ def test_an_evaluation_can_take_the_statistics_of_training_images(quiet):
     assert loss(network, *others) != pytest.approx(wanted, rel=1e-2)
     with pytest.raises(UserError, match="--bn-batches=2 is more than the 1 batches of an epoch"):
         evaluate(network, bn_batches=2)
+    with pytest.raises(UserError, match="--bn-batches=-1 must not be negative"):
+        evaluate(network, bn_batches=-1)
 
 
 @pytest.mark.slow
