@@ -63,6 +63,13 @@ def output(shape, kernel, strides):
     return shape[0], -(-shape[1] // strides[0]), -(-shape[2] // strides[1]), kernel.shape[3]
 
 
+def _bits(shape, size, strides):
+    """Packed signs of a map of `shape` [N, H, W, C], with the border that a kernel of `size` (kh, kw) needs."""
+    pads = lax.padtype_to_pads(shape[1:3], size, strides, "SAME")
+    rows, columns = (length + sum(pair) for length, pair in zip(shape[1:3], pads))
+    return jax.ShapeDtypeStruct((shape[0], rows, columns, -(-shape[3] // 32)), jnp.uint32)
+
+
 # The convolution and its gradients ------------------------------------------------------------------------------------
 
 
@@ -80,20 +87,30 @@ def counts(x, alpha, kernel, mask=None, strides=(1, 1), pad_value=0):
       (counts, bits, sums): int16 [N, H', W', C_out]; the packed signs, uint32 [N, rows, columns, ceil(C_in / 32)] with
       the border; the sums over N, H', W' of the counts and of their squares, [2, C_out].
     """
-    rows, columns = (
-        size + sum(pads)
-        for size, pads in zip(x.shape[1:3], lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, "SAME"))
-    )
     results = (
         jax.ShapeDtypeStruct(output(x.shape, kernel, strides), jnp.int16),
-        jax.ShapeDtypeStruct((x.shape[0], rows, columns, -(-x.shape[3] // 32)), jnp.uint32),
+        _bits(x.shape, kernel.shape[:2], strides),
         _floats(2, kernel.shape[3]),
     )
     attributes = {"rows": strides[0], "columns": strides[1], "pad_value": pad_value}
     return library.call("forward", results, x, _or_zeros(alpha, x), kernel, _or_empty(mask), **attributes)
 
 
-def gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estimator, window, norm=None, shortcut=False):
+def gradients(
+    grad,
+    bits,
+    x,
+    alpha,
+    kernel,
+    progress,
+    strides,
+    pad_value,
+    estimator,
+    window,
+    norm=None,
+    shortcut=False,
+    binary_kernel=True,
+):
     """Gradients of x, alpha and the kernel; the estimator's slope at x - alpha stands for the sign's.
 
     Args:
@@ -102,6 +119,7 @@ def gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estima
       norm: (counts, coefficients c [3, C_out], mask [N]): that of the convolution is then
         grad * c[0] - mask * (counts * c[1] + c[2]).
       shortcut: adds grad to the gradient of x.
+      binary_kernel: whether the kernel is a scale times -1 or +1; a float one goes with neither of the two before.
 
     Returns:
       [N, H, W, C_in], [C_in], [kh, kw, C_in, C_out].
@@ -127,21 +145,20 @@ def gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estima
         slope=SLOPES[estimator] if known else 2,
         window=np.float32(window),
         shortcut=int(shortcut),
+        binary=int(binary_kernel),
     )
     return results
 
 
-def kernel_gradient(grad, x, size, strides, pad_value):
-    """The kernel's gradient alone of conv(sign(x), kernel), whose weights may be float.
-
-    grad is [N, H', W', C_out], x [N, H, W, C_in], size (kh, kw); returns [kh, kw, C_in, C_out].
-    """
-    result = _floats(*size, x.shape[-1], grad.shape[-1])
+def float_forward(x, alpha, kernel, strides, pad_value):
+    """conv(sign(x - alpha), kernel) of a float kernel, and the packed signs; arguments and bits as in `counts`."""
+    shape = output(x.shape, kernel, strides)
     attributes = {"rows": strides[0], "columns": strides[1], "pad_value": pad_value}
-    return library.call("kernel_gradient", result, grad, x, _or_zeros(None, x), **attributes)
+    bits = _bits(x.shape, kernel.shape[:2], strides)
+    return library.call("float_forward", (_floats(*shape), bits), x, _or_zeros(alpha, x), kernel, **attributes)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7, 8))
 def rsign_conv(
     x: jax.Array,
     alpha: jax.Array | None,
@@ -151,30 +168,38 @@ def rsign_conv(
     pad_value: int = 0,
     estimator: str | Callable = "poly",
     window: float = 1.0,
+    binary_kernel: bool = True,
 ) -> jax.Array:
     """conv(sign(x - alpha), kernel), with an estimator's slope in the backward pass.
 
     Args:
       x: [N, H, W, C_in].
       alpha: [C_in], or None for no shift.
-      kernel: [kh, kw, C_in, C_out], binarized: one scale for each output channel times -1 or +1.
+      kernel: [kh, kw, C_in, C_out].
       progress, window: what the estimator gets.
       estimator: "poly", "clip", or a function as in `ops.binarize.ESTIMATORS`.
+      binary_kernel: whether the kernel is one scale for each output channel times -1 or +1, or float.
 
     Returns:
-      [N, H', W', C_out]: an exact integer times the scale, which is rounded once. (XLA adds up the scales.)
+      [N, H', W', C_out]. Of a binary kernel an exact integer times the scale, which is rounded once. (XLA adds up the
+      scales.)
     """
-    return _rsign_conv_fwd(x, alpha, kernel, progress, strides, pad_value, estimator, window)[0]
+    return _rsign_conv_fwd(x, alpha, kernel, progress, strides, pad_value, estimator, window, binary_kernel)[0]
 
 
-def _rsign_conv_fwd(x, alpha, kernel, progress, strides, pad_value, estimator, window):
-    counted, bits, _ = counts(x, alpha, kernel, None, strides, pad_value)
-    return counted.astype(jnp.float32) * _scale(kernel), (x, alpha, kernel, progress, bits)
+def _rsign_conv_fwd(x, alpha, kernel, progress, strides, pad_value, estimator, window, binary_kernel):
+    if binary_kernel:
+        counted, bits, _ = counts(x, alpha, kernel, None, strides, pad_value)
+        y = counted.astype(jnp.float32) * _scale(kernel)
+    else:
+        y, bits = float_forward(x, alpha, kernel, strides, pad_value)
+    return y, (x, alpha, kernel, progress, bits)
 
 
-def _rsign_conv_bwd(strides, pad_value, estimator, window, residuals, grad):
+def _rsign_conv_bwd(strides, pad_value, estimator, window, binary_kernel, residuals, grad):
     x, alpha, kernel, progress, bits = residuals
-    dx, dalpha, dkernel = gradients(grad, bits, x, alpha, kernel, progress, strides, pad_value, estimator, window)
+    fixed = strides, pad_value, estimator, window
+    dx, dalpha, dkernel = gradients(grad, bits, x, alpha, kernel, progress, *fixed, binary_kernel=binary_kernel)
     return dx, None if alpha is None else dalpha, dkernel, jnp.zeros_like(progress)
 
 

@@ -12,8 +12,8 @@ from onebnet_jax.native import build
 
 TARGETS = (
     "forward",
+    "float_forward",
     "gradients",
-    "kernel_gradient",
     "statistics",
     "tail_forward",
     "tail_backward",

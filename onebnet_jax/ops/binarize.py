@@ -12,7 +12,6 @@ import numpy as np
 from jax import lax
 
 from onebnet_jax.errors import Parts, UserError
-from onebnet_jax.native import kernels
 from onebnet_jax.ops import cpu
 from onebnet_jax.ops.convolution import conv
 from onebnet_jax.ops.trial import fault
@@ -183,12 +182,8 @@ def _binary_conv_bwd(strides, pad_value, estimator, window, residuals, grad):
     kept, positive, like, kernel, progress = residuals
     shape, dtype = like.shape[1:], like.dtype
     values = sign(kept) if positive is None else jnp.where(_unpack(positive, shape), 1.0, -1.0).astype(dtype)
-    values = cpu.after(values, grad)
-    _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), values, kernel)
+    _, vjp = jax.vjp(lambda b, w: conv(b, w, strides, pad_value), cpu.after(values, grad), kernel)
     values_grad, kernel_grad = vjp(grad)
-    if kernels.serves(grad, kernel):  # XLA then leaves its own out, which takes several times as long
-        signed = kept if positive is None else values
-        kernel_grad = kernels.kernel_gradient(grad, signed, kernel.shape[:2], strides, pad_value)
     # A slope that needs progress waits for the gradient too; one of x alone costs XLA no memory.
     slope = _slope(kept, shape, dtype, cpu.after(progress, grad), estimator, window)
     return values_grad * slope, kernel_grad, jnp.zeros_like(progress)

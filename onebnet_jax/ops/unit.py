@@ -1,7 +1,7 @@
 """A unit in one piece: RSign, binarized convolution, batch normalization, shortcut, activation. Pure functions.
 
-The native kernels compute them together where they serve; XLA computes them one after the other everywhere else. Of
-float weights (stage 1) XLA computes the convolution and the gradient of its map, the kernels the rest.
+The native kernels compute them together where they serve, or, of float weights (stage 1), in two parts; XLA computes
+them one after the other everywhere else.
 """
 
 from typing import NamedTuple
@@ -43,8 +43,8 @@ def value(y: jax.Array | RSignConv) -> jax.Array:
     """The result of a convolution: [N, H', W', C_out]."""
     if not isinstance(y, RSignConv):
         return y
-    if _native(y):
-        return kernels.rsign_conv(y.x, y.alpha, y.kernel, y.progress, *_static(y))
+    if kernels.serves(y.x, y.kernel):
+        return kernels.rsign_conv(y.x, y.alpha, y.kernel, y.progress, *_static(y), y.binary_kernel)
     return binarize.binary_conv(
         shifted(y.x, y.alpha), y.kernel, y.progress, y.strides, y.pad_value, y.estimator, y.window
     )
@@ -58,7 +58,7 @@ def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_n
     carry no gradient.
     """
     if isinstance(y, RSignConv) and not _native(y):
-        y = value(y)  # of float weights, say: the kernels may still compute what follows
+        y = value(y)  # of float weights: the kernels may compute what follows apart
     if _native(y):
         if shortcut is not None:  # of each channel, perhaps; the kernels read a whole map
             shape = kernels.output(y.x.shape, y.kernel, y.strides) if isinstance(y, RSignConv) else y.shape
@@ -88,7 +88,7 @@ def settle(x: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def _native(y):
-    """Whether the kernels compute a convolution, or what follows its result."""
+    """Whether the kernels compute a convolution with what follows, or what follows its result."""
     return y.binary_kernel and kernels.serves(y.x, y.kernel) if isinstance(y, RSignConv) else kernels.serves(y)
 
 

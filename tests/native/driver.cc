@@ -55,14 +55,14 @@ int count(const Shape &s, const float *x, const float *alpha, const float *kerne
 struct Results {
   Array<int16_t> counts;
   Array<uint32_t> bits;
-  Array<float> sums, dx, dalpha, dy, dw, out, tail_sums, before, statistic;
+  Array<float> sums, dx, dalpha, dy, dw, y, float_dx, float_dalpha, out, tail_sums, before, statistic;
   explicit Results(const Shape &s)
       : counts((size_t)s.n * s.oh * s.ow * s.o), bits((size_t)s.n * s.padded_h * s.padded_w * s.words), sums(2 * s.o),
         dx((size_t)s.n * s.h * s.w * s.c), dalpha(s.c), dy(counts.size), dw((size_t)s.kh * s.kw * s.c * s.o),
-        out(counts.size), tail_sums(4 * s.o), before(counts.size), statistic(2 * s.o) {}
+        y(counts.size), float_dx(dx.size), float_dalpha(s.c), out(counts.size), tail_sums(4 * s.o), before(counts.size), statistic(2 * s.o) {}
   bool operator==(const Results &r) const {
     return counts == r.counts && bits == r.bits && sums == r.sums && dx == r.dx && dalpha == r.dalpha && dy == r.dy &&
-           dw == r.dw && out == r.out && tail_sums == r.tail_sums && before == r.before && statistic == r.statistic;
+           dw == r.dw && y == r.y && float_dx == r.float_dx && float_dalpha == r.float_dalpha && out == r.out && tail_sums == r.tail_sums && before == r.before && statistic == r.statistic;
   }
 };
 
@@ -92,6 +92,13 @@ bool check(const Kernels &kernels, const Shape &s, int which) {
     f.bits = bits;
     signs(pool, kernels, f);
     if (!(bits == r->bits)) return std::printf("%s %d: other signs\n", kernels.name, which), false;
+    FloatForward q = {};
+    q.s = s, q.bits = bits, q.kernel = kernel, q.y = r->y;
+    float_forward(pool, kernels, q);
+    MapGradient h = {};
+    h.s = s, h.grad = grad, h.kernel = kernel, h.x = x, h.alpha = alpha, h.dx = r->float_dx;
+    h.slope = Slope(which % 3), h.window = 1.25f, h.slopes = slopes;
+    float_map_gradient(pool, kernels, h, r->float_dalpha);
     Tail t = {};
     t.n = s.n, t.pixels = s.oh * s.ow, t.c = s.o, t.y = y, t.mask = mask, t.grad = grad, t.parameters = parameters;
     statistics(pool, kernels, t, r->statistic);

@@ -1,5 +1,6 @@
 """The kernels against plain computations: integers exactly, gradients and statistics against float64."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -93,19 +94,19 @@ def compare_gradients(
         x = x if alpha is None else x - alpha
         return plain.conv(plain.binarize(x, estimator, window), w, strides, pad_value)
 
-    def native(x, alpha, w):
-        return kernels.rsign_conv(x, alpha, w, jnp.float32(1), strides, pad_value, estimator, window)
+    def native(binary_kernel, x, alpha, w):
+        fixed = strides, pad_value, estimator, window, binary_kernel
+        return kernels.rsign_conv(x, alpha, w, jnp.float32(1), *fixed)
 
-    wanted, pull = jax.vjp(reference, *wide((x, alpha, w)))
-    grad = normal(rng, *wanted.shape)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(library.VARIABLE, name)
-        got, pull_native = jax.vjp(native, *jax.tree.map(jnp.asarray, (x, alpha, w)))
-        gradients = pull_native(grad)
-        assert_close((got, gradients), (wanted, pull(wide(grad))))
-        shifted_x = x if alpha is None else x - alpha
-        alone = kernels.kernel_gradient(jnp.asarray(grad), jnp.asarray(shifted_x), w.shape[:2], strides, pad_value)
-        np.testing.assert_array_equal(alone, gradients[2])
+    for binary_kernel, weights in ((True, w), (False, normal(rng, *w.shape))):
+        wanted, pull = jax.vjp(reference, *wide((x, alpha, weights)))
+        grad = normal(rng, *wanted.shape)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(library.VARIABLE, name)
+            got, pull_native = jax.vjp(
+                functools.partial(native, binary_kernel), *jax.tree.map(jnp.asarray, (x, alpha, weights))
+            )
+            assert_close((got, pull_native(grad)), (wanted, pull(wide(grad))))
 
 
 @pytest.mark.slow

@@ -57,7 +57,8 @@ ffi::Error forward_call(ffi::ThreadPool threads, Floats x, Floats alpha, Floats 
 ffi::Error gradients_call(ffi::ThreadPool threads, Floats grad, Counts counts, Floats coefficients, Floats mask,
                           Floats kernel, Floats x, Floats alpha, Floats slopes, Bits bits, FloatsOut dx,
                           FloatsOut dalpha, FloatsOut dkernel, FloatsOut dy, int64_t rows, int64_t columns,
-                          int64_t pad_value, int64_t slope, float window, int64_t shortcut, std::string_view set) {
+                          int64_t pad_value, int64_t slope, float window, int64_t shortcut, int64_t binary,
+                          std::string_view set) {
   return run(threads, set, [&](Pool &pool, const Kernels &k) {
     MapGradient g = {};
     g.s = shape(x, kernel, rows, columns, pad_value);
@@ -65,24 +66,24 @@ ffi::Error gradients_call(ffi::ThreadPool threads, Floats grad, Counts counts, F
     g.kernel = data(kernel), g.x = data(x), g.alpha = data(alpha), g.slopes = data(slopes);
     g.slope = (Slope)slope, g.window = window, g.shortcut = shortcut;
     g.dx = data(*dx), g.dy = data(*dy);
-    map_gradient(pool, k, g, data(*dalpha));
+    (binary ? map_gradient : float_map_gradient)(pool, k, g, data(*dalpha));
     KernelGradient w = {};
     w.s = g.s, w.bits = data(bits), w.dy = g.counts ? g.dy : g.grad, w.dw = data(*dkernel);
     kernel_gradient(pool, k, w);
   });
 }
 
-ffi::Error kernel_gradient_call(ffi::ThreadPool threads, Floats grad, Floats x, Floats alpha, FloatsOut dkernel,
-                                int64_t rows, int64_t columns, int64_t pad_value, std::string_view set) {
+ffi::Error float_forward_call(ffi::ThreadPool threads, Floats x, Floats alpha, Floats kernel, FloatsOut y,
+                              Out<ffi::U32> bits, int64_t rows, int64_t columns, int64_t pad_value,
+                              std::string_view set) {
   return run(threads, set, [&](Pool &pool, const Kernels &k) {
-    Forward f = {};
-    f.s = shape(x, *dkernel, rows, columns, pad_value);
-    Memory bits(sizeof(uint32_t) * f.s.n * f.s.padded_h * f.s.padded_w * f.s.words);
-    f.x = data(x), f.alpha = data(alpha), f.bits = bits.as<uint32_t>();
-    signs(pool, k, f);
-    KernelGradient w = {};
-    w.s = f.s, w.bits = f.bits, w.dy = data(grad), w.dw = data(*dkernel);
-    kernel_gradient(pool, k, w);
+    Forward packed = {};
+    packed.s = shape(x, kernel, rows, columns, pad_value);
+    packed.x = data(x), packed.alpha = data(alpha), packed.bits = data(*bits);
+    signs(pool, k, packed);
+    FloatForward f = {};
+    f.s = packed.s, f.bits = packed.bits, f.kernel = data(kernel), f.y = data(*y);
+    float_forward(pool, k, f);
   });
 }
 
@@ -143,9 +144,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_forward, forward_call,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_gradients, gradients_call,
                               BIND.F32.Arg<Counts>().F32.F32.F32.F32.F32.F32.Arg<Bits>().RET.RET.RET.RET.INT("rows")
                                   .INT("columns").INT("pad_value").INT("slope").Attr<float>("window")
-                                  .INT("shortcut").SET);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_kernel_gradient, kernel_gradient_call,
-                              BIND.F32.F32.F32.RET.INT("rows").INT("columns").INT("pad_value").SET);
+                                  .INT("shortcut").INT("binary").SET);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_float_forward, float_forward_call,
+                              BIND.F32.F32.F32.RET.Ret<Bits>().INT("rows").INT("columns").INT("pad_value").SET);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_statistics, statistics_call, BIND.F32.F32.RET.SET);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(onebnet_tail_forward, tail_forward_call,
                               BIND.F32.Arg<Counts>().F32.F32.RET.INT("rprelu").SET);

@@ -52,14 +52,16 @@ INLINE bool all_inside(const KernelGradient *g, int a, int b) {
 }
 
 #include "forward.h"
+#include "lookup.h"
+#include "float_forward.h"
 #if LANES == 16
 #include "permuted_map_gradient.h"
 #include "permuted_kernel_gradient.h"
 #else
-#include "lookup.h"
 #include "map_gradient.h"
 #include "kernel_gradient.h"
 #endif
+#include "float_map_gradient.h"
 #include "tail.h"
 
 void sum(const float *parts, int count, int width, const float *mask, float *out) {
@@ -86,7 +88,9 @@ void sum(const float *parts, int count, int width, const float *mask, float *out
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 extern "C" const Kernels JOIN(kernels_, FLAVOR) = {
-    TEXT(FLAVOR), LANES,         prepare_weights, signs,      forward,         index_size,    prepare_index, map_items,
-    tables_size,  map_gradient,  part_size,       chunk_size, kernel_gradient, kernel_finish, statistics,
-    tail_forward, tail_backward, tail_gradient,   sum,
+    TEXT(FLAVOR), LANES, prepare_weights, signs, forward, float_items, float_scratch, float_forward,
+    index_size, prepare_index, map_items, tables_size, map_gradient,
+    float_index_size, float_index, float_tables_size, float_map_gradient,
+    part_size, chunk_size, kernel_gradient, kernel_finish,
+    statistics, tail_forward, tail_backward, tail_gradient, sum,
 };

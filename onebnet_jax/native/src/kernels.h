@@ -26,9 +26,18 @@ struct Forward {
   float *parts;  // [n][2][blocks * block]: sums of the counts and of their squares
 };
 
+// Convolution [n, oh, ow, o] of signs with a float kernel.
+struct FloatForward {
+  Shape s;
+  const uint32_t *bits;
+  const float *kernel;  // [kh, kw, c, o]
+  Classes classes;
+  float *y;
+};
+
 enum Slope { POLY, CLIP, MAP };
 
-// Gradients of the map and of alpha.
+// Gradients of the map and of alpha. Of a float kernel by the functions float_*, which know no BN and no shortcut.
 struct MapGradient {
   Shape s;
   const float *grad;          // [n, oh, ow, o]: that of the convolution, or, where there are counts, of its BN
@@ -36,14 +45,14 @@ struct MapGradient {
   const float *coefficients;  // c: [3][o]
   const float *mask;          // [n]
   float *dy;                  // [n, oh, ow, o], written where there are counts
-  const float *kernel;        // [kh, kw, c, o], a scale times -1 or +1
+  const float *kernel;        // [kh, kw, c, o], a scale times -1 or +1, or float
   const float *x, *alpha;
   Slope slope;
   float window, once, twice;  // the half width of the region where the slope is not 0; 1 and 2 divided by it
   const float *slopes;  // [n, h, w, c] for MAP
   bool shortcut;      // adds grad to dx: the shortcut is the map itself
   float *dx, *parts;  // [n, h, w, c]; [n][c], sums that alpha's gradient is made of
-  void *index;        // what the signs of the kernel pick, `index_size` bytes
+  void *index;        // what the signs of the kernel pick, or a float kernel in another order, `index_size` bytes
 };
 
 // Gradient of the kernel.
@@ -73,11 +82,18 @@ struct Kernels {
   void (*weights)(const Forward *, int block);
   void (*signs)(const Forward *, int image);  // bits from x and alpha, the first part of forward
   void (*forward)(const Forward *, int image);
+  int (*float_items)(const FloatForward *);
+  size_t (*float_scratch)(const FloatForward *);  // bytes for one item
+  void (*float_forward)(const FloatForward *, int item, void *scratch);
   size_t (*index_size)(const MapGradient *);
   void (*index)(const MapGradient *, int tap);
   int (*map_items)(const MapGradient *);         // into how many the images are cut
   size_t (*tables_size)(const MapGradient *);    // scratch for one item, bytes
   void (*map_gradient)(const MapGradient *, int item, void *scratch);
+  size_t (*float_index_size)(const MapGradient *);
+  void (*float_index)(const MapGradient *, int tap);
+  size_t (*float_tables_size)(const MapGradient *);
+  void (*float_map_gradient)(const MapGradient *, int image, void *scratch);
   size_t (*part_size)(const KernelGradient *);
   size_t (*chunk_size)(const KernelGradient *);  // scratch for one item, bytes
   void (*kernel_gradient)(const KernelGradient *, int item, void *scratch);
