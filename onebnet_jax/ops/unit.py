@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from onebnet_jax.errors import Parts
-from onebnet_jax.native import kernels
+from onebnet_jax.native import kernels, units
 from onebnet_jax.ops import binarize, cpu, fused
 
 # Activations without parameters, functions of [N, H, W, C]. The kernels compute the two that are here.
@@ -68,9 +68,9 @@ def norm(y, shortcut, scale, bias, mask, activation="none", epsilon=1e-5, axis_n
             rprelu, behind = 3 * (jnp.zeros_like(scale),), "none"
         rest = shortcut, scale, bias, mask, rprelu
         if isinstance(y, RSignConv):
-            y, *moments = kernels.unit(y.x, y.alpha, y.kernel, *rest, y.progress, *_static(y), epsilon, axis_name)
+            y, *moments = units.unit(y.x, y.alpha, y.kernel, *rest, y.progress, *_static(y), epsilon, axis_name)
         else:
-            y, *moments = kernels.tail(y, *rest, epsilon, axis_name)
+            y, *moments = units.tail(y, *rest, epsilon, axis_name)
         return ACTIVATIONS[behind](y), *moments
     y, mean, variance = fused.batch_norm(y, scale, bias, mask, epsilon, axis_name)
     return add(y, shortcut, activation), mean, variance

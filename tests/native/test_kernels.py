@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from onebnet_jax.native import build, kernels, library
+from onebnet_jax.native import build, kernels, library, units
 from onebnet_jax.ops import binarize
 
 pytestmark = pytest.mark.skipif(not library.instruction_sets(), reason=library.reason() or "")
@@ -182,14 +182,14 @@ def unit_arguments(rng, images=5, channels=21, strides=(1, 1), shortcut=True, rp
 
 
 def in_one(x, alpha, kernel, shortcut, scale, bias, mask, rprelu, strides, pad_value, axis_name=None):
-    return kernels.unit(
+    return units.unit(
         x, alpha, kernel, shortcut, scale, bias, mask, rprelu, 1.0, strides, pad_value, axis_name=axis_name
     )
 
 
 def in_two(x, alpha, kernel, shortcut, scale, bias, mask, rprelu, strides, pad_value):
     y = kernels.rsign_conv(x, alpha, kernel, jnp.float32(1), strides, pad_value)
-    return kernels.tail(y, shortcut, scale, bias, mask, rprelu)
+    return units.tail(y, shortcut, scale, bias, mask, rprelu)
 
 
 @pytest.mark.parametrize("native", [in_one, in_two])
@@ -267,7 +267,7 @@ def test_in_a_loop_and_what_is_not_finite():
 
 SCRIPT = """
 import hashlib, jax, jax.numpy as jnp, numpy as np
-from onebnet_jax.native import kernels
+from onebnet_jax.native import units
 rng = np.random.default_rng(0)
 digest = hashlib.sha256()
 for c, size, kernel in ((16, 28, (3, 3)), (130, 9, (3, 1))):
@@ -275,7 +275,7 @@ for c, size, kernel in ((16, 28, (3, 3)), (130, 9, (3, 1))):
     w = jnp.asarray(rng.choice([-1.0, 1.0], size=(*kernel, c, c)), jnp.float32)
     p = [jnp.asarray(rng.normal(size=c), jnp.float32) for _ in range(6)]
     def f(x, w, p):
-        return kernels.unit(x, p[0], w, x, p[1], p[2], jnp.ones(40), tuple(p[3:]), axis_name=None)[0]
+        return units.unit(x, p[0], w, x, p[1], p[2], jnp.ones(40), tuple(p[3:]), axis_name=None)[0]
     for _ in range(3):
         out, pull = jax.vjp(f, x, w, p)
         for leaf in jax.tree.leaves((out, pull(g))):

@@ -1,7 +1,7 @@
 // Gradient of the map where weights are float: a convolution of floats, lanes are input channels. Part of kernels.cc.
 
 constexpr int FLOAT_WIDTH = 2 * LANES;                // input channels of a block
-constexpr int FLOAT_PIXELS = LANES == 16 ? 12 : 6;    // neighbours whose sums stay in registers
+constexpr int FLOAT_PIXELS = LANES == 16 ? 8 : 6;     // neighbours whose sums stay in registers
 
 // Which taps the columns of the input read: column m * stride + p, of phase p, reads the output's column m + shift
 // through tap j. The copy of a row of dy has `before` zeros in front, and `pitch` columns in all.
@@ -39,10 +39,10 @@ void float_index(const MapGradient *g, int tap) {
           g->kernel[((size_t)tap * s.c + c) * s.o + o];
 }
 
-// P neighbours of a phase; `from` is where tap (0, 0) would read dy.
+// The sums of P neighbours of a phase, from (y, x) on.
 template <int P>
 INLINE void float_pixels(const MapGradient *g, const Reach &reach, const float *dy, const float *weights, int y, int x,
-                         size_t at, int there, const floats *alpha, floats *total) {
+                         floats to[][2]) {
   const Shape &s = g->s;
   floats sum[P][2] = {};
   for (int i = 0; i < s.kh; i++) {
@@ -61,14 +61,7 @@ INLINE void float_pixels(const MapGradient *g, const Reach &reach, const float *
       }
     }
   }
-  UNROLL for (int p = 0; p < P; p++)
-    UNROLL for (int v = 0; v < 2; v++) {
-      if (there <= v * LANES) continue;
-      const size_t to = at + (size_t)p * s.sc * s.c + v * LANES;
-      floats d = sum[p][v] * slope_at(g, to, alpha[v], there - v * LANES);
-      total[v] += d;
-      store_some(g->dx + to, d, there - v * LANES);
-    }
+  UNROLL for (int p = 0; p < P; p++) to[p][0] = sum[p][0], to[p][1] = sum[p][1];
 }
 
 void float_map_gradient(const MapGradient *g, int n, void *scratch) {
@@ -86,7 +79,7 @@ void float_map_gradient(const MapGradient *g, int n, void *scratch) {
   for (int b = 0; b < float_blocks(s); b++) {
     const int c = b * FLOAT_WIDTH, there = s.c - c < FLOAT_WIDTH ? s.c - c : FLOAT_WIDTH;
     const float *weights = (const float *)g->index + (size_t)b * s.kh * s.kw * s.o * FLOAT_WIDTH;
-    floats alpha[2] = {}, total[2] = {};
+    floats alpha[2] = {}, total[2] = {}, sums[FLOAT_PIXELS][2];
     for (int v = 0; v < 2 && v * LANES < there; v++) alpha[v] = load_some(g->alpha + c + v * LANES, there - v * LANES);
     for (int y = 0; y < s.h; y++)
       for (int p = 0; p < reach.phases; p++) {
@@ -94,10 +87,16 @@ void float_map_gradient(const MapGradient *g, int n, void *scratch) {
         for (int m = 0, pixels; m < mine; m += pixels) {
           pixels = even_part(mine - m, FLOAT_PIXELS);
           const int x = m * s.sc + p;
-          const size_t at = (((size_t)n * s.h + y) * s.w + x) * s.c + c;
           dispatch<FLOAT_PIXELS>(pixels, [&](auto count) {
-            float_pixels<count>(g, reach, dy, weights, y, x, at, there, alpha, total);
+            float_pixels<count>(g, reach, dy, weights, y, x, sums);
           });
+          for (int q = 0; q < pixels; q++)
+            for (int v = 0; v < 2 && v * LANES < there; v++) {
+              const size_t at = (((size_t)n * s.h + y) * s.w + x + (size_t)q * s.sc) * s.c + c + v * LANES;
+              floats d = sums[q][v] * slope_at(g, at, alpha[v], there - v * LANES);
+              total[v] += d;
+              store_some(g->dx + at, d, there - v * LANES);
+            }
         }
       }
     for (int v = 0; v < 2 && v * LANES < there; v++)
