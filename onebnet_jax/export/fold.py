@@ -178,6 +178,8 @@ def _before_sign(place: Placed, variables, activations: bool, offset, fold: bool
     if unit.norm == "before":
         gain, constant = _affine(variables, unit.at("bn"))
         constant = constant + gain * offset
+        if unit.shift:
+            constant = constant - _float64(_at(variables["params"], *unit.at("rsign"))["alpha"])
         if not (activations and fold and unit.pad_value == 0):
             return (_float32(gain), below(constant) if activations else _float32(constant)), None, 1.0
         # gain x + constant > 0 is x > t where the gain is positive and x < t where it is negative, with t = -constant /

@@ -107,6 +107,12 @@ def check(plan: Plan) -> None:
     for unit in units:
         if not (unit.sign and unit.conv.binary):
             raise UserError(f"The native engine runs binarized networks only; {unit.name} has a float convolution.")
+        if unit.shortcut and max(unit.shortcut.pool) > 2:
+            window = "x".join(map(str, unit.shortcut.pool))
+            raise UserError(
+                f"The native engine averages up to 2x2 values in a shortcut, not {window} as {unit.name} does; "
+                "make a .tflite file, or train with strides of at most 2."
+            )
         if unit.max_pool:
             raise UserError(f"The native engine has a max pool behind the first convolution only, not in {unit.name}.")
     wrong = stem.sign or stem.affine or stem.shortcut or stem.gate

@@ -44,13 +44,19 @@ def predict(
     the file takes, for what is no image, where there are none, and where the file or its card is missing.
     """
     model = Path(os.path.expanduser(model))
+    if not isinstance(threads, int):
+        raise UserError(f"threads={threads!r} must be a whole number.")
     if not isinstance(images, np.ndarray):
+        if not isinstance(images, str | Path | Iterable):
+            raise UserError(f"images={images!r} must be image files or an array.")
         images = [images] if isinstance(images, str | Path) else list(images)
         if not images:
             raise UserError(f"There are no images for {model}.")
         if all(isinstance(image, str | Path) for image in images):
             taken = facts(model)
             images = [card.pixels(Path(os.path.expanduser(image)), taken) for image in images]
+        if any(np.shape(image) != np.shape(images[0]) for image in images):
+            raise UserError("images must be all image files, or all arrays of one size.")
     return (_by_engine if model.suffix == ".onb" else _by_lce)(model, np.asarray(images), threads)
 
 

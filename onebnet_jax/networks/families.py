@@ -9,8 +9,9 @@ import inspect
 import itertools
 from collections.abc import Callable
 
-from onebnet_jax.errors import UserError, one_of
+from onebnet_jax.errors import UserError, one_of, own_line
 from onebnet_jax.networks.structure import Structure, Unit
+from onebnet_jax.surroundings import of_kind
 
 
 def onebnet(
@@ -127,7 +128,14 @@ FAMILIES |= {"reactnet_a": reactnet_a, "realtobin": realtobin}
 def build(family: str, **fields) -> Structure:
     """The network of a family, from the parameters of its function. Raises UserError for what cannot be."""
     one_of("model.family", family, FAMILIES)
-    structure = FAMILIES[family](**fields)
+    try:
+        structure = FAMILIES[family](**fields)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's own function may raise
+        if not (line := own_line(error)):
+            raise
+        raise UserError(f"The function of model.family={family!r} fails ({of_kind(error)}{line}).") from error
     return dataclasses.replace(structure, recipe=(("family", family), *fields.items()))
 
 

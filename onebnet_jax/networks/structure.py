@@ -52,6 +52,7 @@ class Unit:
     def __post_init__(self):
         """Raises UserError for what training would leave out, or kernels and files for devices compute otherwise."""
         one_of("model.pad_value", self.pad_value, (0, 1))
+        one_of(f"{self.name}'s shortcut", self.shortcut, ("pooled", "strided", "repeated"))
         for words, there in (
             ("symmetric=True, which is of float maps", self.symmetric and self.binary),
             ("shift=True, which is of binarized maps", self.shift and not self.binary),
@@ -82,6 +83,29 @@ class Structure:
     num_classes: int
     title: str = "network"  # in words, such as "FP32 ResNet18"
     recipe: tuple[tuple[str, object], ...] = ()  # (name, value) pairs that `families.build` made it from, if it did
+
+    def __post_init__(self):
+        """Raises UserError, with the unit's name, for units that do not fit each other."""
+        seen, channels = set(), None
+        for index, unit in enumerate(self.units):
+            fault, first = None, index + 1 - unit.span
+            spanned = self.units[max(first, 0) : index + 1]
+            if unit.at("conv") in seen:
+                fault = f"has the parameters {'/'.join(unit.at('conv'))} of a unit before it; give it others"
+            elif index and not unit.module:
+                fault = "needs a module, which says where its parameters are"
+            elif channels not in (None, unit.in_channels):
+                fault = f"takes {unit.in_channels} channels, and the unit before it gives {channels}"
+            elif first < 0 or any(other.section != unit.section for other in spanned):
+                fault = f"has a shortcut over {unit.span} units, which must all be there and of one module"
+            elif added := shortcut(spanned, (1, 1, 1)):
+                start = spanned[0].in_channels
+                if not added.projects and start * added.repeats != unit.out_channels:
+                    fault = f"gives {unit.out_channels} channels, to which its {unit.shortcut} shortcut adds {start}"
+            if fault:
+                raise UserError(f"{unit.name} {fault}.")
+            seen.add(unit.at("conv"))
+            channels = unit.out_channels
 
     @property
     def binary(self) -> bool:
@@ -126,7 +150,8 @@ def placed(structure: Structure, image_shape: Shape) -> Iterator[Placed]:
         convolved = (*strided(shape, unit.strides), unit.out_channels)
         output = (*strided(convolved, (2, 2)), unit.out_channels) if unit.max_pool else convolved
         added = shortcut(structure.units[index + 1 - unit.span : index + 1], inputs[-unit.span])
-        yield Placed(unit, shape, convolved, output, added, fused_norm=bare and unit.norm == "before")
+        fused = bare and unit.norm == "before" and not (unit.shift or unit.gate)  # which take the BN's own result
+        yield Placed(unit, shape, convolved, output, added, fused)
         bare = not (unit.norm == "after" or unit.gate or unit.span or unit.activation != "none" or unit.max_pool)
         shape = output
 

@@ -72,6 +72,8 @@ def values(fields: Fields, schema: Fields) -> None:
             of_images = f", for images {side} pixels wide" if name == "crop_padding" else ""
             raise UserError(f"{field}={value} must lie between {low} and {high}{of_images}.")
     family = fields["model.family"]
+    if lacking := {"num_classes", "channels"}.difference(families.parameters(family)):
+        raise UserError(f"The function of model.family={family!r} must take {' and '.join(sorted(lacking))} too.")
     of_families = set().union(*map(families.parameters, families.FAMILIES))
     for field in sorted(f"model.{name}" for name in of_families.difference(families.parameters(family))):
         value, default = fields[field], schema[field]

@@ -150,6 +150,8 @@ def load(workdir: str | Path, which: str = checkpoint.BEST, stage: str | None = 
     checkpoint. Changes nothing on disk, so the run may be going on. Raises UserError if there is no such checkpoint, or
     it does not fit its config.
     """
+    if which not in (checkpoint.BEST, checkpoint.LAST):
+        raise UserError(f"which={which!r} must be 'best' or 'last'; a stage of the run is named by stage=.")
     kinds = [which, otherwise] if otherwise else [which]
     pattern = rf"(config|photos)\.json|{re.escape(TERMS)}|[^/]+/checkpoints/({'|'.join(kinds)})/.*"
     with bucket.copied(workdir, pattern) as folder:

@@ -34,7 +34,7 @@ class Record(contextlib.AbstractContextManager):
             self.best, self.result, self._seconds = (info[name] for name in ("best", "result", "seconds"))
             print(f"resumed from the checkpoint of step {step}", flush=True)
             now = library.in_use()
-            if (before := info.get("arithmetic", now)) != now:
+            if (before := info.get("arithmetic", now)) != now and step < total:
                 print(f"Until here {before} computed this run, from here on {now}: the results differ by rounding.")
         self.state, done = state, int(state.step)
         self._saved_step, self._saved_at = done, time.monotonic()

@@ -63,6 +63,20 @@ def test_a_file_its_card_and_its_predictions(raw_input, lce, tmp_path):
             predict.predict(tmp_path / "m.tflite", wrong)
 
 
+@pytest.mark.parametrize(
+    ("images", "options", "words"),
+    [
+        (None, {}, "images=None must be image files or an array"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)], {}, "or all arrays of one size"),
+        ([np.zeros((4, 4, 3), np.uint8), "a.png"], {}, "must be all image files"),
+        (np.zeros((1, 4, 4, 3), np.uint8), {"threads": 1.5}, "threads=1.5 must be a whole number"),
+    ],
+)
+def test_what_cannot_be_classified_is_refused_before_the_file_is_read(images, options, words):
+    with pytest.raises(UserError, match=words):
+        predict.predict("nowhere.onb", images, **options)
+
+
 @pytest.mark.parametrize("fields", [{}, dict(folded=False, raw_input=True)])
 def test_the_name_says_which_file_is_saved(fields, tmp_path):
     made = convert.convert(network(), **fields)

@@ -3,6 +3,7 @@
 On values that float32 computes with exactly, and that hit the thresholds of the signs, they are equal to the bit.
 """
 
+import dataclasses
 import functools
 
 import deployed
@@ -33,6 +34,9 @@ CASES = {
     "Real-to-Bin, ImageNet stem": ("realtobin", dict(stem="imagenet"), (32, 31)),
     "XNOR-Net": ("xnornet", {}, (7, 8)),
     "XNOR-Net, ImageNet stem": ("xnornet", dict(stem="imagenet"), (16, 15)),
+    # As a network of a user's own may have it: sign(BN(x) - alpha).
+    "XNOR-Net with shifts": ("xnornet", dict(shift=True), (7, 8)),
+    "Real-to-Bin with shifts": ("realtobin", dict(shift=True), (7, 8)),
 }
 FLOAT = {
     "ResNet": ("resnet", {}, (7, 8)),
@@ -42,7 +46,10 @@ FLOAT = {
 
 
 def check(family, fields, size, binarization=Binarization()):  # noqa: B008
-    structure, shape = dyadic.structure(family, **fields), (*size, 3)
+    structure, shape = dyadic.structure(family, **{k: v for k, v in fields.items() if k != "shift"}), (*size, 3)
+    if "shift" in fields:
+        units = (dataclasses.replace(unit, shift=unit.binary and fields["shift"]) for unit in structure.units)
+        structure = dataclasses.replace(structure, units=tuple(units))
     variables, images = dyadic.variables(structure), deployed.images(shape)
     expected, sign_inputs = deployed.answers(structure, variables, images, binarization)
     assert np.ptp(expected) > 1
@@ -61,7 +68,7 @@ def check(family, fields, size, binarization=Binarization()):  # noqa: B008
 
 
 # By default every kind of unit, with one padding or the other.
-DEFAULT = (("2-D", 1), ("1-D", 0), ("XNOR-Net", 0))
+DEFAULT = (("2-D", 1), ("1-D", 0), ("XNOR-Net", 0), ("XNOR-Net with shifts", 0), ("XNOR-Net with shifts", 1))
 
 
 @pytest.mark.parametrize(

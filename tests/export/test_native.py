@@ -128,6 +128,17 @@ def test_refuses_float_convolutions(binarization):
         engines.pack(plan)
 
 
+def test_refuses_an_average_whose_border_it_lacks():
+    """Beyond 2x2 the network's windows begin before the map, where its size is no multiple; the engine's do not."""
+    structure = dyadic.structure()
+    *others, unit = structure.units
+    structure = dataclasses.replace(structure, units=(*others, dataclasses.replace(unit, strides=(3, 3))))
+    plan = fold.deployment_plan(structure, Binarization(), dyadic.variables(structure), dyadic.IMAGE_SHAPE)
+    for pack in (engines.pack, lambda plan: bits.pack(plan, native.pixel_table(plan, None), {})):
+        with pytest.raises(UserError, match=f"not 3x3 as {unit.name} does"):
+            pack(plan)
+
+
 def test_refuses_a_shortcut_whose_input_is_gone():
     structure = dyadic.structure()
     plan = fold.deployment_plan(structure, Binarization(), dyadic.variables(structure), dyadic.IMAGE_SHAPE)

@@ -79,6 +79,12 @@ def test_what_surrounds_binarized_maps_if_nothing_is_said():
     }
 
 
+def test_a_family_of_ones_own_that_fails_is_told_with_its_line(monkeypatch):
+    monkeypatch.setitem(families.FAMILIES, "mine", lambda num_classes, channels: [][channels])
+    with pytest.raises(UserError, match=r"'mine' fails .IndexError: .*, in line \d+ of .*test_families.py"):
+        families.build("mine", num_classes=10, channels=3)
+
+
 def test_multipliers_of_table_7():
     """Stages keep the names that they have at multiplier 1."""
     for multiplier, widths in ((2, (128, 256, 512, 1024)), (1.4, (90, 179, 358, 717)), (0.7, (45, 90, 179, 358))):

@@ -52,7 +52,25 @@ def test_what_training_would_leave_out_or_kernels_replace_is_refused(unit, field
 
 def test_a_whole_network():
     assert (STRUCTURE.reduction, STRUCTURE.binary) == ((32, 32), True)
-    assert not Structure((UNITS[0], UNITS[-2]), 10).binary
+    assert not Structure((UNITS[0], dataclasses.replace(UNITS[-2], in_channels=8)), 10).binary
+
+
+@pytest.mark.parametrize(
+    ("index", "fields", "fault"),
+    [
+        (4, {"module": "b"}, "c has the parameters b/conv of a unit before it"),
+        (4, {"module": ""}, "c needs a module"),
+        (4, {"in_channels": 8}, "c takes 8 channels, and the unit before it gives 16"),
+        (4, {"out_channels": 8}, "c gives 8 channels, to which its pooled shortcut adds 16"),
+        (4, {"span": 9}, "c has a shortcut over 9 units, which must all be there"),
+        (4, {"span": 2}, "c has a shortcut over 2 units, which must all be there and of one module"),
+        (7, {"out_channels": 30}, "f gives 30 channels, to which its repeated shortcut adds 24"),
+        (4, {"shortcut": "pool"}, "c's shortcut='pool' will not do; it must be one of pooled"),
+    ],
+)
+def test_units_that_do_not_fit_are_refused_by_name(index, fields, fault):
+    with pytest.raises(UserError, match=fault):
+        Structure((*UNITS[:index], dataclasses.replace(UNITS[index], **fields), *UNITS[index + 1 :]), 10)
 
 
 def test_sizes_of_maps_round_up():

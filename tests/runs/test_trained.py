@@ -79,6 +79,8 @@ def test_the_latest_stage_that_has_a_checkpoint_or_the_one_asked_for(tmp_path):
 def test_what_is_no_run_or_has_no_checkpoint_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere is not the work directory"):
         trained.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="which='step1' must be 'best' or 'last'; a stage .* is named by stage="):
+        trained.load(tmp_path, "step1")
     shutil.rmtree(workdirs.trained(tmp_path) / "train")
     for _ in range(2):
         with pytest.raises(UserError, match=f"{tmp_path} has no 'best' checkpoint"):

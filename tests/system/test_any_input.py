@@ -11,6 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from small_runs import SHORT, cached_compilation, train
 
+from onebnet_jax import api
 from onebnet_jax.data import load as data
 from onebnet_jax.errors import UserError
 from onebnet_jax.networks import cost, families
@@ -257,3 +258,19 @@ def test_a_batch_that_cannot_be_is_refused_before_anything_is_made(few_images, t
         train(config_lib.load(QUICKSTART, overrides), tmp_path / "run")
     assert_one_sentence(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"), [({"data.dir": None}, "data.dir is None"), (["train.epochs=2"], "must be a dictionary")]
+)
+def test_fields_in_python_that_are_none_are_refused(fields, words):
+    with pytest.raises(UserError, match=words) as error:
+        api.untrained("quickstart", fields)
+    assert_one_sentence(error.value)
+
+
+def test_a_family_that_does_not_take_what_data_say_is_refused(monkeypatch):
+    monkeypatch.setitem(families.FAMILIES, "mine", lambda num_classes: None)
+    with pytest.raises(UserError, match="model.family='mine' must take channels too") as error:
+        config_lib.load("quickstart", ["--config.model.family=mine"])
+    assert_one_sentence(error.value)
