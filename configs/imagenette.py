@@ -21,6 +21,6 @@ def get_config(kind="scratch"):
         return schema.fp32(config)
     if kind == "two_stage":
         schema.two_stage(config, "runs/imagenette_fp32", epochs=15)
-        config.step1.update(batch_size=64, epochs=1)  # on a CPU an epoch with float weights takes several times as long
+        config.step1.update(batch_size=64, epochs=1)  # an epoch with float weights takes longer
         config.step2.batch_size = 64
     return config
