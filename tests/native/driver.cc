@@ -80,7 +80,7 @@ bool check(const Kernels &kernels, const Shape &s, int which) {
     f.s = s, f.x = x, f.alpha = alpha, f.kernel = kernel, f.bits = r->bits, f.counts = r->counts;
     forward(pool, kernels, f, mask, r->sums);
     MapGradient g = {};
-    g.s = s, g.grad = grad, g.kernel = kernel, g.x = x, g.alpha = alpha, g.dx = r->dx;
+    g.s = s, g.binary = true, g.grad = grad, g.kernel = kernel, g.x = x, g.alpha = alpha, g.dx = r->dx;
     g.slope = Slope(which % 3), g.window = 1.25f, g.slopes = slopes;
     g.shortcut = inputs == outputs && s.sr == 1 && s.sc == 1 && which % 2;
     if (which % 4 < 3) g.counts = r->counts, g.coefficients = parameters, g.mask = mask, g.dy = r->dy;
@@ -98,7 +98,7 @@ bool check(const Kernels &kernels, const Shape &s, int which) {
     MapGradient h = {};
     h.s = s, h.grad = grad, h.kernel = kernel, h.x = x, h.alpha = alpha, h.dx = r->float_dx;
     h.slope = Slope(which % 3), h.window = 1.25f, h.slopes = slopes;
-    float_map_gradient(pool, kernels, h, r->float_dalpha);
+    map_gradient(pool, kernels, h, r->float_dalpha);
     Tail t = {};
     t.n = s.n, t.pixels = s.oh * s.ow, t.c = s.o, t.y = y, t.mask = mask, t.grad = grad, t.parameters = parameters;
     statistics(pool, kernels, t, r->statistic);

@@ -64,9 +64,9 @@ ffi::Error gradients_call(ffi::ThreadPool threads, Floats grad, Counts counts, F
     g.s = shape(x, kernel, rows, columns, pad_value);
     g.grad = data(grad), g.counts = data(counts), g.coefficients = data(coefficients), g.mask = data(mask);
     g.kernel = data(kernel), g.x = data(x), g.alpha = data(alpha), g.slopes = data(slopes);
-    g.slope = (Slope)slope, g.window = window, g.shortcut = shortcut;
+    g.slope = (Slope)slope, g.window = window, g.shortcut = shortcut, g.binary = binary;
     g.dx = data(*dx), g.dy = data(*dy);
-    (binary ? map_gradient : float_map_gradient)(pool, k, g, data(*dalpha));
+    map_gradient(pool, k, g, data(*dalpha));
     KernelGradient w = {};
     w.s = g.s, w.bits = data(bits), w.dy = g.counts ? g.dy : g.grad, w.dw = data(*dkernel);
     kernel_gradient(pool, k, w);

@@ -37,9 +37,10 @@ struct FloatForward {
 
 enum Slope { POLY, CLIP, MAP };
 
-// Gradients of the map and of alpha. Of a float kernel by the functions float_*, which know no BN and no shortcut.
+// Gradients of the map and of alpha.
 struct MapGradient {
   Shape s;
+  bool binary;                // else the kernel is float, for the functions float_*, which know no BN and no shortcut
   const float *grad;          // [n, oh, ow, o]: that of the convolution, or, where there are counts, of its BN
   const int16_t *counts;      // null: no BN. Else dy = grad * c[0] - mask * (counts * c[1] + c[2])
   const float *coefficients;  // c: [3][o]

@@ -88,33 +88,21 @@ void float_forward(Pool &pool, const Kernels &k, FloatForward f) {
   share(pool, k.float_items(&f), [&](int item, int worker) { k.float_forward(&f, item, scratch.of(worker)); });
 }
 
-void finish_alpha(const Kernels &k, const MapGradient &g, float *alpha_gradient) {
-  k.sum(g.parts, g.s.n, g.s.c, nullptr, alpha_gradient);
-  for (int c = 0; c < g.s.c; c++) alpha_gradient[c] = -alpha_gradient[c];
-}
-
 void map_gradient(Pool &pool, const Kernels &k, MapGradient g, float *alpha_gradient) {
   const Shape &s = g.s;
   g.once = 1 / g.window, g.twice = 2 / g.window;
-  Memory index(k.index_size(&g)), parts(sizeof(float) * s.n * s.c);
+  const size_t index_size = (g.binary ? k.index_size : k.float_index_size)(&g);
+  const int items = g.binary ? k.map_items(&g) : s.n;
+  const auto prepare = g.binary ? k.index : k.float_index;
+  const auto work = g.binary ? k.map_gradient : k.float_map_gradient;
+  Memory index(index_size), parts(sizeof(float) * s.n * s.c);
   g.index = index.as<void>(), g.parts = parts.as<float>();
-  std::memset(g.index, 0, k.index_size(&g));
-  Scratch scratch(pool, k.tables_size(&g));
-  share(pool, s.kh * s.kw, [&](int tap, int) { k.index(&g, tap); });
-  share(pool, k.map_items(&g), [&](int item, int worker) { k.map_gradient(&g, item, scratch.of(worker)); });
-  finish_alpha(k, g, alpha_gradient);
-}
-
-void float_map_gradient(Pool &pool, const Kernels &k, MapGradient g, float *alpha_gradient) {
-  const Shape &s = g.s;
-  g.once = 1 / g.window, g.twice = 2 / g.window;
-  Memory index(k.float_index_size(&g)), parts(sizeof(float) * s.n * s.c);
-  g.index = index.as<void>(), g.parts = parts.as<float>();
-  std::memset(g.index, 0, k.float_index_size(&g));
-  Scratch scratch(pool, k.float_tables_size(&g));
-  share(pool, s.kh * s.kw, [&](int tap, int) { k.float_index(&g, tap); });
-  share(pool, s.n, [&](int image, int worker) { k.float_map_gradient(&g, image, scratch.of(worker)); });
-  finish_alpha(k, g, alpha_gradient);
+  std::memset(g.index, 0, index_size);
+  Scratch scratch(pool, (g.binary ? k.tables_size : k.float_tables_size)(&g));
+  share(pool, s.kh * s.kw, [&](int tap, int) { prepare(&g, tap); });
+  share(pool, items, [&](int item, int worker) { work(&g, item, scratch.of(worker)); });
+  k.sum(g.parts, s.n, s.c, nullptr, alpha_gradient);
+  for (int c = 0; c < s.c; c++) alpha_gradient[c] = -alpha_gradient[c];
 }
 
 void kernel_gradient(Pool &pool, const Kernels &k, KernelGradient g) {

@@ -12,7 +12,6 @@ void forward(Pool &, const Kernels &, Forward, const float *mask, float *sums);
 void signs(Pool &, const Kernels &, const Forward &);  // the bits alone
 void float_forward(Pool &, const Kernels &, FloatForward);
 void map_gradient(Pool &, const Kernels &, MapGradient, float *alpha_gradient);
-void float_map_gradient(Pool &, const Kernels &, MapGradient, float *alpha_gradient);
 void kernel_gradient(Pool &, const Kernels &, KernelGradient);
 // sums: [2][c], of y and of y * y, each image times its mask.
 void statistics(Pool &, const Kernels &, Tail, float *sums);
