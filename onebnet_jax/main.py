@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workdir", type=_folder, help=text)
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
     parser.add_argument("--checkpoint", choices=("best", "last"), help="which to evaluate (default: best)")
+    parser.add_argument("--stage", help="of the run to evaluate, such as step1 (default: the latest with a checkpoint)")
     renewed = "evaluate with BN statistics that N batches of training images have brought up to date, such as 40"
     parser.add_argument("--bn-batches", type=int, default=0, metavar="N", help=renewed)
     wrong = "write a line for each wrong answer: the image's file or number, its class, the class named, probability"
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> None:
         unknown = [word for word in overrides if not word.startswith("--config.")]
         words = f"; {unknown[0]!r} is not known here" if unknown else ""
         parser.error(f"--config is required, such as --config=quickstart, or the --workdir of a run to evaluate{words}")
-    for_evaluation = {"--checkpoint": args.checkpoint, "--bn-batches": args.bn_batches, "--wrong": args.wrong}
+    for_evaluation = {"--checkpoint": args.checkpoint, "--stage": args.stage}
+    for_evaluation |= {"--bn-batches": args.bn_batches, "--wrong": args.wrong}
     for option, given in for_evaluation.items():
         if args.mode == "train" and given:
             parser.error(f"{option} is for --mode=eval")
@@ -79,7 +81,7 @@ def main(argv: list[str]) -> None:
             if args.wrong:
                 card.check_writable(args.wrong, ".tsv")
             which = args.checkpoint or "best"
-            network = trained.load(folder, which).with_data(overrides)
+            network = trained.load(folder, which, args.stage).with_data(overrides)
             if hosts.is_leader():
                 print(f"work directory: {folder}", flush=True)
             result, answers = run.answers(network, args.bn_batches)

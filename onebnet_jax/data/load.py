@@ -124,11 +124,19 @@ def _first_found(find: Callable, places: Iterable):
 
 def _in_memory(info: Info, arrays: Arrays, origin: str) -> Dataset:
     """Checks what was read against `info`; the number of images is free, but told where it is not the official one."""
+    channels = info.shape[2]
+    if not len(info.mean) == len(info.std) == channels or min(info.std) <= 0:
+        words = f"{channels} values each in mean and std, above 0 in std, one for each channel of {info.shape}"
+        raise UserError(f"{info.title} must have {words}, not {info.mean} and {info.std}.")
+    if len(info.class_names) not in (0, info.num_classes):
+        raise UserError(f"{info.title} has {len(info.class_names)} class_names for {info.num_classes} classes.")
     for split, images, labels in (("training", *arrays[:2]), ("test", *arrays[2:])):
         if labels.ndim != 1 or images.shape != (len(labels), *info.shape) or images.dtype != np.uint8:
             fault = f"images of {images.dtype} {images.shape} for {labels.size} labels, not of uint8 {info.shape}"
         elif not len(labels):
             fault = "no images"
+        elif not np.issubdtype(labels.dtype, np.integer):
+            fault = f"labels of {labels.dtype}, not whole numbers"
         elif labels.min() < 0 or labels.max() >= info.num_classes:
             fault = f"labels from {labels.min()} to {labels.max()}, where 0 to {info.num_classes - 1} are the classes"
         else:

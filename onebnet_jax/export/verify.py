@@ -13,7 +13,7 @@ from onebnet_jax.tables import Table
 
 BATCH_SIZE = 16  # what all units compute for a batch is in memory
 PARITY_IMAGES = 4
-SHOWN = 10  # images in a sentence
+SHOWN = 10  # images in a sentence, or with a line each
 
 
 def agree(
@@ -112,9 +112,11 @@ def _verdict(report) -> str:
     if report.engine_missing:
         lines.append(f"Without the native engine: {report.engine_missing}")
     for name, other in report.others.items():
-        for index, unit, margin in other.differing:
+        for index, unit, margin in other.differing[:SHOWN]:
             where = f"first flip in {unit}, margin {margin:.1e}" if unit else "no flip"
             lines.append(f"{name} predicts another class for image {index}: {where}")
+        if (more := len(other.differing) - SHOWN) > 0:
+            lines.append(f"{name} predicts another class for {more} more images")
     if report.conversion_difference:
         problems.append(
             f"The file's logits differ by {report.conversion_difference:.2e} from those of a new conversion: it is not "

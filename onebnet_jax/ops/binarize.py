@@ -87,15 +87,20 @@ SCALES = Parts("scale of weights", mean=mean, none=none)
 
 
 def check_estimator(name: str, window: float) -> None:
-    """Raises UserError where an estimator gives no slope: one finite number for each value.
+    """Raises UserError where an estimator gives no slope: one finite number for each value, and not always 0.
 
     Tried on 0, the edges of the window and far beyond, when training begins, is halfway, and ends.
     """
     sizes = np.concatenate([[0.0, 1e-30, 0.5, 1.0, 1.5, 10.0, 100.0], np.linspace(0.01, 3.0, 43)])
     x = jnp.asarray(np.concatenate([-sizes, sizes]) * window, jnp.float32)
-    for progress in (0.0, 0.5, 1.0):
+    stages = (0.0, 0.5, 1.0)
+    for progress in stages:
         if found := fault(lambda *args: ESTIMATORS[name](args[0], window, args[1]), x.shape, x, jnp.float32(progress)):
             raise UserError(f"The estimator {name!r} {found}, with window {window:g} and progress {progress:g}.")
+    if not any(jnp.any(ESTIMATORS[name](x, window, jnp.float32(progress))) for progress in stages):
+        raise UserError(
+            f"The estimator {name!r} gives 0 everywhere, with window {window:g}: nothing before it would learn."
+        )
 
 
 def check_scale(name: str) -> None:

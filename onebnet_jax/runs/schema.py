@@ -128,7 +128,10 @@ def baseline(config: ConfigDict, family: str) -> ConfigDict:
 
 
 def two_stage(config: ConfigDict, teacher: str, epochs: int) -> ConfigDict:
-    """Makes a config train in the two stages of section 4, `epochs` each, on the teacher's answers alone."""
+    """Makes a config train in the two stages of section 4, `epochs` each, on the teacher's answers alone.
+
+    What was set for `config.train`, such as its batch size, is not theirs: set it for `config.step1` and `step2`.
+    """
     config.stages = ("step1", "step2")
     config.teacher = teacher
     for name in config.stages:

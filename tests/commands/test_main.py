@@ -50,7 +50,7 @@ def test_train_then_evaluate_in_a_folder_named_after_the_config(command, tmp_pat
     assert again[0] == 0 and again[1].splitlines()[-2:] == out.splitlines()[-2:]
     for arguments, which in (
         ([QUICKSTART], "best"),
-        (["--workdir=runs/quickstart"], "best"),
+        (["--workdir=runs/quickstart", "--stage=train"], "best"),
         ([QUICKSTART, "--checkpoint=last"], "last"),
     ):
         status, out, _ = command("--mode=eval", *arguments)
@@ -107,6 +107,7 @@ def test_what_the_parser_refuses_names_the_option(command, arguments, tmp_path):
         ([QUICKSTART, "--checkpoint=last"], "--checkpoint", "--mode=eval"),
         ([QUICKSTART, "--mode=train", "--checkpoint=best"], "--checkpoint", "--mode=eval"),
         ([QUICKSTART, "--bn-batches=3"], "--bn-batches", "--mode=eval"),
+        ([QUICKSTART, "--stage=step1"], "--stage", "--mode=eval"),
         ([QUICKSTART, "--wrong=w.tsv"], "--wrong", "--mode=eval"),
         (["--mode=eval", "--workdir=here", "--change-config"], "--change-config", "training"),
     ],

@@ -66,6 +66,31 @@ def test_an_entry_is_all_that_a_new_data_set_needs(tmp_path, monkeypatch):
     assert (dataset.info, dataset.train_size, dataset.test_size) == (info, 30, 10)
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mean": (0.5,)}, r"2 values each in mean and std.* not \(0.5,\) and \(0.2, 0.2\)"),
+        ({"std": (0.2, 0.0)}, "above 0 in std"),
+        ({"class_names": ("a", "b")}, "has 2 class_names for 10 classes"),
+    ],
+)
+def test_an_entry_that_does_not_fit_its_images_is_refused(fields, words, monkeypatch):
+    arrays = data_files.random_arrays((5, 4, 2))
+    info = Info("new", "A new one", (5, 4, 2), 10, (), (0.5, 0.5), (0.2, 0.2), 30, 10, "", read=lambda _: (arrays, "x"))
+    monkeypatch.setitem(DATASETS, "new", dataclasses.replace(info, **fields))
+    with pytest.raises(UserError, match=words):
+        data.open("new")
+
+
+def test_labels_that_are_no_whole_numbers_are_refused(monkeypatch):
+    images, labels, *test = data_files.random_arrays((5, 4, 1))
+    arrays = images, labels.astype(np.float32), *test
+    info = Info("new", "A new one", (5, 4, 1), 10, (), (0.5,), (0.2,), 30, 10, "", read=lambda _: (arrays, "x"))
+    monkeypatch.setitem(DATASETS, "new", info)
+    with pytest.raises(UserError, match="labels of float32, not whole numbers"):
+        data.open("new")
+
+
 # The embedded set.
 
 

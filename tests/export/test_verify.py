@@ -82,6 +82,13 @@ def test_the_last_line_says_what_is_not_explained(lce, difference, section, word
     assert any("image 2" in line and "stage1_block1_conv1" in line for line in lines) == (lce is BAD)
 
 
+def test_of_many_images_of_another_class_ten_have_a_line():
+    many = dataclasses.replace(BAD, differing=[(index, "stage1_block1_conv1", 0.25) for index in range(109)])
+    lines = verify.describe(Report(200, 9.0, 3, GOOD, many, 0.0, sections=[SAME]))[-1].splitlines()
+    assert sum("another class for image" in line for line in lines) == 10
+    assert "LCE predicts another class for 99 more images" in lines
+
+
 def test_what_is_explained_and_what_is_too_long_to_list():
     assert Report(4, 9.0, 3, GOOD, GOOD, 0.0, GOOD, sections=[SAME]).explained
     assert not Report(4, 9.0, 3, GOOD, GOOD, 0.0, BAD).explained

@@ -103,6 +103,7 @@ WRONG = [  # what a user may write, and what is said of it
     (lambda x, window, progress: x / (1 - progress), "not finite, with window 0.5 and progress 1"),
     (lambda x, window, progress: jnp.exp(x) / (1 + jnp.exp(x)) ** 2 if progress < 1 else x, "fails .TracerBool"),
     (lambda x: x, "fails .TypeError"),
+    (lambda x, window, progress: 0 * x, "gives 0 everywhere, with window 0.5"),
 ]
 
 

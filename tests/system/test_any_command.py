@@ -79,6 +79,7 @@ COMMANDS = {
         {
             "--workdir": ("nowhere", "a_file", "", LONG),
             "--checkpoint": ("", "first"),
+            "--stage": ("step1",),
             "--change-config": ("3",),
             "--config.model.depth": ("8",),
         },
