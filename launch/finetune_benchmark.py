@@ -47,7 +47,7 @@ from onebnet_jax.native.runtime import Engine  # noqa: E402
 from onebnet_jax.runs import config  # noqa: E402
 
 CALIBRATION = 200  # training photographs, by which int8 is quantized
-# Epochs, batch and learning rate: as Teachable Machine; a third of ours, as the weights are good already; as ours.
+# Epochs, batch and learning rate: many for one layer; a third of our rate, as the weights are good already; as ours.
 WAYS = {"frozen": (50, 16, 1e-3), "tuned": (args.tuned_epochs, 32, 3e-4), "scratch": (args.scratch_epochs, 32, 1e-3)}
 
 
@@ -62,7 +62,7 @@ def network_of(way):
 
 
 def taken(images):
-    """uint8 [N, H, W, C] as the network takes them: enlarged, and (x - 127) / 128, by which it was trained."""
+    """uint8 [N, H, W, C] as the network takes them: enlarged, and (x - 127) / 128, best of three ways untrained."""
     images = torch.tensor(images).permute(0, 3, 1, 2).float()
     images = F.interpolate(images, (args.enlarged, args.enlarged), mode="bilinear", align_corners=False)
     return ((images - 127) / 128).contiguous(memory_format=torch.channels_last)
