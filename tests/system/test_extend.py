@@ -16,8 +16,9 @@ PAGE = (ROOT / "docs" / "extend.md").read_text()
 README = (ROOT / "README.md").read_text()
 ONEBNET = f"{sys.executable} -m onebnet_jax"
 SMALL = "--config.model.depth=8 --config.model.width_multiplier=0.25 --config.train.epochs"
-# What the commands begin with; bash's $0 is the folder to run them in.
-PRELUDE = f'set -e; cd "$0"; onebnet() {{ {ONEBNET} "$@" $([[ $1 != train ]] || echo {SMALL}=1); }}\n'
+# What the commands begin with; bash's $0 is the folder to run them in, and Python's environment is there already.
+PRELUDE = 'set -e; cd "$0"; source() { :; }\n'
+PRELUDE += f'onebnet() {{ {ONEBNET} "$@" $([[ $1 != train ]] || echo {SMALL}=1); }}\n'
 
 
 def run(config, folder, *others, page=PAGE):
