@@ -57,8 +57,9 @@ def cost(structure: Structure, image_shape: Shape, folded: bool = False) -> Cost
 
 def _overrides(fields: Mapping[str, object] | None) -> list[str]:
     """Fields as the command line has them. Raises UserError for what is no dictionary of values."""
-    if not isinstance(fields or {}, Mapping):
+    fields = fields or {}
+    if not isinstance(fields, Mapping):
         raise UserError(f"fields={fields!r} must be a dictionary, such as {{'train.epochs': 2}}.")
-    if none := [name for name, value in (fields or {}).items() if value is None]:
+    if none := [name for name, value in fields.items() if value is None]:
         raise UserError(f"The field {none[0]} is None, which is no value; leave it out.")
-    return [f"--config.{name}={value}" for name, value in (fields or {}).items()]
+    return [f"--config.{name}={value}" for name, value in fields.items()]

@@ -59,11 +59,12 @@ def padding(pads: Pads | None) -> dict:
     return {"auto_pad": "SAME_UPPER"} if pads is None else {"pads": [pads[0][0], pads[1][0], pads[0][1], pads[1][1]]}
 
 
-def int8(model: bytes, images: np.ndarray, signed: bool = False) -> bytes:
+def int8(model: bytes, images: np.ndarray, signed: bool = False, reduced: bool = False) -> bytes:
     """The same network by ONNX Runtime's static quantization: a scale for each output channel of a kernel.
 
     images: float32 [N, C, H, W], of which the ranges of the maps are taken. signed: whether maps are signed, as ARM
-    multiplies them; x86 (VNNI) multiplies unsigned maps with signed weights.
+    multiplies them; x86 (VNNI) multiplies unsigned maps with signed weights. reduced: weights of 7 bits, as with 8 sums
+    overflow on x86 without VNNI.
     """
     from onnxruntime import quantization
 
@@ -78,5 +79,5 @@ def int8(model: bytes, images: np.ndarray, signed: bool = False) -> bytes:
         before.write_bytes(model)
         kinds = {"weight_type": quantization.QuantType.QInt8}
         kinds["activation_type"] = quantization.QuantType.QInt8 if signed else quantization.QuantType.QUInt8
-        quantization.quantize_static(before, after, Reader(), per_channel=True, **kinds)
+        quantization.quantize_static(before, after, Reader(), per_channel=True, reduce_range=reduced, **kinds)
         return after.read_bytes()

@@ -67,6 +67,11 @@ def _bits(shape, size, strides):
     return jax.ShapeDtypeStruct((shape[0], rows, columns, -(-shape[3] // 32)), jnp.uint32)
 
 
+def _placed(strides, pad_value):
+    """The attributes that say where the kernel goes."""
+    return {"rows": strides[0], "columns": strides[1], "pad_value": pad_value}
+
+
 def counts(x, alpha, kernel, mask=None, strides=(1, 1), pad_value=0):
     """The exact convolution of signs, with SAME padding.
 
@@ -86,8 +91,9 @@ def counts(x, alpha, kernel, mask=None, strides=(1, 1), pad_value=0):
         _bits(x.shape, kernel.shape[:2], strides),
         floats(2, kernel.shape[3]),
     )
-    attributes = {"rows": strides[0], "columns": strides[1], "pad_value": pad_value}
-    return library.call("forward", results, x, _or_zeros(alpha, x), kernel, or_empty(mask), **attributes)
+    return library.call(
+        "forward", results, x, _or_zeros(alpha, x), kernel, or_empty(mask), **_placed(strides, pad_value)
+    )
 
 
 def gradients(
@@ -133,9 +139,7 @@ def gradients(
         _or_zeros(alpha, x),
         or_empty(slopes),
         bits,
-        rows=strides[0],
-        columns=strides[1],
-        pad_value=pad_value,
+        **_placed(strides, pad_value),
         slope=SLOPES[estimator] if known else 2,
         window=np.float32(window),
         shortcut=int(shortcut),
@@ -147,9 +151,9 @@ def gradients(
 def float_forward(x, alpha, kernel, strides, pad_value):
     """conv(sign(x - alpha), kernel) of a float kernel, and the packed signs; arguments and bits as in `counts`."""
     shape = output(x.shape, kernel, strides)
-    attributes = {"rows": strides[0], "columns": strides[1], "pad_value": pad_value}
     bits = _bits(x.shape, kernel.shape[:2], strides)
-    return library.call("float_forward", (floats(*shape), bits), x, _or_zeros(alpha, x), kernel, **attributes)
+    arguments = x, _or_zeros(alpha, x), kernel
+    return library.call("float_forward", (floats(*shape), bits), *arguments, **_placed(strides, pad_value))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7, 8))

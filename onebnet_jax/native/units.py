@@ -119,20 +119,8 @@ def _unit_bwd(strides, pad_value, estimator, window, identity, epsilon, axis_nam
     x, alpha, kernel, progress, bits, tail = residuals
     counted, shortcut, mask = tail[1], tail[3], tail[6]
     h, coefficients, dscale, dbias, dparameters = _denormalize(grads[0], tail, axis_name)
-    dx, dalpha, dkernel = gradients(
-        h,
-        bits,
-        x,
-        alpha,
-        kernel,
-        progress,
-        strides,
-        pad_value,
-        estimator,
-        window,
-        norm=(counted, coefficients, mask),
-        shortcut=identity,
-    )
+    fixed, of_norm = (strides, pad_value, estimator, window), (counted, coefficients, mask)
+    dx, dalpha, dkernel = gradients(h, bits, x, alpha, kernel, progress, *fixed, norm=of_norm, shortcut=identity)
     dalpha = None if alpha is None else dalpha
     dshortcut = None if identity or shortcut is None else h
     return dx, dalpha, dkernel, dshortcut, dscale, dbias, None, dparameters, jnp.zeros_like(progress)

@@ -130,10 +130,8 @@ def build(family: str, **fields) -> Structure:
     one_of("model.family", family, FAMILIES)
     try:
         structure = FAMILIES[family](**fields)
-    except UserError:
-        raise
     except Exception as error:  # whatever a user's own function may raise
-        if not (line := own_line(error)):
+        if isinstance(error, UserError) or not (line := own_line(error)):
             raise
         raise UserError(f"The function of model.family={family!r} fails ({of_kind(error)}{line}).") from error
     return dataclasses.replace(structure, recipe=(("family", family), *fields.items()))

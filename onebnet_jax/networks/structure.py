@@ -86,7 +86,7 @@ class Structure:
 
     def __post_init__(self):
         """Raises UserError, with the unit's name, for units that do not fit each other."""
-        seen, channels = set(), None
+        seen = set()
         for index, unit in enumerate(self.units):
             fault, first = None, index + 1 - unit.span
             spanned = self.units[max(first, 0) : index + 1]
@@ -94,8 +94,8 @@ class Structure:
                 fault = f"has the parameters {'/'.join(unit.at('conv'))} of a unit before it; give it others"
             elif index and not unit.module:
                 fault = "needs a module, which says where its parameters are"
-            elif channels not in (None, unit.in_channels):
-                fault = f"takes {unit.in_channels} channels, and the unit before it gives {channels}"
+            elif index and unit.in_channels != (given := self.units[index - 1].out_channels):
+                fault = f"takes {unit.in_channels} channels, and the unit before it gives {given}"
             elif first < 0 or any(other.section != unit.section for other in spanned):
                 fault = f"has a shortcut over {unit.span} units, which must all be there and of one module"
             elif added := shortcut(spanned, (1, 1, 1)):
@@ -105,7 +105,6 @@ class Structure:
             if fault:
                 raise UserError(f"{unit.name} {fault}.")
             seen.add(unit.at("conv"))
-            channels = unit.out_channels
 
     @property
     def binary(self) -> bool:

@@ -5,7 +5,7 @@
 
 constexpr int RANGE = 1024;  // pixels: so many share a table, and their sums stay in the second cache
 constexpr int AT_ONCE = 16;  // tables used together at most
-constexpr int BORDERS = MAX_CLASSES;
+constexpr int CHANNELS = 6;  // of a table at most
 
 INLINE int float_block(const Shape &s) { return s.o <= 16 ? 16 : 32; }
 
@@ -17,7 +17,7 @@ int float_items(const FloatForward *f) {
 
 size_t float_scratch(const FloatForward *f) {
   size_t row = 4 * (size_t)float_block(f->s);
-  return TABLES + (RANGE + BORDERS + 6) * row + RANGE * (sizeof(size_t) + sizeof(uint32_t) + AT_ONCE * sizeof(uint16_t));
+  return TABLES + (RANGE + MAX_CLASSES + CHANNELS) * row + RANGE * (sizeof(size_t) + sizeof(uint32_t) + AT_ONCE * sizeof(uint16_t));
 }
 
 // What is added where the border's bits, which are 0, picked -1 and nothing is there: the weights of these taps.
@@ -37,14 +37,14 @@ template <int V> INLINE void border_sums(const FloatForward *f, int first_output
 }
 
 template <int V> INLINE void float_range(const FloatForward *f, int range, int block, char *scratch) {
-  constexpr int WIDTH = V * LANES, MOST = WIDTH == 16 ? 6 : 5;  // a table of so many channels at most
+  constexpr int WIDTH = V * LANES, MOST = WIDTH == 16 ? CHANNELS : 5;  // channels of a table
   const Shape &s = f->s;
   const int first_output = block * WIDTH, there = s.o - first_output < WIDTH ? s.o - first_output : WIDTH;
   const size_t image = (size_t)s.oh * s.ow, first = (size_t)range * RANGE;
   const int count = (int)(s.n * image - first < RANGE ? s.n * image - first : RANGE), rounded = (count + 3) / 4 * 4;
   float *tables = (float *)scratch, *sums = tables + TABLES / 4, *borders = sums + RANGE * WIDTH;
-  float *copies = borders + BORDERS * WIDTH;  // [6][WIDTH]
-  size_t *at = (size_t *)(copies + 6 * WIDTH);
+  float *copies = borders + MAX_CLASSES * WIDTH;  // [CHANNELS][WIDTH]
+  size_t *at = (size_t *)(copies + CHANNELS * WIDTH);
   uint32_t *words = (uint32_t *)(at + RANGE);
   uint16_t *offsets = (uint16_t *)(words + RANGE);
 
