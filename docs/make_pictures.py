@@ -3,8 +3,8 @@
     .venv/bin/python docs/make_pictures.py
 
 The units and their weights are those of results/fashionmnist_conv64_ds64, which has 1-D units where maps keep their
-size; sizes, times and scores those of docs/measure.py, and of the table in docs/native_engine.md. The images are test
-images that come with the package, classified by results/fashionmnist_ds32_64, whose agreement.txt gives the last line.
+size; sizes, times and scores those of docs/measure.py, and of the table in docs/native_engine.md. The last line is of
+results/fashionmnist_ds32_64/agreement.txt.
 """
 
 import json
@@ -17,20 +17,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from onebnet_jax.export import predict
-from onebnet_jax.native.runtime import Engine
 from onebnet_jax.runs import trained
-from onebnet_jax.runs.experiment import Data
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "results" / "fashionmnist_ds32_64"
 UNITS = ROOT / "results" / "fashionmnist_conv64_ds64"
 OUTPUT = ROOT / "docs" / "pictures" / "overview.png"
-GREY, BLUE, TEAL, RED, INK = "#9aa0a6", "#4a7fb5", "#00897b", "#c0392b", "#202124"
+GREY, BLUE, TEAL, INK = "#9aa0a6", "#4a7fb5", "#00897b", "#202124"
 PUBLISHED = {  # the rows of the table in native_engine.md that have a published score, each by its fastest runtime
     "TypeII, native engine": ("1 bit: OneBNet18", TEAL, (14, -12)),
-    "ResNet18 FP32, ONNX Runtime": ("ResNet18", GREY, (0, -12)),
-    "MobileNetV2 FP32, TFLite + XNNPACK": ("MobileNetV2", GREY, (0, -12)),
+    "ResNet18 FP32, ONNX Runtime": ("ResNet18", GREY, (14, -12)),
+    "ResNet18 int8, OpenVINO": ("ResNet18", BLUE, (-14, 34)),
+    "MobileNetV2 FP32, TFLite + XNNPACK": ("MobileNetV2", GREY, (44, 8)),
+    "MobileNetV2 int8, OpenVINO": ("MobileNetV2", BLUE, (-34, -12)),
     "MobileNetV3-Small FP32, TFLite + XNNPACK": ("MobileNetV3-\nSmall", GREY, (0, -12)),
 }
 KINDS = {  # of measured.json, at each width: (label, colour, where its words stand, narrowest first)
@@ -38,7 +37,6 @@ KINDS = {  # of measured.json, at each width: (label, colour, where its words st
     "imagenette64/fp32_{} int8": ("int8", BLUE, [(36, 3), (-34, 12), (-34, 12)]),
     "imagenette64/fp32_{} FP32": ("FP32", GREY, [(16, -10), (28, -1), (28, -1)]),
 }
-UNIT, CHANNEL = 0, 0  # of the signs that are shown
 
 
 def draw_units(axes) -> None:
@@ -75,22 +73,6 @@ def draw_units(axes) -> None:
     axes.axis("off")
 
 
-def draw_images(places) -> None:
-    """A test image for each axes, beside it the signs that UNIT has of it, and below them what the engine says."""
-    dataset = Data("fashion_mnist_mini").open()
-    first = [int(np.argmax(dataset.test_labels == label)) for label in range(len(places))]
-    engine, answers = Engine(RUN / "model.onb"), predict.predict(RUN / "model.onb", dataset.test_images[first])
-    for axes, number, answer, true in zip(places, first, answers, dataset.info.class_names):
-        image = dataset.test_images[number]
-        signs = engine.look(image, UNIT)[0][..., CHANNEL] > 0
-        axes.imshow(np.hstack([image[..., 0], np.zeros((len(image), 3)), 255 * signs]), cmap="gray_r")
-        wrong = "" if answer.label == true else f": wrong, a {true.lower()}"
-        words = f"{answer.label}, {100 * answer.probability:.0f} %{wrong}"
-        axes.set_xlabel(words, fontsize=9, color=RED if wrong else TEAL, weight="bold")
-        axes.set(xticks=(), yticks=())
-        axes.set_frame_on(False)
-
-
 def draw_scores(ours, published, measured: dict) -> None:
     """Accuracy against time, of networks of several widths that were trained here, and of others' as timed here."""
     style = dict(textcoords="offset points", ha="center", va="top", weight="bold", fontsize=9)
@@ -111,7 +93,7 @@ def draw_scores(ours, published, measured: dict) -> None:
         published.annotate(f"{label}\n{mib:.2g} MiB", (ms, top1), place, color=colour, **style)
     title = "Trained here: ResNet10 at three widths,\n10 kinds of photos, 64x64 pixels"
     ours.set(xlim=(0.2, 1.3), ylim=(70, 77), ylabel="images named right (Top-1, %)", title=title)
-    title = "Published scores, our times:\nImageNet, 224x224 (grey: FP32)"
+    title = "Published scores, our times:\nImageNet, 224x224"
     published.set(xlim=(1.1, 140), ylim=(66.5, 72), title=title)
     for axes, ticks in ((ours, (0.3, 0.5, 0.8)), (published, (2, 5, 10, 20, 50))):
         axes.set(xscale="log", xlabel="ms for an image on one core (AMD EPYC)")
@@ -130,16 +112,12 @@ def agreement() -> str:
 
 def main() -> None:
     measured = json.loads((ROOT / "docs" / "pictures" / "measured.json").read_text())
-    figure = Figure(figsize=(14, 5.6), layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(1, 3, width_ratios=(2.4, 1.3, 1.6))
-    left = grid[0].subgridspec(2, 1, height_ratios=(1.3, 1))
-    units, ours, published = (figure.add_subplot(place) for place in (left[0], grid[1], grid[2]))
-    images = left[1].subgridspec(2, 3).subplots()
-    images[0, 1].set_title("Test images, their signs behind the first layer, and the answers")
-    draw_images(images.ravel())
+    figure = Figure(figsize=(14, 4.6), layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(1, 3, width_ratios=(1.9, 1.4, 1.6))
+    units, ours, published = map(figure.add_subplot, grid)
     draw_units(units)
     draw_scores(ours, published, measured)
-    for axes in (units, ours, published, images[0, 1]):
+    for axes in (units, ours, published):
         axes.title.set(weight="bold", fontsize=10)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)

@@ -101,7 +101,7 @@ class Engine:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32 [N, classes], of images [N, H, W, C]: uint8 pixels, or float32 as the card's "input" says.
 
-        Raises UserError for images of another shape or type.
+        Raises UserError for images of another shape or type, or with numbers that are not finite.
         """
         images = self._images(images)
         logits = np.empty((len(images), self.classes), np.float32)
@@ -163,6 +163,8 @@ class Engine:
         if images.dtype not in (np.uint8, np.float32) or images.shape[1:] != self.shape:
             wanted = f"uint8 or float32 images [N, {str(self.shape)[1:-1]}]"
             raise UserError(f"{self._name} takes {wanted}, not {images.dtype} {images.shape}.")
+        if images.dtype == np.float32 and not np.isfinite(images).all():  # the sign of NaN would be an answer
+            raise UserError(f"{self._name} takes finite numbers, and these images have NaN or infinity.")
         return images
 
     def _try(self, code: int) -> None:

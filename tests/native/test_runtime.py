@@ -141,6 +141,9 @@ def test_refuses_wrong_images_and_sets():
     for wrong in (images[:, :-1], images[..., :1], images[0], images.astype(np.float64)):
         with pytest.raises(UserError, match="33, 35, 3"):
             engine.logits(wrong)
+    for number in (np.nan, np.inf):
+        with pytest.raises(UserError, match="finite"):
+            engine.logits(np.full((2, *engine.shape), number, np.float32))
     with pytest.raises(UserError, match="unit"):
         engine.look(images[0], engine.units + 1)
     with pytest.raises(UserError, match="instruction set"):

