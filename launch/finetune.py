@@ -176,7 +176,6 @@ def linked(network):
     print(f"{args.into}: {len(new) - len(faults)} photographs of {args.name} named{left_out}")
 
 
-torch.set_num_threads(1)
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not needed
 logging.getLogger().setLevel(logging.ERROR)  # nor ONNX Runtime's own preparation of the graph
 try:
