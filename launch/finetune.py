@@ -180,7 +180,9 @@ logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not ne
 logging.getLogger().setLevel(logging.ERROR)  # nor ONNX Runtime's own preparation of the graph
 try:
     settings = config.load("folder", [f"--config.data.dir={args.folder}", f"--config.data.image_size={args.pixels}"])
-    data = load.with_validation(config.experiment(settings).data.open(), settings.data.validation, settings.seed)
+    data = config.experiment(settings).data.open()
+    if not data.validates:  # by itself
+        data = load.with_validation(data, settings.data.validation, settings.seed)
     more = listing.images_in(pathlib.Path(args.name)) if args.name else []
 except UserError as error:
     parser.error(str(error))
