@@ -106,6 +106,8 @@ class Trained:
         """
         if others := [word for word in overrides if not word.startswith("--config.data.")]:
             raise UserError(f"{others[0]!r} is not an option; of the run's config, only --config.data.* can be set.")
+        if unused := [word for word in overrides if re.match(r"--config\.data\.(crop_padding|flip|lighting)\b", word)]:
+            raise UserError(f"{unused[0]!r} would have no effect: only training changes images.")
         config, info = config_lib.from_json(json.dumps(self.config), "The network's config"), self.info
         # Of which only a folder makes use: its classes are the network's, by name.
         config.data.update(classes=info.class_names, mean=info.mean, std=info.std, image_size=info.shape[0])
