@@ -1,5 +1,7 @@
 """Augmentation and normalization of images on the device: pure JAX functions of keys and arrays."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -25,6 +27,33 @@ def apply(images: jax.Array, offsets: jax.Array, flips: jax.Array, crop_padding:
     columns = jnp.where(flips[:, None], columns[::-1], columns) + offsets[:, 1:]
     rows = jnp.arange(height) + offsets[:, :1]
     return padded[jnp.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def draw_turns(key: jax.Array, count: int, rotate: float, brightness: float) -> tuple[jax.Array, jax.Array]:
+    """Of angles [count], from -rotate to rotate degrees; of factors [count], from 1 - brightness to 1 + brightness."""
+    angles_key, factors_key = jax.random.split(key)
+    angles = jax.random.uniform(angles_key, (count,), minval=-rotate, maxval=rotate)
+    return angles, jax.random.uniform(factors_key, (count,), minval=1 - brightness, maxval=1 + brightness)
+
+
+def turn(images: jax.Array, angles: jax.Array, factors: jax.Array) -> jax.Array:
+    """Turns about the centre, counterclockwise by degrees, with zeros from outside; then multiplies by the factors.
+
+    uint8 [N, H, W, C] -> uint8 [N, H, W, C]. Bilinear, as Pillow's `Image.rotate`.
+    """
+    _, height, width, _ = images.shape
+    centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
+    rows, columns = jnp.meshgrid(
+        *(jnp.arange(size) - middle for size, middle in zip((height, width), centre)), indexing="ij"
+    )
+
+    def turned(image, angle, factor):
+        cos, sin = jnp.cos(jnp.deg2rad(angle)), jnp.sin(jnp.deg2rad(angle))
+        places = jnp.stack([cos * rows + sin * columns, cos * columns - sin * rows]) + centre[:, None, None]
+        sample = jax.vmap(partial(jax.scipy.ndimage.map_coordinates, order=1), (2, None), 2)
+        return jnp.clip(jnp.round(factor * sample(image.astype(jnp.float32), list(places))), 0, 255).astype(jnp.uint8)
+
+    return jax.vmap(turned)(images, angles, factors)
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:

@@ -155,8 +155,7 @@ def _of_folder(
     std=(),
     resize="crop",
     max_unreadable=10,
-    crop_padding=0,
-    flip=False,
+    **augmentation,
 ) -> Dataset | stream.Streamed:
     """A folder of images: see `folder.find`; streamed if it would take half of the memory, as it lies there twice.
 
@@ -177,8 +176,7 @@ def _of_folder(
         dataset = Dataset(info, *arrays["train"], *arrays["test"], *known)
     else:
         words = f"{found.describe()}; streamed, as memory is too small"
-        options = resize, crop_padding, flip, max_unreadable
-        dataset = stream.Streamed(info, found.files, words, *options, found.photos)
+        dataset = stream.Streamed(info, found.files, words, resize, max_unreadable, found.photos, **augmentation)
         images = dataset.train_images()
     if not (mean and std):
         measured = photos.statistics(images)

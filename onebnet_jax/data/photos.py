@@ -56,6 +56,16 @@ def decode(path: str | Path, size: tuple[int, int], channels: int, resize: str =
     return np.asarray(image).reshape(height, width, channels)
 
 
+def turn(image: np.ndarray, angle: float, factor: float) -> np.ndarray:
+    """One image, uint8 [H, W, C] -> uint8 [H, W, C], as `augment.turn` does it."""
+    from PIL import Image
+
+    turned = np.stack(
+        [Image.fromarray(channel).rotate(angle, Image.BILINEAR) for channel in np.moveaxis(image, 2, 0)], 2
+    )
+    return np.clip(np.round(factor * turned.astype(np.float32)), 0, 255).astype(np.uint8)
+
+
 @functools.lru_cache(maxsize=3)  # one a split: a config is checked, and its images are opened, more than once
 def decode_all(files: tuple[tuple, ...], image_size: int, channels: int, resize: str):
     """uint8 [N, S, S, C] of (path, what tells whether it has changed), and path -> reason of those that failed."""

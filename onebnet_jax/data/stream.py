@@ -28,10 +28,12 @@ class Streamed:
     files: parts.Files
     source: str  # what is read and from where, for the log
     resize: str
-    crop_padding: int  # see `augment.apply`; so flip
-    flip: bool
     max_unreadable: int
     photos: dict  # see `folder.Found`
+    crop_padding: int = 0  # as `augment` does it; so what follows
+    flip: bool = False
+    rotate: float = 0.0
+    brightness: float = 0.0
     unreadable: set[str] = dataclasses.field(default_factory=set)
 
     def __post_init__(self):
@@ -77,14 +79,16 @@ class Streamed:
         paths, labels, _ = self.files[split]
         size, padding, side = len(paths), self.crop_padding, self.info.shape[0]
         order, draws = np.arange(size), np.tile((padding, padding, 0), (size, 1))
+        turns = np.tile((0.0, 1.0), (size, 1))
         if key is not None:
             rng = np.random.default_rng(key)
             order, draws = rng.permutation(size), rng.integers(0, (2 * padding + 1, 2 * padding + 1, 2), (size, 3))
+            turns += rng.uniform(-1, 1, (size, 2)) * (self.rotate, self.brightness)
         for step in range(first_step, share.steps(size)):
             begin = share.begin(step)
             places = np.arange(begin, max(begin, min(begin + share.batch_size, size)))
             chosen, images = order[places], np.zeros((share.batch_size, *self.info.shape), np.uint8)
-            found = self._pool.map(self._decode, paths[chosen])
+            found = self._pool.map(self._decode, paths[chosen], *turns[places].T)
             mask, of_images = np.zeros(share.batch_size, np.float32), np.zeros(share.batch_size, np.int32)
             of_images[: len(places)] = labels[chosen]
             for slot, (image, (top, left, flipped)) in enumerate(zip(found, draws[places])):
@@ -95,9 +99,10 @@ class Streamed:
             tolerate(self.unreadable, self.max_unreadable, "images")
             yield {"images": images, "labels": of_images, "mask": mask}
 
-    def _decode(self, path: str) -> np.ndarray | None:
+    def _decode(self, path: str, angle: float = 0.0, factor: float = 1.0) -> np.ndarray | None:
         try:
-            return photos.decode(path, self.info.shape[:2], self.info.shape[2], self.resize)
+            image = photos.decode(path, self.info.shape[:2], self.info.shape[2], self.resize)
+            return image if (angle, factor) == (0, 1) else photos.turn(image, angle, factor)
         except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
             if path not in self.unreadable:
                 self.unreadable.add(path)

@@ -20,6 +20,7 @@ CHOICES |= {"name": DATASETS, "estimator": ESTIMATORS, "weight_estimator": ESTIM
 CHOICES |= {"resize": RESIZES, "other_loss": LOSSES, "soft_sign": ("none", "tanh")}
 RANGES = {"seed": (0, 2**31 - 1), "batch_size": (1, 2**20), "warmup_epochs": (0, 10**6), "checkpoint_seconds": (0, 1e9)}
 RANGES |= {"image_size": (0, 1024), "lighting": (0, 10), "max_unreadable": (0, 10**7), "validation": (0, 0.9)}
+RANGES |= {"rotate": (0, 180), "brightness": (0, 0.99)}
 RANGES |= {"epochs": (1, 10**6), "eval_every_epochs": (1, 10**6), "bn_batches": (0, 10**6)}
 RANGES |= dict.fromkeys(("window", "temperature"), (1e-3, 1e3))
 RANGES |= dict.fromkeys(("momentum", "label_smoothing"), (0, 1))
@@ -87,7 +88,7 @@ def values(fields: Fields, schema: Fields) -> None:
             raise UserError(f"{name}.label_weight and {name}.teacher_weight are both 0: nothing to learn; set one.")
         if (fields[f"{name}.other_loss"] == "none") == bool(fields[f"{name}.other_weight"]):
             raise UserError(f"{name}.other_loss and {name}.other_weight belong together; set both or neither.")
-    for field, value in {"data.crop_padding": 0, "data.flip": True}.items():
+    for field, value in {"data.crop_padding": 0, "data.flip": True, "data.rotate": 0, "data.brightness": 0}.items():
         if info.streamed and fields[field] != value:
             raise UserError(f"{field}={fields[field]} must be {value} for {info.title}, which has its own.")
 

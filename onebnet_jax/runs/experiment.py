@@ -7,6 +7,8 @@ from onebnet_jax.data.catalog import DATASETS, Info
 from onebnet_jax.networks.structure import Binarization, Structure
 from onebnet_jax.runs.optim import Optimizer
 
+AUGMENTATION = "crop_padding", "flip", "rotate", "brightness"  # of training images, the fields of `Data`
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -20,8 +22,10 @@ class Data:
     classes: tuple[str, ...] = ()  # of a folder, in the order of the labels; so mean and std; () asks the folder
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    crop_padding: int = 0  # augmentation of training images, see `data.augment`; so flip
+    crop_padding: int = 0  # augmentation of training images, see `data.augment`; so what follows
     flip: bool = False
+    rotate: float = 0.0
+    brightness: float = 0.0
     lighting: float = 0.0  # of ImageNet, see `data.imagenet.reader`; so max_unreadable
     max_unreadable: int = 10
     validation: float = 0.0  # share of the training images on which `best` is chosen
@@ -40,8 +44,8 @@ class Data:
     def open(self):
         """The data set, in memory or streamed: see `data.load.open`. Raises UserError where it is missing."""
         info = DATASETS[self.name]
-        names = [*info.fields, *([] if info.num_classes else ("crop_padding", "flip"))]  # of a folder that is streamed
-        options = {name: getattr(self, name) for name in names}
+        of_streamed_folder = () if info.num_classes else AUGMENTATION
+        options = {name: getattr(self, name) for name in (*info.fields, *of_streamed_folder)}
         return load.open(self.name, self.source, self.dir, **options)
 
 

@@ -83,6 +83,8 @@ def get_config() -> ConfigDict:
         std=(),
         crop_padding=0,  # pixels of zero padding on each side before a random crop back to size (CIFAR-10: 4)
         flip=False,  # random horizontal flip
+        rotate=0.0,  # degrees, up to 180, by which it is turned at random, to either side, with black from outside
+        brightness=0.0,  # share, below 1, by which it is made brighter or darker at random
         lighting=0.0,  # ImageNet: standard deviation of AlexNet's colour noise; ReActNet's is in effect 0
         max_unreadable=10,  # ImageNet, folder: undecodable images that may be left out, by each process since its start
         validation=0.0,  # share of the training images held out, by the seed, to choose `best` on; 0: the test images

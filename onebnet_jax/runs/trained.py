@@ -19,7 +19,7 @@ from onebnet_jax.networks.network import Network, variable_shapes
 from onebnet_jax.networks.structure import Binarization, Structure
 from onebnet_jax.runs import bucket, checkpoint
 from onebnet_jax.runs import config as config_lib
-from onebnet_jax.runs.experiment import Data, Stage
+from onebnet_jax.runs.experiment import AUGMENTATION, Data, Stage
 from onebnet_jax.runs.workdir import read_photos
 
 KINDS = ("activations", "weights")  # of what is binarized, in `Binarization`
@@ -106,7 +106,8 @@ class Trained:
         """
         if others := [word for word in overrides if not word.startswith("--config.data.")]:
             raise UserError(f"{others[0]!r} is not an option; of the run's config, only --config.data.* can be set.")
-        if unused := [word for word in overrides if re.match(r"--config\.data\.(crop_padding|flip|lighting)\b", word)]:
+        of_training = rf"--config\.data\.({'|'.join(AUGMENTATION)}|lighting)\b"
+        if unused := [word for word in overrides if re.match(of_training, word)]:
             raise UserError(f"{unused[0]!r} would have no effect: only training changes images.")
         config, info = config_lib.from_json(json.dumps(self.config), "The network's config"), self.info
         # Of which only a folder makes use: its classes are the network's, by name.

@@ -26,7 +26,8 @@ DISPATCH_SECONDS = 2.0  # how long one call to the devices should take: long eno
 
 
 def make_input(data: Data, batch_size: int) -> Input:
-    return Input(batch_size, jax.device_count(), data.info.mean, data.info.std, data.crop_padding, data.flip)
+    changes = data.crop_padding, data.flip, data.rotate, data.brightness
+    return Input(batch_size, jax.device_count(), data.info.mean, data.info.std, *changes)
 
 
 def loss_of(

@@ -6,6 +6,7 @@ A step is a function step(state, constants, images, labels, mask) -> state of th
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -81,8 +82,10 @@ class Input:
     devices: int  # that share a batch
     mean: tuple[float, ...]  # per channel, of pixels in 0..1
     std: tuple[float, ...]
-    crop_padding: int = 0  # of training images, as flip; see `augment`
+    crop_padding: int = 0  # of training images, as what follows; see `augment`
     flip: bool = False
+    rotate: float = 0.0
+    brightness: float = 0.0
 
     def steps(self, size: int) -> int:
         """Batches that it takes to see `size` images once, the last one perhaps filled up."""
@@ -185,12 +188,17 @@ def many(step: Callable, batch: Input, key: jax.Array | None = None, after: Call
             positions = index * batch.batch_size + start + jnp.arange(local)
             chosen = order[jnp.minimum(positions, size - 1)]
             part = images[chosen]
-            if key is not None and (batch.crop_padding or batch.flip):
+            if key is not None:
                 # Drawn for the whole batch and then cut, so that the number of devices does not matter.
                 draw_key = jax.random.fold_in(augment_key, epoch * batch.steps(size) + index)
-                draws = augment.draw(draw_key, batch.batch_size, batch.crop_padding, batch.flip)
-                mine = (lax.dynamic_slice_in_dim(drawn, start, local) for drawn in draws)
-                part = augment.apply(part, *mine, batch.crop_padding)
+                cut = partial(lax.dynamic_slice_in_dim, start_index=start, slice_size=local)
+                if batch.rotate or batch.brightness:
+                    turn_key = jax.random.fold_in(draw_key, 1)  # another than that of `draw`
+                    draws = augment.draw_turns(turn_key, batch.batch_size, batch.rotate, batch.brightness)
+                    part = augment.turn(part, *map(cut, draws))
+                if batch.crop_padding or batch.flip:
+                    draws = augment.draw(draw_key, batch.batch_size, batch.crop_padding, batch.flip)
+                    part = augment.apply(part, *map(cut, draws), batch.crop_padding)
             return step(state, constants, part, labels[chosen], (positions < size).astype(jnp.float32))
 
         return after(lax.fori_loop(first, last, body, state))

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from onebnet_jax.data import augment
+from onebnet_jax.data import augment, photos
 
 
 def images(count=12, height=6, width=5, channels=3, seed=0):
@@ -59,3 +59,34 @@ def test_normalize_equals_its_equation():
     result = augment.normalize(x, mean, std)
     assert result.dtype == jnp.float32
     np.testing.assert_allclose(result, (x.astype(np.float64) / 255 - mean) / std, rtol=1e-6, atol=1e-6)
+
+
+def test_quarter_turns_and_brightness_are_exact():
+    x = images(height=6, width=6)
+    angles = np.tile(np.float32([0, 90, 180, -90]), 3)
+    factors = np.repeat(np.float32([1, 0.6, 1.4]), 4)  # which give no halves
+    expected = (
+        np.stack([np.rot90(image, angle // 90) for image, angle in zip(x, angles)]) * factors[:, None, None, None]
+    )
+    np.testing.assert_array_equal(augment.turn(x, angles, factors), np.clip(np.round(expected), 0, 255))
+
+
+def test_any_turn_equals_pillows_but_at_the_edge():
+    smooth = 127 + 100 * np.sin(np.arange(40)[:, None] / 5) * np.cos(np.arange(32) / 7)
+    x = np.stack([smooth, 255 - smooth], 2)[None].round().astype(np.uint8)
+    for angle in (-170.0, -33.0, 4.0, 45.0, 101.0):
+        turned = np.asarray(augment.turn(x, np.float32([angle]), np.float32([0.9])))[0].astype(int)
+        others = photos.turn(x[0], angle, 0.9).astype(int)
+        # Farther from an edge of the turned image than a pixel: what a turned image of ones is 1 around.
+        inner = photos.turn(np.full_like(x[0], 255), angle, 1.0)[..., :1] == 255
+        inner = inner & np.roll(inner, 1, 0) & np.roll(inner, -1, 0) & np.roll(inner, 1, 1) & np.roll(inner, -1, 1)
+        inner[[0, -1]] = inner[:, [0, -1]] = False
+        assert inner.mean() > 0.4 and np.abs((turned - others) * inner).max() <= 2
+
+
+def test_turns_are_drawn_from_their_ranges():
+    angles, factors = augment.draw_turns(jax.random.key(1), 20000, 30.0, 0.2)
+    for drawn, low, high in ((angles, -30, 30), (factors, 0.8, 1.2)):
+        shares = np.histogram(drawn, 10, (low, high))[0] / 20000
+        assert shares.sum() == 1 and np.abs(shares - 0.1).max() < 0.011
+    assert abs(np.corrcoef(angles, factors)[0, 1]) < 0.04

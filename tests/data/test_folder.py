@@ -209,6 +209,11 @@ def test_what_does_not_fit_into_memory_is_streamed(streamed, monkeypatch, capsys
     assert (read.info.mean, read.info.std) == (dataset.info.mean, dataset.info.std) and not read.info.streamed
     test = np.concatenate([batch["images"] for batch in dataset.test_batches(Share(2))])
     np.testing.assert_array_equal(test[: read.test_size], read.test_images)
+    monkeypatch.setattr(photos, "memory", lambda: 10_000)
+    (plain,) = streamed().train_batches(Share(64), 3, 0)
+    (turned,) = streamed(rotate=180.0, brightness=0.5).train_batches(Share(64), 3, 0)
+    other = [not np.array_equal(*pair) for pair in zip(plain["images"], turned["images"])]
+    assert np.array_equal(other, plain["mask"] > 0) and np.array_equal(plain["labels"], turned["labels"])
     with pytest.raises(UserError, match="01.png.*data.max_unreadable"):
         monkeypatch.setattr(photos, "memory", lambda: 10_000)
         list(streamed(max_unreadable=0).train_batches(Share(8), 0, 0))

@@ -24,6 +24,7 @@ OTHERS = """
     model.stem=imagenet model.stem_relu=true model.pad_value=0 model.padding=torch model.estimator=clip model.window=1.5
     model.weight_estimator=tanh model.weight_scale=none model.dtype=bfloat16 data.name=cifar10 data.source=files
     data.dir=~/data data.image_size=64 data.crop_padding=4 data.flip=True data.lighting=0.1 data.max_unreadable=3
+    data.rotate=30 data.brightness=0.2
     data.resize=pad data.classes=('bolt','nut') data.mean=(0.5,) data.std=(0.2,) data.validation=0.2
     stages=('step1','step2') teacher=runs/teacher init=runs/a checkpoint_seconds=60 eval_every_epochs=5 bn_batches=40
     diagnostics=true model.soft_sign=tanh
@@ -138,7 +139,8 @@ IMPOSSIBLE = """
     model.ds_1d=(True,) model.padding=torch model.estimator=identity model.weight_estimator=identity
     model.weight_scale=max model.window=0
     model.dtype=float16 data.name=mnist data.source=internet data.image_size=-1 data.image_size=28 data.crop_padding=-1
-    data.crop_padding=1000 train.batch_size=0 train.batch_size=99999999999999999999 train.epochs=0 train.optimizer=sgdm
+    data.crop_padding=1000 data.rotate=-1 data.rotate=181 data.brightness=1 data.brightness=nan
+    train.batch_size=0 train.batch_size=99999999999999999999 train.epochs=0 train.optimizer=sgdm
     step1.schedule=step train.warmup_epochs=-1 train.momentum=1.5 train.learning_rate=-0.1 train.learning_rate=nan
     train.label_smoothing=1.1 step1.epochs=0 step2.temperature=0 train.teacher_weight=-1 train.weight_decay=-1
     stages=() stages=('data',) stages=('train','train') checkpoint_seconds=-1 eval_every_epochs=0 bn_batches=-1
@@ -222,7 +224,9 @@ def test_a_stage_that_learns_from_nothing_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("word", "right"), [("data.crop_padding=4", "0"), ("data.flip=False", "True"), ("data.source=download", "tfds")]
+    ("word", "right"),
+    [(f"data.{word}", "0") for word in ("crop_padding=4", "rotate=5.0", "brightness=0.1")]
+    + [("data.flip=False", "True"), ("data.source=download", "tfds")],
 )
 def test_what_imagenet_cannot_be_read_with_is_refused(word, right):
     message = refusal(f"--config.{word}", path="configs/imagenet_fp32.py")

@@ -16,6 +16,7 @@ from onebnet_jax.errors import UserError
 from onebnet_jax.export import card
 from onebnet_jax.runs import checkpoint, config, metrics, trained
 from onebnet_jax.runs.checkpoint import LAST
+from onebnet_jax.runs.experiment import AUGMENTATION
 
 RESULTS = Path(__file__).parents[2] / "results"
 KEPT = json.loads(Path(__file__).with_name("kept_logits.json").read_text())
@@ -191,6 +192,6 @@ def test_a_network_of_another_data_set_is_scored_on_a_folder_by_its_names(tmp_pa
         network.with_data([*place, f"--config.data.classes={network.info.class_names[::-1]}"])
     with pytest.raises(UserError, match=r"other mean: \(0.286,\), not \(0.5,\) \(data.mean"):
         network.with_data([*place, "--config.data.mean=(0.5,)"])
-    for unused in ("--config.data.flip=True", "--config.data.crop_padding=0", "--config.data.lighting=0.1"):
+    for unused in (*(f"--config.data.{name}=0" for name in AUGMENTATION), "--config.data.lighting=0.1"):
         with pytest.raises(UserError, match="no effect"):
             network.with_data([*place, unused])

@@ -40,6 +40,7 @@ class Process:
         fields = {
             "data.crop_padding": 2,
             "data.flip": True,
+            "data.rotate": 10.0,
             "train.batch_size": 192,  # 21 steps an epoch, the last of 160 images
             "train.epochs": epochs,
             "checkpoint_seconds": 0.0,

@@ -150,7 +150,7 @@ def test_evaluation_counts_every_image_once(size, local_batch, devices, data):
 
 STRUCTURE = SHORT["onebnet"](depth=8, ds_1d=(32,), width_multiplier=0.25, channels=1)
 SMALL = functools.partial(
-    steps.Input, batch_size=8, mean=(0.3,), std=(0.4,), crop_padding=2, flip=True
+    steps.Input, batch_size=8, mean=(0.3,), std=(0.4,), crop_padding=2, flip=True, rotate=20.0, brightness=0.3
 )  # 22 images are three batches, and the last 6 images leave the last of 4 devices without any
 
 
@@ -191,8 +191,10 @@ def plain_loop(network, optimizer, state, images, labels, count):
         epoch, position = divmod(index, 3)
         order = jax.random.permutation(jax.random.fold_in(order_key, epoch), len(labels))
         chosen = order[position * 8 : (position + 1) * 8]
-        draws = augment.draw(jax.random.fold_in(augment_key, index), 8, 2, True)
-        x = augment.apply(images[chosen], *(drawn[: len(chosen)] for drawn in draws), 2)
+        key = jax.random.fold_in(augment_key, index)
+        turns, draws = augment.draw_turns(jax.random.fold_in(key, 1), 8, 20.0, 0.3), augment.draw(key, 8, 2, True)
+        x = augment.turn(images[chosen], *(drawn[: len(chosen)] for drawn in turns))
+        x = augment.apply(x, *(drawn[: len(chosen)] for drawn in draws), 2)
         params, batch_stats, opt_state, loss, hits = step(params, batch_stats, opt_state, x, labels[chosen])
         total_loss, right = total_loss + loss * len(chosen), right + hits
     return params, batch_stats, opt_state, total_loss, right
