@@ -8,7 +8,7 @@ EfficientNet-Lite0 is Google's network for phones' CPUs, of MobileNetV2's blocks
 configs/folder.py trains on and tests with, of the same pixels (--pixels), which are then enlarged (--enlarged). It
 learns in up to three ways: `frozen` trains a new last layer only, as apps for phones do, `tuned` all layers, `scratch`
 all layers from random weights. Each is scored after its last epoch, as FP32 and as int8; with --onb it is timed with
-one thread, in turn with files of onebnet convert --native.
+one thread, in turn with files of onebnet convert --native, which are scored too.
 
 --label gives the photographs in the folder MORE, whose kinds nobody has told, to the last network, and makes the folder
 ALL of links: train/KIND has those of PHOTOS for training and those of MORE by the kind that they were taken for, and
@@ -35,7 +35,13 @@ parser.add_argument("--pixels", type=int, default=64, help="height and width as 
 parser.add_argument("--enlarged", type=int, default=128, help="height and width that the network takes (default 128)")
 parser.add_argument("--tuned-epochs", type=int, default=10)
 parser.add_argument("--scratch-epochs", type=int, default=40, help="as many as configs/folder.py has")
-parser.add_argument("--onb", nargs="*", default=(), metavar="FILE", help="networks of ours to time beside it")
+parser.add_argument(
+    "--onb",
+    nargs="*",
+    default=(),
+    metavar="FILE",
+    help="networks of ours to compare it with",
+)
 parser.add_argument("--save", metavar="FILE", help="keeps the last network, as int8, in an ONNX file")
 parser.add_argument("--label", metavar="MORE", help="folder of photographs that the last network is to label")
 parser.add_argument("--into", metavar="ALL", help="folder for links to all photographs; it must not be there yet")
@@ -205,6 +211,9 @@ for path in args.onb:
     engine = Engine(path)
     pixels = np.zeros((1, *engine.shape), np.float32)
     call = lambda engine=engine, pixels=pixels: engine.logits(pixels)  # noqa: E731
+    settings.data.image_size = engine.shape[0]
+    of_its_size = config.experiment(settings).data.open().test_images
+    print(f"{path}: {score(engine.logits(of_its_size).argmax(1))}")
     runs[path] = rivals.Contender(call, pathlib.Path(path).stat().st_size)
 for name, times in contenders.in_turn(runs, rounds=20, times=20).items():
     print(f"{name}: {runs[name].mib:.2f} MiB, {median(times):.2f} ms (shortest {min(times):.2f})")
