@@ -21,37 +21,44 @@ flatter. Both efficientnet packages, with the weights, have the Apache License 2
 
 import argparse
 import hashlib
+import json
 import logging
 import pathlib
 import sys
 from statistics import median
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+
+def positive(text):
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("folder", help="of photographs, as data.dir")
 parser.add_argument("--ways", nargs="+", choices=("frozen", "tuned", "scratch"), default=["tuned"])
 parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
-parser.add_argument("--pixels", type=int, default=64, help="height and width as read (default 64)")
-parser.add_argument("--enlarged", type=int, default=128, help="height and width that the network takes (default 128)")
-parser.add_argument("--tuned-epochs", type=int, default=10)
-parser.add_argument("--scratch-epochs", type=int, default=40, help="as many as configs/folder.py has")
-parser.add_argument(
-    "--onb",
-    nargs="*",
-    default=(),
-    metavar="FILE",
-    help="networks of ours to compare it with",
-)
-parser.add_argument("--save", metavar="FILE", help="keeps the last network, as int8, in an ONNX file")
-parser.add_argument("--label", metavar="MORE", help="folder of photographs that the last network is to label")
-parser.add_argument("--into", metavar="ALL", help="folder for links to all photographs; it must not be there yet")
+parser.add_argument("--pixels", type=positive, default=64, help="height and width as read (default 64)")
+parser.add_argument("--enlarged", type=positive, default=128, help="the same as the network takes (default 128)")
+parser.add_argument("--tuned-epochs", type=positive, default=10)
+parser.add_argument("--scratch-epochs", type=positive, default=40, help="as many as configs/folder.py has")
+parser.add_argument("--onb", nargs="*", default=(), metavar="FILE", help="networks of ours to compare it with")
+parser.add_argument("--save", type=pathlib.Path, metavar="FILE", help="keeps the network, as int8, in an ONNX file")
+parser.add_argument("--label", type=pathlib.Path, metavar="MORE", help="folder of photographs to be labelled")
+parser.add_argument("--into", type=pathlib.Path, metavar="ALL", help="new folder for links to all photographs")
 args = parser.parse_args()
 if bool(args.label) != bool(args.into):
     parser.error("--label and --into belong together")
-if args.into and pathlib.Path(args.into).exists():
-    parser.error(f"--into={args.into} is there already; name a new folder")
+if (args.save or args.label) and len(args.ways) * len(args.seeds) > 1:
+    parser.error("--save and --label are for one way and one seed")
+for place in (args.folder, args.label) if args.into else ():
+    if args.into.resolve().is_relative_to(pathlib.Path(place).resolve()):
+        parser.error(f"--into={args.into} must not lie in {place}, whose photographs it links to")
 
 import numpy as np  # noqa: E402
+import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 import tqdm  # noqa: E402
@@ -63,7 +70,7 @@ from torch.nn import functional as F  # noqa: E402
 from onebnet_jax.commands import contenders, rivals  # noqa: E402
 from onebnet_jax.data import listing, load, photos  # noqa: E402
 from onebnet_jax.errors import UserError  # noqa: E402
-from onebnet_jax.export import onnx_graph  # noqa: E402
+from onebnet_jax.export import card, onnx_graph, predict  # noqa: E402
 from onebnet_jax.native.runtime import Engine  # noqa: E402
 from onebnet_jax.runs import config  # noqa: E402
 
@@ -154,30 +161,43 @@ def score(answers):
 
 
 def content(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    """What tells a photograph's file from others; of a link to nowhere its path."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return path
 
 
 def linked(network):
-    """Makes --into of links to the photographs of the folder, and to those of --label as the network labels them."""
+    """Fills --into with links to the photographs of the folder, and to those of --label as the network labels them."""
     of_split = {split: list(zip(paths, labels)) for split, (paths, labels, _) in data.files.items()}
     files = {"train": of_split["train"] + of_split["validation"], "val": of_split["test"]}
     known = {content(path) for photographs in files.values() for path, _ in photographs}
-    new, faults = [path for path in more if content(path) not in known], {}
+    by_content = {content(path): path for path in reversed(more)}
+    new, faults = sorted(path for key, path in by_content.items() if key not in known), {}
     for start in tqdm.trange(0, len(new), 64, desc="labelling", leave=False):
         states = tuple(photos.state(str(path)) for path in new[start : start + 64])
         images, broken = photos.decode_all(states, args.pixels, data.info.shape[2], settings.data.resize)
-        named = over(network, images).argmax(1).tolist()
-        files["train"] += [(path, label) for (path, *_), label in zip(states, named) if path not in broken]
+        labels = over(network, images).argmax(1).tolist()
+        files["train"] += [(path, label) for (path, *_), label in zip(states, labels) if path not in broken]
         faults |= broken
     for split, photographs in files.items():
         for number, (path, label) in enumerate(photographs):
-            place = pathlib.Path(args.into, split, data.info.class_names[label])
+            place = args.into / split / data.info.class_names[label]
             place.mkdir(parents=True, exist_ok=True)
-            (place / f"{number}_{pathlib.Path(path).name}").symlink_to(pathlib.Path(path).absolute())
-    twice = f"\nleft out: {len(more) - len(new)} that are in {args.folder} too" if len(new) < len(more) else ""
-    left_out = twice + "".join(f"\nleft out: {path} ({reason})" for path, reason in faults.items())
-    print(f"{args.into}: {len(new) - len(faults)} photographs of {args.label} labelled{left_out}")
+            (place / f"{number}{pathlib.Path(path).suffix}").symlink_to(pathlib.Path(path).absolute())
+    words = [f"{args.into}: {len(new) - len(faults)} photographs of {args.label} labelled", *listing.left_out([passed])]
+    if len(new) < len(more):
+        words.append(f"left out: {len(more) - len(new)} that are in {args.folder} too, or are there twice")
+    print("\n".join([*words, *(f"left out: {path} ({reason})" for path, reason in faults.items())]))
+
+
+def with_kinds(file):
+    """The same ONNX file with the names of the classes, in JSON."""
+    model = onnx.load_from_string(file)
+    onnx.helper.set_model_props(model, {"kinds": json.dumps(data.info.class_names)})
+    return model.SerializeToString()
 
 
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not needed
@@ -187,9 +207,20 @@ try:
     data = config.experiment(settings).data.open()
     if not data.validates:  # by itself
         data = load.with_validation(data, settings.data.validation, settings.seed)
-    more = listing.images_in(pathlib.Path(args.label)) if args.label else []
-except UserError as error:
+    passed = listing.Listing(str(args.label), {})
+    more = listing.images_in(args.label, passed) if args.label else []
+    if args.save:
+        card.check_writable(args.save, ".onnx")
+    if args.into:
+        args.into.mkdir(parents=True, exist_ok=True)
+        if any(args.into.iterdir()):
+            parser.error(f"--into={args.into} holds something already; name a new folder")
+    engines = {path: Engine(path) for path in args.onb}
+except (UserError, OSError) as error:
     parser.error(str(error))
+for path, engine in engines.items():
+    if not set(data.info.class_names) <= set(engine.card.get("classes") or ()):
+        parser.error(f"{path} does not know all the kinds of {args.folder}, so they cannot be compared")
 if data.info.streamed:
     parser.error(f"the photographs of {args.folder} do not fit into memory; lower --pixels")
 print(f"{data.source}; torch {torch.__version__}, {contenders.processor()}, enlarged to {args.enlarged}", flush=True)
@@ -200,20 +231,19 @@ for way in args.ways:
         files = exported(network)
         print(f"; int8: {score(answers(files['int8']))}", flush=True)
 if args.save:
-    pathlib.Path(args.save).write_bytes(files["int8"])
+    args.save.write_bytes(with_kinds(files["int8"]))
 if more:
     linked(network)
 image, runs = taken(data.test_images[:1]).permute(0, 2, 3, 1).numpy(), {}
 for kind, file in files.items() if args.onb else ():  # of the last network: all take the same time
     runs[f"{kind}, ONNX Runtime"] = rivals.by_onnx_runtime(file, image, 1)
     runs[f"{kind}, OpenVINO"] = rivals.by_openvino(file, image, 1)
-for path in args.onb:
-    engine = Engine(path)
+for path, engine in engines.items():
     pixels = np.zeros((1, *engine.shape), np.float32)
     call = lambda engine=engine, pixels=pixels: engine.logits(pixels)  # noqa: E731
-    settings.data.image_size = engine.shape[0]
-    of_its_size = config.experiment(settings).data.open().test_images
-    print(f"{path}: {score(engine.logits(of_its_size).argmax(1))}")
+    found = predict.predict(path, np.stack([card.pixels(photo, engine.card) for photo in data.files["test"][0]]))
+    numbers = {name: number for number, name in enumerate(data.info.class_names)}
+    print(f"{path}: {score([numbers.get(answer.label, -1) for answer in found])}")
     runs[path] = rivals.Contender(call, pathlib.Path(path).stat().st_size)
 for name, times in contenders.in_turn(runs, rounds=20, times=20).items():
     print(f"{name}: {runs[name].mib:.2f} MiB, {median(times):.2f} ms (shortest {min(times):.2f})")

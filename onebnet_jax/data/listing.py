@@ -72,9 +72,9 @@ def _annotated(table: str, listing: Listing) -> Listing:
     return listing
 
 
-def images_in(folder: Path) -> list[Path]:
-    """All images below a folder, sorted, without hidden ones. Raises UserError where there are none."""
-    if not (found := _images(str(folder), Listing(str(folder), {}))):
+def images_in(folder: Path, listing: Listing | None = None) -> list[Path]:
+    """All images below a folder, sorted; `listing` gets what was passed over. Raises UserError where there are none."""
+    if not (found := _images(str(folder), listing or Listing(str(folder), {}))):
         raise UserError(f"{folder} holds no image; what can be read ends in {', '.join(SUFFIXES)}.")
     return [Path(path) for path in found]
 

@@ -57,7 +57,7 @@ def decode(path: str | Path, size: tuple[int, int], channels: int, resize: str =
 
 
 def turn(image: np.ndarray, angle: float, factor: float) -> np.ndarray:
-    """One image, uint8 [H, W, C] -> uint8 [H, W, C], as `augment.turn` does it."""
+    """As `augment.turn`, uint8 [H, W, C] -> uint8 [H, W, C], but without its blend into black at the edge."""
     from PIL import Image
 
     turned = np.stack(
