@@ -70,7 +70,7 @@ from torch.nn import functional as F  # noqa: E402
 from onebnet_jax.commands import contenders, rivals  # noqa: E402
 from onebnet_jax.data import listing, load, photos  # noqa: E402
 from onebnet_jax.errors import UserError  # noqa: E402
-from onebnet_jax.export import card, onnx_graph, predict  # noqa: E402
+from onebnet_jax.export import card, onnx_graph  # noqa: E402
 from onebnet_jax.native.runtime import Engine  # noqa: E402
 from onebnet_jax.runs import config  # noqa: E402
 
@@ -241,9 +241,9 @@ for kind, file in files.items() if args.onb else ():  # of the last network: all
 for path, engine in engines.items():
     pixels = np.zeros((1, *engine.shape), np.float32)
     call = lambda engine=engine, pixels=pixels: engine.logits(pixels)  # noqa: E731
-    found = predict.predict(path, np.stack([card.pixels(photo, engine.card) for photo in data.files["test"][0]]))
+    found = engine.logits(np.stack([card.pixels(photo, engine.card) for photo in data.files["test"][0]])).argmax(1)
     numbers = {name: number for number, name in enumerate(data.info.class_names)}
-    print(f"{path}: {score([numbers.get(answer.label, -1) for answer in found])}")
+    print(f"{path}: {score([numbers.get(engine.card['classes'][index], -1) for index in found])}")
     runs[path] = rivals.Contender(call, pathlib.Path(path).stat().st_size)
 for name, times in contenders.in_turn(runs, rounds=20, times=20).items():
     print(f"{name}: {runs[name].mib:.2f} MiB, {median(times):.2f} ms (shortest {min(times):.2f})")

@@ -14,7 +14,7 @@ from onebnet_jax.networks.network import Network
 from onebnet_jax.networks.structure import Structure, blocks
 from onebnet_jax.ops import losses
 from onebnet_jax.runs import optim
-from onebnet_jax.runs.experiment import Data, Experiment, Stage
+from onebnet_jax.runs.experiment import AUGMENTATION, Data, Experiment, Stage
 from onebnet_jax.runs.trained import Trained, check_same_tree
 from onebnet_jax.training import diagnostics, hosts
 from onebnet_jax.training.feed import Feed, renewer, replicate
@@ -26,8 +26,8 @@ DISPATCH_SECONDS = 2.0  # how long one call to the devices should take: long eno
 
 
 def make_input(data: Data, batch_size: int) -> Input:
-    changes = data.crop_padding, data.flip, data.rotate, data.brightness
-    return Input(batch_size, jax.device_count(), data.info.mean, data.info.std, *changes)
+    changes = {name: getattr(data, name) for name in AUGMENTATION}
+    return Input(batch_size, jax.device_count(), data.info.mean, data.info.std, **changes)
 
 
 def loss_of(

@@ -215,7 +215,6 @@ def test_what_does_not_fit_into_memory_is_streamed(streamed, monkeypatch, capsys
     other = [not np.array_equal(*pair) for pair in zip(plain["images"], turned["images"])]
     assert np.array_equal(other, plain["mask"] > 0) and np.array_equal(plain["labels"], turned["labels"])
     with pytest.raises(UserError, match="01.png.*data.max_unreadable"):
-        monkeypatch.setattr(photos, "memory", lambda: 10_000)
         list(streamed(max_unreadable=0).train_batches(Share(8), 0, 0))
 
 
