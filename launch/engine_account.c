@@ -113,7 +113,7 @@ int main(int argc, char **argv) {
     int h = s->out_h, w = s->out_w, c = s->out_c;
     in_project = in_binary = project_[image] = binary[image] = 0;
     double start = now(), begin;
-    run_stem(net, 0, pixels, NULL);
+    onebnet_stem(net, 0, pixels, NULL);
     stem[image] = now() - start;
     products[image] = most_products();
     for (int i = 0; i < header->unit_count; i++) {

@@ -17,7 +17,7 @@ if [[ -z $model ]]; then
     (cd "$root" && run .venv/bin/python -m onebnet_jax convert --config=configs/imagenet_typeII.py --native="$model")
 fi
 sources=()
-for name in avx2 avx512 gate look neon onebnet plain; do sources+=("$engine/$name.c"); done
+for name in avx2 avx512 gate look neon onebnet plain stem; do sources+=("$engine/$name.c"); done
 run "${CC:-cc}" -std=c11 -O3 -ffp-contract=off -I "$engine" "$root/launch/engine_account.c" "${sources[@]}" -lm \
     -o "$folder/engine_account"
 run "$folder/engine_account" "$model"

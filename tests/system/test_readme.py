@@ -2,6 +2,7 @@
 README's is a config, which test_extend.py trains.
 """
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from small_runs import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,7 +36,7 @@ def blocks():
     for page in PAGES:
         found = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
         for number, block in enumerate(found, start=1):
-            if "def get_config" in block:  # a config, which test_extend.py trains
+            if "def get_config" in block or "onnxruntime" in block:  # test_extend.py trains the one; the other is below
                 continue
             first = page.name == "getting_started.md"
             yield pytest.param(block, id=f"{page.name}-{number}", marks=[] if first else [pytest.mark.slow])
@@ -52,6 +54,27 @@ def test_a_block_of_python_runs(block, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout
     assert not re.search(r"^[IWEF]0000 ", result.stderr, re.MULTILINE)  # as TensorFlow writes of graphics drivers
+
+
+def test_the_program_for_a_saved_mobile_network_names_kinds(tmp_path):
+    """Of launch/finetune.sh --save; here with a network that looks for the brightest of three colours."""
+    onnx, _ = (
+        pytest.importorskip(name, reason="pip install -r requirements-onnx.txt") for name in ("onnx", "onnxruntime")
+    )
+    (block,) = re.findall(
+        r"^```python\n(.*?onnxruntime.*?)^```$", (ROOT / "docs" / "your_images.md").read_text(), re.M | re.S
+    )
+    images, scores = (
+        onnx.helper.make_tensor_value_info(*of) for of in (("images", 1, [1, 3, 128, 128]), ("scores", 1, [1, 3]))
+    )
+    means = onnx.helper.make_node("ReduceMean", ["images"], ["scores"], axes=[2, 3], keepdims=0)
+    graph = onnx.helper.make_graph([means], "colours", [images], [scores])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    onnx.helper.set_model_props(model, {"kinds": json.dumps(["red", "green", "blue"])})
+    onnx.save(model, tmp_path / "phone.onnx")
+    Image.new("RGB", (300, 200), (90, 200, 40)).save(tmp_path / "photo.jpg")
+    command = [sys.executable, "-c", f"{block}\nprint(kind('photo.jpg'))"]
+    assert subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout == "green\n"
 
 
 def test_the_readme_has_python_and_is_short():

@@ -206,4 +206,6 @@ static void sign_row(const float *in, int n, const float *threshold, uint32_t *s
   }
 }
 
-const Kernels SET = {NAME, float_row, binary_row, max_row, mean_row, sign_row};
+#include "tiles.h"
+
+const Kernels SET = {NAME, float_row, tile_columns, tile_rows, binary_row, max_row, mean_row, sign_row};

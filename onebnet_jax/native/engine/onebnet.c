@@ -140,7 +140,7 @@ static Layout lay_out(const Header *h, int threads) {
     words = most(words, (uint64_t)onebnet_padded_h(u) * onebnet_padded_w(u) * blocks(u->c));
     if (u->flags & UNIT_GATE) gate = most(gate, onebnet_gate_floats(u));
     if (u->flags & UNIT_PROJECT)
-      whole = most(whole, (uint64_t)onebnet_tile_rows(u, c, threads) * u->out_w * blocks(c));
+      whole = most(whole, (uint64_t)onebnet_strip_rows(u, c, threads) * u->out_w * blocks(c));
     if (u->flags & (UNIT_PROJECT | UNIT_STORE)) {
       c = u->out_c;
       map = most(map, (uint64_t)u->out_h * u->out_w * blocks(c));
@@ -154,6 +154,7 @@ static Layout lay_out(const Header *h, int threads) {
   l.words[0] = place(&l.bytes, words * sizeof(uint32_t));
   l.words[1] = place(&l.bytes, words * sizeof(uint32_t));
   l.gate = place(&l.bytes, gate * sizeof(float));
+  l.stem = place(&l.bytes, onebnet_stem_weights(s) * sizeof(float));
   l.scratch_of_thread = (part + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   l.scratch = place(&l.bytes, most((uint64_t)l.scratch_of_thread * threads, whole * BLOCK * sizeof(float)));
   l.bytes += ALIGNMENT; /* to align it */
@@ -220,7 +221,9 @@ int onebnet_init(void *memory, size_t bytes, const void *file, size_t file_bytes
   *n = (onebnet){.file = file, .header = h, .units = (const Unit *)((const char *)file + h->units), .kernels = kernels,
                  .threads = threads, .map = (float *)(base + l.map),
                  .words = {(uint32_t *)(base + l.words[0]), (uint32_t *)(base + l.words[1])},
-                 .gate = (float *)(base + l.gate), .scratch = base + l.scratch, .scratch_of_thread = l.scratch_of_thread};
+                 .gate = (float *)(base + l.gate), .stem_weights = (float *)(base + l.stem),
+                 .scratch = base + l.scratch, .scratch_of_thread = l.scratch_of_thread};
+  onebnet_combine_weights(n, n->stem_weights);
   return ONEBNET_OK;
 }
 

@@ -10,31 +10,16 @@
 
 #include "internal.h"
 
-/* Bytes of a tile, see project; blocks of input channels whose weights for 32 channels, 16 KiB, stay in the first cache
-   for all rows of a tile; floats to a line of the cache; turns of a barrier's wait before it yields. */
-enum { TILE = 100 << 10, WEIGHT_BLOCKS = 4, LINE = 16, SPINS = 2000 };
+/* Bytes of a strip, see project; blocks of input channels whose weights for 32 channels, 16 KiB, stay in the first
+   cache for all rows of a strip; floats to a line of the cache; turns of a barrier's wait before it yields. */
+enum { STRIP = 100 << 10, WEIGHT_BLOCKS = 4, LINE = 16, SPINS = 2000 };
 
-static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
-
-/* How long a row or column is with what surrounds it: all windows and the whole map. */
-static size_t padded(int out, int stride, int extent, int before, int length) {
-  size_t windows = (size_t)(out - 1) * stride + extent, map = (size_t)before + length;
-  return windows > map ? windows : map;
-}
 size_t onebnet_padded_h(const Unit *u) { return padded(u->out_h, u->sr, u->kh, u->top, u->h); }
 size_t onebnet_padded_w(const Unit *u) { return padded(u->out_w, u->sc, u->kw, u->left, u->w); }
-static size_t stem_padded_w(const Stem *s) { return padded(s->conv_w, s->sc, s->kw, s->left, s->w); }
 
-/* Bytes of the last `kh` rows of the image and, before a max pool, the last 3 of the convolution's result. */
-static size_t stem_input(const Stem *s) { return aligned((size_t)s->kh * stem_padded_w(s) * s->c * sizeof(float)); }
-static size_t stem_row(const Stem *s) { return (size_t)s->conv_w * blocks(s->out_c) * BLOCK; }
-size_t onebnet_stem_scratch(const Stem *s) {
-  return stem_input(s) + (s->pool ? 3 * stem_row(s) * sizeof(float) : 0);
-}
-
-/* How many rows of a projection's average pool are kept at a time: as fit in TILE bytes for each thread. */
-size_t onebnet_tile_rows(const Unit *u, int map_c, int threads) {
-  size_t row = (size_t)u->out_w * blocks(map_c) * BLOCK * sizeof(float), rows = (size_t)TILE * threads / row;
+/* How many rows of a projection's average pool are kept at a time: as fit in STRIP bytes for each thread. */
+size_t onebnet_strip_rows(const Unit *u, int map_c, int threads) {
+  size_t row = (size_t)u->out_w * blocks(map_c) * BLOCK * sizeof(float), rows = (size_t)STRIP * threads / row;
   return rows < 1 ? 1 : rows > (size_t)u->out_h ? (size_t)u->out_h : rows;
 }
 
@@ -51,17 +36,6 @@ static void barrier(onebnet *net) {
   }
 }
 
-/* The items of n that a thread does: from `first` of the result to before `last`. */
-typedef struct { int first, last; } Range;
-static Range share(const onebnet *net, int thread, int n) {
-  return (Range){(int)((int64_t)n * thread / net->threads), (int)((int64_t)n * (thread + 1) / net->threads)};
-}
-
-/* Where a pixel of the map of signs that unit u reads begins. */
-static uint32_t *word_at(const Unit *u, uint32_t *words, int row, int column) {
-  return words + ((size_t)(row + u->top) * onebnet_padded_w(u) + column + u->left) * blocks(u->c);
-}
-
 /* Surrounds the map of signs that unit u reads with its border; `words` may have held another map. */
 static void draw_border(const onebnet *net, const Unit *u, uint32_t *words) {
   int n = blocks(u->c), height = (int)onebnet_padded_h(u), width = (int)onebnet_padded_w(u);
@@ -76,95 +50,9 @@ static void draw_border(const onebnet *net, const Unit *u, uint32_t *words) {
     }
 }
 
-/* What the convolution takes for n values of pixels of c channels. */
-static inline void look_up(float *restrict out, const uint8_t *restrict pixels, size_t n, size_t c,
-                           const float *table) {
-  for (size_t i = 0; i < n; i += c)
-    for (size_t k = 0; k < c; k++) out[i + k] = table[k * 256 + pixels[i + k]];
-}
-
-/* Row y of the image, in zeros, as the stem's convolution takes it. */
-static void read_row(const onebnet *net, float *out, int y, const uint8_t *pixels, const float *image) {
-  const Stem *s = &net->header->stem;
-  size_t n = (size_t)s->w * s->c, c = (size_t)s->c;
-  memset(out, 0, stem_padded_w(s) * c * sizeof(float));
-  if (y < 0 || y >= s->h) return;
-  out += s->left * c;
-  if (pixels) {
-    const float *table = at(net, net->header->table);
-    pixels += y * n;
-    if (c == 3) look_up(out, pixels, n, 3, table); /* a constant, for speed */
-    else look_up(out, pixels, n, c, table);
-  } else if (net->header->mean) {
-    const float *mean = at(net, net->header->mean);
-    image += y * n;
-    for (size_t i = 0; i < n; i += c)
-      for (size_t k = 0; k < c; k++) out[i + k] = image[i + k] - mean[k];
-  } else {
-    memcpy(out, image + y * n, n * sizeof(float));
-  }
-}
-
-/* A row of the max pool, into the map, from the last rows of the convolution's result. */
-static void pool_row(const onebnet *net, const float *ring, int row) {
-  const Stem *s = &net->header->stem;
-  int n = blocks(s->out_c), first = 2 * row - s->pool_top;
-  for (int block = 0; block < n; block++) {
-    PoolRow a = {.map_width = s->conv_w, .left = s->pool_left, .n = s->out_w,
-                 .out = net->map + ((size_t)row * n + block) * s->out_w * BLOCK};
-    for (int i = 0; i < 3; i++)
-      a.rows[i] = ring + (clamp(first + i, s->conv_h) % 3) * stem_row(s) + (size_t)block * s->conv_w * BLOCK;
-    net->kernels->max_row(&a);
-  }
-}
-
-static void sign_rows(const onebnet *net, int row) {
-  const Stem *s = &net->header->stem;
-  const Unit *u = net->units;
-  const float *threshold = at(net, u->threshold);
-  int n = blocks(s->out_c);
-  for (int block = 0; block < n; block++)
-    net->kernels->sign_row(net->map + ((size_t)row * n + block) * s->out_w * BLOCK, s->out_w, threshold + block * BLOCK,
-                           word_at(u, net->words[0], row, 0) + block, (size_t)n);
-}
-
-static void run_stem(onebnet *net, int thread, const uint8_t *pixels, const float *image) {
-  const Stem *s = &net->header->stem;
-  int n = blocks(s->out_c), run = s->kw * s->c;
-  size_t width = stem_padded_w(s) * s->c;
-  float *input = (float *)(net->scratch + thread * net->scratch_of_thread);
-  float *ring = (float *)((char *)input + stem_input(s));
-  const float *weights = at(net, s->weights), *bias = at(net, s->bias), *beta = s->beta ? at(net, s->beta) : NULL;
-  Range mine = share(net, thread, s->out_h);
-  if (thread == 0) draw_border(net, net->units, net->words[0]);
-  int first = mine.first, last = mine.last; /* rows of the convolution */
-  if (s->pool) first = 2 * first - s->pool_top, last = 2 * last - s->pool_top + 1;
-  if (first < 0) first = 0;
-  if (last > s->conv_h) last = s->conv_h;
-  if (mine.first == mine.last) last = first;
-  int pooled = mine.first, next = first * s->sr - s->top;
-  for (int row = first; row < last; row++) {
-    const float *rows[MAX_KERNEL];
-    int y = row * s->sr - s->top;
-    if (next < y) next = y;
-    for (; next < y + s->kh; next++) read_row(net, input + (next + s->top) % s->kh * width, next, pixels, image);
-    for (int i = 0; i < s->kh; i++) rows[i] = input + (y + i + s->top) % s->kh * width;
-    for (int block = 0; block < n; block++) {
-      float *out = s->pool ? ring + (row % 3) * stem_row(s) : net->map + row * stem_row(s);
-      net->kernels->float_row(&(FloatRow){rows, s->kh, run, s->conv_w, (size_t)s->sc * s->c,
-                                          weights + (size_t)block * s->kh * run * BLOCK, bias + block * BLOCK,
-                                          beta ? beta + block * BLOCK : NULL,
-                                          out + (size_t)block * s->conv_w * BLOCK});
-    }
-    if (!s->pool) sign_rows(net, row);
-    for (; s->pool && pooled < mine.last && (2 * pooled - s->pool_top + 3 <= row + 1 || row + 1 == s->conv_h); pooled++)
-      pool_row(net, ring, pooled), sign_rows(net, pooled);
-  }
-}
-
-/* The 1x1 convolution of `count` rows of a tile, for a block of output channels: `size` floats to a row of the tile,
+/* The 1x1 convolution of `count` rows of a strip, for a block of output channels: `size` floats to a row of the strip,
    `out_size` to one of the map. Some of the weights are taken for all rows while the next are on their way. */
-static void project_rows(const onebnet *net, const Unit *u, int in_blocks, int block, int count, const float *tile,
+static void project_rows(const onebnet *net, const Unit *u, int in_blocks, int block, int count, const float *strip,
                          size_t size, float *out, size_t out_size) {
   const float *weights = (const float *)at(net, u->project) + (size_t)block * in_blocks * BLOCK * BLOCK;
   const float *bias = (const float *)at(net, u->project_bias) + block * BLOCK, *rows[WEIGHT_BLOCKS];
@@ -175,44 +63,44 @@ static void project_rows(const onebnet *net, const Unit *u, int in_blocks, int b
     int floats = last ? 0 : WEIGHT_BLOCKS * BLOCK * BLOCK, share = (floats + count - 1) / count;
     for (int row = 0; row < count; row++) {
       for (int i = row * share; i < floats && i < (row + 1) * share; i += LINE) __builtin_prefetch(next + i, 0, 2);
-      for (int i = 0; i < some; i++) rows[i] = tile + row * size + (size_t)(from + i) * u->out_w * BLOCK;
+      for (int i = 0; i < some; i++) rows[i] = strip + row * size + (size_t)(from + i) * u->out_w * BLOCK;
       net->kernels->float_row(&(FloatRow){rows, some, BLOCK, u->out_w, BLOCK, weights + (size_t)from * BLOCK * BLOCK,
                                           from ? NULL : bias, NULL, out + row * out_size});
     }
   }
 }
 
-/* map = 1x1 convolution of the map's average pool, or its blocks over and over, in place: a tile of rows is pooled,
+/* map = 1x1 convolution of the map's average pool, or its blocks over and over, in place: a strip of rows is pooled,
    then replaced. From above where the rows shrink, else from below, so that what is written has been read. */
 static void project(onebnet *net, int thread, const Unit *u, int map_h, int map_w, int map_c) {
   int in_blocks = blocks(map_c), out_blocks = blocks(u->out_c);
-  int tile_rows = (int)onebnet_tile_rows(u, map_c, net->threads);
+  int strip_rows = (int)onebnet_strip_rows(u, map_c, net->threads);
   size_t in_row = (size_t)map_w * in_blocks * BLOCK, out_row = (size_t)u->out_w * out_blocks * BLOCK;
-  size_t tile_row = (size_t)u->out_w * in_blocks * BLOCK;
-  float *tile = (float *)net->scratch;
-  int tiles = (u->out_h + tile_rows - 1) / tile_rows, down = out_row <= (size_t)u->step_r * in_row;
-  for (int k = 0; k < tiles; k++) {
-    int first = (down ? k : tiles - 1 - k) * tile_rows, left = u->out_h - first;
-    int count = left < tile_rows ? left : tile_rows;
+  size_t strip_row = (size_t)u->out_w * in_blocks * BLOCK;
+  float *strip = (float *)net->scratch;
+  int strips = (u->out_h + strip_rows - 1) / strip_rows, down = out_row <= (size_t)u->step_r * in_row;
+  for (int k = 0; k < strips; k++) {
+    int first = (down ? k : strips - 1 - k) * strip_rows, left = u->out_h - first;
+    int count = left < strip_rows ? left : strip_rows;
     Range mine = share(net, thread, count * in_blocks);
     for (int item = mine.first; item < mine.last; item++) {
       int row = item / in_blocks, block = item % in_blocks, y = (first + row) * u->step_r;
       net->kernels->mean_row(&(WindowRow){
           .in = net->map + y * in_row + (size_t)block * map_w * BLOCK, .row_step = in_row,
           .height = map_h - y < u->window_r ? map_h - y : u->window_r, .width = u->window_c, .map_width = map_w,
-          .step = u->step_c, .n = u->out_w, .out = tile + row * tile_row + (size_t)block * u->out_w * BLOCK});
+          .step = u->step_c, .n = u->out_w, .out = strip + row * strip_row + (size_t)block * u->out_w * BLOCK});
     }
     barrier(net);
     mine = share(net, thread, out_blocks * count);
     for (int item = mine.first, some; item < mine.last; item += some) {
       int block = item / count, row = item % count;
       some = count - row < mine.last - item ? count - row : mine.last - item; /* rows of this block */
-      const float *from = tile + row * tile_row;
+      const float *from = strip + row * strip_row;
       float *out = net->map + (first + row) * out_row + (size_t)block * u->out_w * BLOCK;
-      if (u->project) project_rows(net, u, in_blocks, block, some, from, tile_row, out, out_row);
+      if (u->project) project_rows(net, u, in_blocks, block, some, from, strip_row, out, out_row);
       else
         for (int i = 0; i < some; i++)
-          memcpy(out + i * out_row, from + i * tile_row + (size_t)(block % in_blocks) * u->out_w * BLOCK,
+          memcpy(out + i * out_row, from + i * strip_row + (size_t)(block % in_blocks) * u->out_w * BLOCK,
                  (size_t)u->out_w * BLOCK * sizeof(float));
     }
     barrier(net);
@@ -291,7 +179,8 @@ static void run_head(onebnet *net, int thread, int h, int w, int c, float *logit
 void onebnet_go(onebnet *net, int thread, const uint8_t *pixels, const float *image, int units, float *logits) {
   const Stem *s = &net->header->stem;
   int h = s->out_h, w = s->out_w, c = s->out_c; /* of the map */
-  run_stem(net, thread, pixels, image);
+  if (thread == 0) draw_border(net, net->units, net->words[0]);
+  onebnet_stem(net, thread, pixels, image);
   barrier(net);
   for (int i = 0; i < units; i++) {
     const Unit *u = net->units + i, *next = i + 1 < net->header->unit_count ? u + 1 : NULL;
