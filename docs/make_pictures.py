@@ -95,8 +95,8 @@ def draw_scores(ours, published, measured: dict) -> None:
     ours.set(xlim=(0.2, 1.3), ylim=(70, 77), ylabel="images named right (Top-1, %)", title=title)
     title = "Published scores, our times:\nImageNet, 224x224"
     published.set(xlim=(1.1, 140), ylim=(66.5, 72), title=title)
-    for axes, ticks in ((ours, (0.3, 0.5, 0.8)), (published, (2, 5, 10, 20, 50))):
-        axes.set(xscale="log", xlabel="ms for an image on one core (AMD EPYC)")
+    for axes, cpu, ticks in ((ours, "AMD EPYC", (0.3, 0.5, 0.8)), (published, "Intel Xeon, AVX2", (2, 5, 10, 20, 50))):
+        axes.set(xscale="log", xlabel=f"ms for an image on one core ({cpu})")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
 

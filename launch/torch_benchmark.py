@@ -119,7 +119,7 @@ class TorchTrainer:
         self._images = images.contiguous(memory_format=torch.channels_last)
         self._labels = torch.randint(0, info.num_classes, (self._count,))
         self._optimizer = torch.optim.Adam(network.parameters(), fused=True)
-        self._network, self._bfloat16 = torch.compile(network) if compiled else network, bfloat16
+        self._network, self._bfloat16 = torch.compile(network, dynamic=False) if compiled else network, bfloat16
         self.images_per_second()  # compiles
 
     def images_per_second(self):

@@ -137,7 +137,7 @@ def test_the_same_bits_on_arm(place, tmp_path):
 
 
 # Of TypeII at 224x224 for one image, in millions. launch/arm_instructions.sh counts ResNet18's as int8 beside it.
-INSTRUCTIONS = 130
+INSTRUCTIONS = 115
 
 
 @pytest.mark.slow
