@@ -29,6 +29,9 @@ MISSED = 2  # samples that the network gets wrong
 
 def main(argv: list[str]) -> None:
     """Writes the page."""
+    if argv and argv[0].startswith("-"):
+        print(__doc__)
+        return
     output = pathlib.Path(argv[0]) if argv else PAGE
     network = trained.load(ROOT / RUN)
     network.origin["workdir"] = RUN  # as a card names it: no path of this machine
