@@ -1,6 +1,7 @@
 """Times converted models: onebnet benchmark model.tflite model.onb
 
-On this machine, a .tflite file through LCE's Python interpreter and an .onb file by the native engine. With --logs,
+On this machine, a .tflite file through LCE's Python interpreter and an .onb file by the native engine; size and Top-1,
+which the files' cards know, stand beside the times. With --logs,
 reads what launch/rpi4_benchmark.sh measured on a Raspberry Pi and prints it beside the paper's Tables 1, 3 and 8, for
 which it needs neither TensorFlow nor JAX.
 """

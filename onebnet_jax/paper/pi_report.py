@@ -34,6 +34,7 @@ class Result:
     mean_ms: float
     std_ms: float  # over all inferences, the spread between the repetitions included
     paper_ms: dict[str, float]  # table -> the paper's figure for this network and as many threads
+    top1: float | None  # of the card, in percent
 
 
 def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
@@ -47,7 +48,8 @@ def results(runs: Sequence[Run], cards: Mapping[str, dict]) -> list[Result]:
         squares = sum(run.count * (run.std_ms**2 + (run.mean_ms - mean) ** 2) for run in repetitions)
         paper = {table: ms[name] for table, (of, ms) in PAPER_MS.items() if of == threads and name in ms}
         spread = math.sqrt(squares / count)
-        measured.append(Result(repetitions, name, graphs[card.get("folded")], count, mean, spread, paper))
+        top1 = (card.get("int8") or card.get("metrics") or {}).get("top1")
+        measured.append(Result(repetitions, name, graphs[card.get("folded")], count, mean, spread, paper, top1))
     return measured
 
 
@@ -80,7 +82,12 @@ def latency_table(measured: Sequence[Result], compare: bool) -> Table:
     """One row for each measurement; with the paper's figures to compare, for runs on a Raspberry Pi."""
     tables = list(PAPER_MS) if compare else []
     header = ["model", "graph", "threads", "kernel", "XNNPACK", "runs", "median (ms)", "mean (ms)", "std (ms)"]
-    header = [*header, "mean of each repetition (ms)", *["network"] * compare, *["file (MiB)"] * (not compare)]
+    header = [
+        *header,
+        "mean of each repetition (ms)",
+        *["network"] * compare,
+        *["file (MiB)", "Top-1 (%)"] * (not compare),
+    ]
     rows = [header + [f"{table} (ms)" for table in tables]]
     for result in measured:
         run, means = result.runs[0], [run.mean_ms for run in result.runs]
@@ -89,7 +96,7 @@ def latency_table(measured: Sequence[Result], compare: bool) -> Table:
         row += [str(result.count), f"{statistics.median(medians):.3f}" if medians else "-"]
         row += [f"{result.mean_ms:.2f}", f"{result.std_ms:.2f}"]
         row += [f"{min(means):.2f} to {max(means):.2f}", *[result.network or "-"] * compare]
-        row += [] if compare else [f"{run.size_mib:.2f}"]
+        row += [] if compare else [f"{run.size_mib:.2f}", "-" if result.top1 is None else f"{result.top1:.2f}"]
         rows.append(row + [f"{result.paper_ms[table]:.1f}" if table in result.paper_ms else "-" for table in tables])
     return rows
 

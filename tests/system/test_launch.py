@@ -291,7 +291,18 @@ def test_missing_tool(project, tool, words):
     assert project.stderr.startswith(f"error: There is no {tool} here: ") and project.stderr.count("\n") == 1
 
 
-WITH_HELP = ["quickstart", "background", "gpu", "slurm", "kubernetes", "tpu", "rpi4_benchmark", "test", "docs"]
+WITH_HELP = [
+    "quickstart",
+    "choose",
+    "background",
+    "gpu",
+    "slurm",
+    "kubernetes",
+    "tpu",
+    "rpi4_benchmark",
+    "test",
+    "docs",
+]
 
 
 @pytest.mark.parametrize("script", WITH_HELP)
@@ -300,6 +311,26 @@ def test_help(project, script):
     printed = project.run(f"cd {str(project.root)!r}/launch; ./{script}.sh --help")
     assert f"launch/{script}.sh" in printed and "#" not in printed and "set -" not in printed
     assert project.calls == [] and set(project.root.iterdir()) == before
+
+
+def test_a_choice_trains_three_networks_and_compares_their_files(project):
+    executable(project.root / ".venv" / "bin" / "python", PYTHON)
+    project.run("choose", "my photos", "--config.seed=1", WORKDIR="w")
+    setup, *commands = project.calls
+    assert setup == ["setup.sh", ".venv", "requirements.txt"]
+    photos = "--config.data.dir=my photos"
+    assert ["|".join(command[command.index("onebnet_jax") + 1 :]) for command in commands] == [
+        f"train|--config=folder|{photos}|--workdir=w/1bit|--config.seed=1",
+        f"train|--config=folder:fp32|{photos}|--workdir=w/fp32|--config.seed=1",
+        f"train|--config=folder:fp32|{photos}|--workdir=w/fp32_narrow|--config.model.width_multiplier=0.375|--config.seed=1",
+        "convert|--workdir=w/1bit|--native=w/1bit.onb",
+        "convert|--workdir=w/fp32|--int8=w/int8.tflite",
+        "convert|--workdir=w/fp32_narrow|--int8=w/int8_narrow.tflite",
+        "benchmark|w/1bit.onb|w/int8.tflite|w/int8_narrow.tflite",
+    ]
+    for words in ([], ["--config.seed=1", "photos"]):
+        project.run("choose", *words, status=2)
+        assert project.stderr.startswith("error: Name the folder of photographs first") and project.calls == []
 
 
 def test_the_quick_start_goes_from_training_to_the_times_of_its_files(project):
