@@ -90,7 +90,7 @@ int main(int argc, char **argv) {
   FILE *f = argc == 2 ? fopen(argv[1], "rb") : NULL;
   if (!f || fseek(f, 0, SEEK_END)) return fprintf(stderr, "usage: engine_account MODEL.onb\n"), 2;
   size_t n = (size_t)ftell(f), bytes = 0;
-  void *file = aligned_alloc(ALIGNMENT, aligned(n));
+  void *file = aligned_alloc(ALIGNMENT, (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
   rewind(f);
   if (!file || fread(file, 1, n, f) != n) return 2;
   onebnet *net = NULL;

@@ -30,7 +30,9 @@ F void f_above(const vf *y, const float *threshold, uint32_t *signs) { /* masks 
   _store_mask16((__mmask16 *)signs + 1, _mm512_cmp_ps_mask(y[1], f_load(threshold + VL), _CMP_GT_OQ));
 }
 #define PRELU
-F vf f_prelu(vf y, vf beta) { return _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, f_set(0), _CMP_LT_OQ), y, beta); }
+F vf f_prelu(vf y, vf beta) { /* + 0 makes -0 of a ReLU 0, as in the other sets */
+  return _mm512_mask_fmadd_ps(y, _mm512_cmp_ps_mask(y, f_set(0), _CMP_LT_OQ), beta, f_set(0));
+}
 
 F vb b_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
 F vb b_set(uint32_t x) { return _mm512_set1_epi32((int)x); }

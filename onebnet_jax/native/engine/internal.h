@@ -80,7 +80,8 @@ extern const Kernels onebnet_avx512, onebnet_avx2, onebnet_neon, onebnet_wasm, o
 
 /* Where everything lies in a net's memory, in bytes from its start. */
 typedef struct {
-  size_t map, words[2], gate, stem, scratch, scratch_of_thread, bytes;
+  size_t map, words[2], gate, stem, scratch, scratch_of_thread;
+  uint64_t bytes; /* of all, which may be more than a size_t of 32 bits holds */
 } Layout;
 
 struct onebnet {
@@ -101,7 +102,7 @@ struct onebnet {
 /* Sizes of what a part of the network needs, see run.c. */
 size_t onebnet_padded_h(const Unit *u);
 size_t onebnet_padded_w(const Unit *u);
-size_t onebnet_stem_scratch(const Stem *s);
+uint64_t onebnet_stem_scratch(const Stem *s); /* in bytes */
 size_t onebnet_stem_weights(const Stem *s); /* in floats */
 size_t onebnet_strip_rows(const Unit *u, int map_c, int threads);
 
@@ -122,7 +123,6 @@ void onebnet_go(onebnet *net, int thread, const uint8_t *pixels, const float *im
 
 static inline int clamp(int i, int n) { return i < 0 ? 0 : i < n ? i : n - 1; }
 static inline int blocks(int channels) { return (channels + BLOCK - 1) / BLOCK; }
-static inline size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
 /* How long a row or column is with what surrounds it: all windows and the whole map. */
 static inline size_t padded(int out, int stride, int extent, int before, int length) {

@@ -40,7 +40,7 @@ const char *onebnet_error(int code) {
       "the file has been altered, its checksum does not match: copy it again",
       "the file contradicts itself: convert the network again",
       "the file must lie at a multiple of 64 bytes in memory",
-      "less memory than onebnet_memory asks for",
+      "less memory than onebnet_memory asks for, or more than this system has addresses for",
       "the number of threads is not 1 to 64, or there is no such thread",
       "this CPU or this build has no such instruction set",
       "the image has another size than the network takes",

@@ -122,10 +122,10 @@ static uint32_t crc32(const uint8_t *data, size_t bytes) {
   return ~crc;
 }
 
-static size_t place(size_t *end, uint64_t bytes) {
-  size_t start = *end;
+static size_t place(uint64_t *end, uint64_t bytes) {
+  uint64_t start = *end;
   *end += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-  return start;
+  return (size_t)start;
 }
 
 static uint64_t most(uint64_t a, uint64_t b) { return a > b ? a : b; }
@@ -155,8 +155,9 @@ static Layout lay_out(const Header *h, int threads) {
   l.words[1] = place(&l.bytes, words * sizeof(uint32_t));
   l.gate = place(&l.bytes, gate * sizeof(float));
   l.stem = place(&l.bytes, onebnet_stem_weights(s) * sizeof(float));
-  l.scratch_of_thread = (part + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-  l.scratch = place(&l.bytes, most((uint64_t)l.scratch_of_thread * threads, whole * BLOCK * sizeof(float)));
+  part = (part + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  l.scratch_of_thread = (size_t)part;
+  l.scratch = place(&l.bytes, most(part * threads, whole * BLOCK * sizeof(float)));
   l.bytes += ALIGNMENT; /* to align it */
   return l;
 }
@@ -201,7 +202,9 @@ int onebnet_memory(const void *file, size_t file_bytes, int threads, size_t *byt
   const Header *h;
   TRY(check(file, file_bytes, &h));
   if (!within(threads, 1, ONEBNET_MAX_THREADS)) return ONEBNET_THREADS;
-  *bytes = lay_out(h, threads).bytes;
+  uint64_t all = lay_out(h, threads).bytes;
+  if (all > SIZE_MAX) return ONEBNET_MEMORY;
+  *bytes = (size_t)all;
   return ONEBNET_OK;
 }
 

@@ -26,9 +26,9 @@ static size_t image_row(const Stem *s) {
 }
 static size_t result_row(const Stem *s) { return (size_t)s->conv_w * blocks(s->out_c) * BLOCK; }
 
-size_t onebnet_stem_scratch(const Stem *s) {
-  size_t floats = kept_rows(s) * image_row(s) + (s->pool ? ring_rows(s) * result_row(s) : 0);
-  return aligned((floats + (in_tiles(s) ? plain_row(s) + 2 * TILE_FLOATS : 0)) * sizeof(float));
+uint64_t onebnet_stem_scratch(const Stem *s) {
+  uint64_t floats = (uint64_t)kept_rows(s) * image_row(s) + (s->pool ? (uint64_t)ring_rows(s) * result_row(s) : 0);
+  return (floats + (in_tiles(s) ? plain_row(s) + 2 * TILE_FLOATS : 0)) * sizeof(float);
 }
 
 size_t onebnet_stem_weights(const Stem *s) {
@@ -136,6 +136,8 @@ static void sign_rows(const onebnet *net, int row) {
 
 void onebnet_stem(const onebnet *net, int thread, const uint8_t *pixels, const float *image) {
   const Stem *s = &net->header->stem;
+  Range mine = share(net, thread, s->out_h);
+  if (mine.first == mine.last) return;
   int kept = kept_rows(s), at_once = in_tiles(s) ? 2 : 1;
   float *input = (float *)(net->scratch + thread * net->scratch_of_thread);
   float *ring = input + kept * image_row(s), *one = ring + ring_rows(s) * result_row(s);
@@ -143,12 +145,10 @@ void onebnet_stem(const onebnet *net, int thread, const uint8_t *pixels, const f
     memset(input, 0, kept * image_row(s) * sizeof(float));
     memset(one, 0, (plain_row(s) + 2 * TILE_FLOATS) * sizeof(float));
   }
-  Range mine = share(net, thread, s->out_h);
   int first = mine.first, last = mine.last; /* rows of the convolution */
   if (s->pool) first = 2 * first - s->pool_top, last = 2 * last - s->pool_top + 1;
   if (first < 0) first = 0;
   if (last > s->conv_h) last = s->conv_h;
-  if (mine.first == mine.last) last = first;
   first -= first % at_once;
   int pooled = mine.first, next = first * s->sr - s->top;
   for (int row = first; row < last; row += at_once) {
