@@ -38,13 +38,13 @@ size_t onebnet_stem_weights(const Stem *s) {
 /* The combined kernels of a pair of entries: [3][32]. */
 static float *combine(float *out, const float *weights, int row, int column) {
   enum { SIZE = 3 * BLOCK };
-  for (int i = 0; i < SIZE; i++) {
-    double sum = 0;
-    for (int y = 0; y < KERNEL; y++)
-      for (int x = 0; x < KERNEL; x++)
-        sum += ENTRY[row][y] * ENTRY[column][x] * (double)weights[(y * KERNEL + x) * SIZE + i];
-    out[i] = (float)(sum / 4);
-  }
+  double sum[SIZE] = {0};
+  for (int y = 0; y < KERNEL; y++)
+    for (int x = 0; x < KERNEL; x++) {
+      int factor = ENTRY[row][y] * ENTRY[column][x];
+      for (int i = 0; factor && i < SIZE; i++) sum[i] += factor * (double)weights[(y * KERNEL + x) * SIZE + i];
+    }
+  for (int i = 0; i < SIZE; i++) out[i] = (float)(sum[i] / 4);
   return out + SIZE;
 }
 
