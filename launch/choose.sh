@@ -9,13 +9,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/lib.sh
 [[ $# -gt 0 && $1 != -* ]] || fail "Name the folder of photographs first: launch/choose.sh PHOTOS."
-photos=$1 workdir=${WORKDIR:-runs/choose} python=.venv/bin/python
+photos=$1 workdir=${WORKDIR:-runs/choose}
 shift
 
-onebnet() { # prints a command as you would type it after `source .venv/bin/activate`, and runs it
-    [[ $dry_run == yes ]] || { printf '\n$ onebnet ' && quote "$@" && echo; }
-    run "$python" -m onebnet_jax "$@"
-}
 train() { # NAME CONFIG FLAG ...
     onebnet train --config="$2" --config.data.dir="$photos" --workdir="$workdir/$1" "${@:3}"
 }

@@ -18,6 +18,11 @@ run() { # runs a command, or prints it
     if [[ $dry_run == yes ]]; then quote "$@" && echo; else "$@"; fi
 }
 
+onebnet() { # prints a command as you would type it after `source .venv/bin/activate`, and runs it
+    [[ $dry_run == yes ]] || { printf '\n$ onebnet ' && quote "$@" && echo; }
+    run .venv/bin/python -m onebnet_jax "$@"
+}
+
 fail() {
     echo "error: $*" >&2
     exit 2

@@ -6,12 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/lib.sh
-workdir=${WORKDIR:-runs/quickstart} python=.venv/bin/python
-
-onebnet() { # prints a command as you would type it after `source .venv/bin/activate`, and runs it
-    [[ $dry_run == yes ]] || { printf '\n$ onebnet ' && quote "$@" && echo; }
-    run "$python" -m onebnet_jax "$@"
-}
+workdir=${WORKDIR:-runs/quickstart}
 
 run launch/setup.sh .venv requirements.txt
 onebnet train --config=quickstart --workdir="$workdir" "$@"

@@ -5,6 +5,7 @@
 Open the file in a browser, from the disk or from a server; it loads nothing else.
 """
 
+import argparse
 import base64
 import json
 import pathlib
@@ -29,10 +30,9 @@ MISSED = 2  # samples that the network gets wrong
 
 def main(argv: list[str]) -> None:
     """Writes the page."""
-    if argv and argv[0].startswith("-"):
-        print(__doc__)
-        return
-    output = pathlib.Path(argv[0]) if argv else PAGE
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", nargs="?", type=pathlib.Path, default=PAGE, metavar="OUTPUT")
+    output = parser.parse_args(argv).output
     network = trained.load(ROOT / RUN)
     network.origin["workdir"] = RUN  # as a card names it: no path of this machine
     file = native.pack(*native.convert(network))

@@ -31,11 +31,14 @@ families.FAMILIES = small_runs.SHORT
 """
 
 
+def python_of(page):
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
 def blocks():
     """Each block of Python, by its page. By default those of getting_started.md are run."""
     for page in PAGES:
-        found = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-        for number, block in enumerate(found, start=1):
+        for number, block in enumerate(python_of(page), start=1):
             if "def get_config" in block or "onnxruntime" in block:  # test_extend.py trains the one; the other is below
                 continue
             first = page.name == "getting_started.md"
@@ -61,9 +64,7 @@ def test_the_program_for_a_saved_mobile_network_names_kinds(tmp_path):
     onnx, _ = (
         pytest.importorskip(name, reason="pip install -r requirements-onnx.txt") for name in ("onnx", "onnxruntime")
     )
-    (block,) = re.findall(
-        r"^```python\n(.*?onnxruntime.*?)^```$", (ROOT / "docs" / "your_images.md").read_text(), re.M | re.S
-    )
+    (block,) = (block for block in python_of(ROOT / "docs" / "your_images.md") if "onnxruntime" in block)
     images, scores = (
         onnx.helper.make_tensor_value_info(*of) for of in (("images", 1, [1, 3, 128, 128]), ("scores", 1, [1, 3]))
     )

@@ -14,6 +14,7 @@ static const int FIRST[SUMS + 1] = {0, 3, 5, 7, 10};
 static int in_tiles(const Stem *s) {
   return s->pool && s->c == 3 && s->kh == KERNEL && s->kw == KERNEL && s->sr == 2 && s->sc == 2;
 }
+static int tiles(const Stem *s) { return (s->conv_w + 1) / 2; } /* of a row */
 
 /* Rows of the image, and of the convolution's result before a pool, that are kept. */
 static int kept_rows(const Stem *s) { return s->kh + (in_tiles(s) ? s->sr : 0); }
@@ -22,7 +23,7 @@ static int ring_rows(const Stem *s) { return in_tiles(s) ? 4 : 3; }
 /* Floats of a row of the image in zeros, and of one of the convolution's result. */
 static size_t plain_row(const Stem *s) { return padded(s->conv_w, s->sc, s->kw, s->left, s->w) * s->c; }
 static size_t image_row(const Stem *s) {
-  return in_tiles(s) ? ((size_t)(s->conv_w + 1) / 2 + MOST_TILES) * TILE_FLOATS : plain_row(s);
+  return in_tiles(s) ? ((size_t)tiles(s) + MOST_TILES) * TILE_FLOATS : plain_row(s);
 }
 static size_t result_row(const Stem *s) { return (size_t)s->conv_w * blocks(s->out_c) * BLOCK; }
 
@@ -142,8 +143,9 @@ void onebnet_stem(const onebnet *net, int thread, const uint8_t *pixels, const f
   float *input = (float *)(net->scratch + thread * net->scratch_of_thread);
   float *ring = input + kept * image_row(s), *one = ring + ring_rows(s) * result_row(s);
   if (in_tiles(s)) { /* tiles behind the last one are computed too; in zeros none is slow */
-    memset(input, 0, kept * image_row(s) * sizeof(float));
-    memset(one, 0, (plain_row(s) + 2 * TILE_FLOATS) * sizeof(float));
+    size_t behind = MOST_TILES * TILE_FLOATS;
+    for (int i = 1; i <= kept; i++) memset(input + i * image_row(s) - behind, 0, behind * sizeof(float));
+    memset(one + plain_row(s), 0, 2 * TILE_FLOATS * sizeof(float));
   }
   int first = mine.first, last = mine.last; /* rows of the convolution */
   if (s->pool) first = 2 * first - s->pool_top, last = 2 * last - s->pool_top + 1;
@@ -158,7 +160,7 @@ void onebnet_stem(const onebnet *net, int thread, const uint8_t *pixels, const f
     for (; next < y + kept; next++) {
       float *out = input + (next + s->top) % kept * image_row(s);
       read_row(net, in_tiles(s) ? one : out, next, pixels, image);
-      if (in_tiles(s)) net->kernels->tile_columns(one, (s->conv_w + 1) / 2, out);
+      if (in_tiles(s)) net->kernels->tile_columns(one, tiles(s), out);
     }
     for (int i = 0; i < kept; i++) rows[i] = input + (y + i + s->top) % kept * image_row(s);
     float *out[2] = {net->map + row * result_row(s)};
